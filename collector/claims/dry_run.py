@@ -19,6 +19,7 @@ from collector.config.sink_settings import SinkSettings
 from collector.config.sink_types import STAND_IN, settings_of
 from collector.contracts import Batch, Request, Tally
 from collector.filter import Filter
+from collector.filter.redaction import EVERYTHING
 from collector.filter.stored import read
 from collector.keyring import Keyring
 from collector.pipeline import Pipeline
@@ -95,7 +96,7 @@ class DryRun:
 
     def _holdings(self) -> dict[str, list[Holding]]:
         with self._locations().opened() as sinks:
-            return {name: list(sink.inventory()) for name, sink in sinks.items()}
+            return {name: list(sink.measure(EVERYTHING)) for name, sink in sinks.items()}
 
     def _locations(self) -> Locations:
         moved = dict[str, SinkSettings]()

@@ -60,6 +60,9 @@ _UNREAD: Mapping[Cause, tuple[str, str]] = {
 }
 """Why a sink could not be read, and what to do about it, by the cause of the error."""
 
+Against = tuple[Check, ClaimFinding]
+"""A finding, and the check that found it."""
+
 NO_RECORDER = "No recorder has run here, so nothing of a meeting is kept."
 """The note that says why claims about recordings hold."""
 

@@ -11,10 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import NamedTuple
 
-from collector.claims.document import Check
-from collector.claims.findings import ACCESS, ClaimFinding, unread
+from collector.claims.findings import ACCESS, Against, ClaimFinding, unread
 from collector.claims.own_files import count_altered, count_entries
 from collector.contracts import CATEGORIES, DROPS
 from collector.errors import DeliveryError, UnreadableBatch
@@ -40,20 +38,12 @@ from collector.subject.tombstones import DEFINITION as TOMBSTONES_DEFINITION
 from collector.subject.tombstones import FILE_NAME as TOMBSTONES_NAME
 
 
-class Mismatch(NamedTuple):
-    """What is stored and may not be, as a finding of a check. The finding names the schema that it
-    is about, if it is about one that is in force."""
-
-    finding: ClaimFinding
-    check: Check = "stored"
+def _against(message: str, advice: str) -> Against:
+    return "stored", ClaimFinding(message, advice=advice)
 
 
-def _against(message: str, advice: str) -> Mismatch:
-    return Mismatch(ClaimFinding(message, advice=advice))
-
-
-def _open(message: str, advice: str) -> Mismatch:
-    return Mismatch(ClaimFinding(message, is_open=True, advice=advice))
+def _open(message: str, advice: str) -> Against:
+    return "stored", ClaimFinding(message, is_open=True, advice=advice)
 
 
 _ERASE = "Find out which program wrote it, stop it, and delete what it wrote."
@@ -181,9 +171,10 @@ def mismatches(
     matrices: Sequence[Flows],
     reviews: Mapping[str, Review],
     sockets: Collection[Path] = (),
-) -> Iterator[Mismatch]:
+) -> Iterator[Against]:
     """Look at all sinks, and at the spool, for the schemas that are in force, and for what is
-    approved of each, by its name. ``sockets`` are those that the configuration names."""
+    approved of each, by its name. ``sockets`` are those that the configuration names. Of several
+    schemas a finding names the one that it is about, if it is about one that is in force."""
     allowed, matrix = _Allowed(), matrices[0]
     for each in matrices:
         allowed.add(each.schema)
@@ -221,8 +212,8 @@ def mismatches(
 
 
 def _readable(
-    where: str, found: Iterator[Mismatch], sink: ErasableSink | None = None
-) -> Iterator[Mismatch]:
+    where: str, found: Iterator[Against], sink: ErasableSink | None = None
+) -> Iterator[Against]:
     """Yield what is found. Lines that are no records hold something else; what cannot be read
     shows nothing."""
     try:
@@ -234,7 +225,7 @@ def _readable(
         if sink is None:
             yield _open(f"{_named(where)} could not be read.", ACCESS)
         else:
-            yield Mismatch(unread(where, error))
+            yield "stored", unread(where, error)
 
 
 def _named(where: str) -> str:
@@ -242,7 +233,7 @@ def _named(where: str) -> str:
     return f"The {where}" if where in ("spool", "ledger") else f"The sink `{where}`"
 
 
-def _noted(locations: Locations, allowed: _Allowed) -> Iterator[Mismatch]:
+def _noted(locations: Locations, allowed: _Allowed) -> Iterator[Against]:
     """Add what the ledger knows of; yield documents that no entry names."""
     if locations.spool.is_file():
         with opened(locations.spool) as ledger:
@@ -260,7 +251,7 @@ def _noted(locations: Locations, allowed: _Allowed) -> Iterator[Mismatch]:
 
 def _in_sink(
     name: str, sink: ErasableSink, allowed: _Allowed, *, is_listed: bool
-) -> Iterator[Mismatch]:
+) -> Iterator[Against]:
     others = sink.others
     if others is None:
         message = f"The sink `{name}` cannot tell whether it holds what Collector did not make."
@@ -280,8 +271,8 @@ def _in_sink(
     yield from found.mismatches(name, allowed)
     for each in sink.unproven():
         message = f"The sink `{name}` could not be checked whole: {each}."
-        mismatch = _open(message, f"See docs/sinks.md on `{name}`'s type, and run this again.")
-        yield from (mismatch, mismatch._replace(check="retention"))
+        stored = _open(message, f"See docs/sinks.md on `{name}`'s type, and run this again.")
+        yield from (stored, ("retention", stored[1]))
 
 
 @dataclass
@@ -317,7 +308,7 @@ class _Names:
             self.empty |= members.keys() - filled - names
         return filled.intersection(allowed.tables.get(schema, ()))
 
-    def mismatches(self, where: str, allowed: _Allowed) -> Iterator[Mismatch]:
+    def mismatches(self, where: str, allowed: _Allowed) -> Iterator[Against]:
         """Yield what was found in a sink or in the spool."""
         named = _named(where)
         if self.unlisted:
@@ -336,7 +327,7 @@ class _Names:
             yield _open(f"{named} has a table or records of a schema that nobody knows.", _RESTORE)
 
 
-def _in_spool(locations: Locations, allowed: _Allowed) -> Iterator[Mismatch]:
+def _in_spool(locations: Locations, allowed: _Allowed) -> Iterator[Against]:
     """Look at records that wait, and at those that were set aside."""
     damaged, stored = len([*quarantined(locations.spool)]), _Names()
     for batch in pending_batches(locations.spool):
@@ -365,14 +356,14 @@ def _in_spool(locations: Locations, allowed: _Allowed) -> Iterator[Mismatch]:
 
 def _of_earlier_schemas(
     current: Iterable[Schema], allowed: _Allowed, reviews: Mapping[str, Review]
-) -> Iterator[Mismatch]:
+) -> Iterator[Against]:
     """Hold earlier schemas, as far as anything is stored under them, against the sentences that are
     said today, and against the approved copy. Where today's schema has a field too, what is stored
     may be of either."""
     in_force = {schema.name: schema for schema in current}
     for schema in allowed.schemas:
         now = in_force.get(schema.name)
-        named = "" if now is None else now.name
+        named = "" if now is None or len(in_force) == 1 else now.name
         keys = (schema.layout.table, schema.id)
         filled = set[str]().union(*(allowed.filled.get(key, ()) for key in keys))
         if now is None or schema.digest != now.digest:
@@ -381,17 +372,17 @@ def _of_earlier_schemas(
         for name, text in scope(schema).outside.items():
             if name in filled and text is not None:
                 finding = ClaimFinding(f"Also collected: {text}", amends=True, schema=named)
-                yield Mismatch(finding, "scope")
+                yield "scope", finding
             elif name in filled:
                 is_open = now is not None and name in now.fields
                 message = f"`{name}` of `{schema.id}` is stored, and no sentence tells the public."
                 finding = ClaimFinding(message, is_open=is_open, schema=named, advice=_OF_EARLIER)
-                yield Mismatch(finding, "scope")
+                yield "scope", finding
 
 
 def _unreviewed(
     schema: Schema, filled: Collection[str], current: Review | None, named: str
-) -> Iterator[Mismatch]:
+) -> Iterator[Against]:
     """Hold what is stored under an earlier schema against the approved copy of today's, if there
     is one of its name."""
     copy = ApprovedCopy(Path()) if current is None else current.copy
@@ -400,10 +391,10 @@ def _unreviewed(
     for each in stored.unapproved:
         message = f"Records of `{schema.id}` are stored. {each.reason}"
         finding = ClaimFinding(message, is_open=True, schema=named, advice=_OF_EARLIER)
-        yield Mismatch(finding, "review")
+        yield "review", finding
     for addition in stored.additions:
         message = f"Also collected: {addition}"
-        yield Mismatch(ClaimFinding(message, amends=True, schema=named), "review")
+        yield "review", ClaimFinding(message, amends=True, schema=named)
 
 
 _OF_EARLIER = "Wait until these records expire, or delete them."

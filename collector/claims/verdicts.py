@@ -8,6 +8,7 @@ configuration and the sentence that it was reached for: ``recorded`` is ``unprov
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -24,6 +25,8 @@ from collector.routing import Flows, changes
 from collector.schema.review import ApprovedCopy
 
 FILE_NAME = "verdicts.json"
+_MOST_BYTES = 8 << 20
+"""A longer file is not read: it has no verdicts."""
 _DAYS = 2
 """From so many days on, an age is told in days."""
 _NEVER = "Never checked."
@@ -118,17 +121,26 @@ def _age(now: datetime, at: datetime) -> str:
 def has_only_verdicts(path: Path) -> bool:
     """Return whether a file has verdicts and nothing else."""
     found = _read(path)
-    return bool(found) and path.read_bytes() == _encoded(found)
+    return bool(found) and _text(path) == _encoded(found)
 
 
 def _encoded(found: list[Recorded]) -> bytes:
     return msgspec.json.format(msgspec.json.encode(found), indent=1)
 
 
+def _text(path: Path) -> bytes:
+    """Return the contents of a file; nothing where it is absent, unreadable or too long."""
+    with suppress(OSError):
+        if path.is_file():
+            with path.open("rb") as file:
+                text = file.read(_MOST_BYTES + 1)
+            return text if len(text) <= _MOST_BYTES else b""
+    return b""
+
+
 def _read(path: Path) -> list[Recorded]:
     """Return the verdicts of a file; none where it is absent or no such file."""
-    try:
-        found = _decode(path.read_bytes()) if path.is_file() else []
-    except (OSError, ValueError, RecursionError):  # msgspec's errors are ValueErrors
-        return []
-    return found if all(each.at.tzinfo is not None for each in found) else []
+    with suppress(ValueError, RecursionError):  # msgspec's errors are ValueErrors
+        found = _decode(_text(path))
+        return found if all(each.at.tzinfo is not None for each in found) else []
+    return []

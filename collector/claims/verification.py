@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from collector.claims.document import CHECKS, Check
 from collector.claims.dry_run import DryRun, Outcome
-from collector.claims.findings import ACCESS, ClaimFinding, Found, unread
+from collector.claims.findings import ACCESS, Against, ClaimFinding, Found, unread
 from collector.claims.own_files import clear_unfinished
 from collector.claims.stored_fields import mismatches
 from collector.config import Config
@@ -34,6 +34,7 @@ from collector.errors import (
     UnreadableFile,
     file_name,
 )
+from collector.filter.redaction import EVERYTHING
 from collector.ledger import Note, opened
 from collector.retention.earlier import in_force, noted_copies, ran_elsewhere
 from collector.retention.locations import Locations
@@ -106,25 +107,41 @@ def check(
         found["canaries"] = _of_each(runs, lambda outcome: _canaries(outcome, search))
         found["delivery"] = _of_each(runs, _delivery)
         found["consent"] = _of_each(runs, _consent)
-        found["ledger"] = (*_of_each(runs, _counted), *_all(_ledger(locations)))
-        found["stored"], matrices = () if has_run else (_NO_DATA,), tuple(by_name.values())
-        if locations is not None:
-            sockets = [each.resolve() for each in (config.http.unix, config.recorder.unix) if each]
-            for which, against in _stored(
-                locations, matrices, reviews, sockets, has_ledger=not found["ledger"]
-            ):
-                found[which] = tuple(dict.fromkeys((*(found[which] or ()), against)))
-        if locations is not None and locations.spool.is_file() and not found["ledger"]:
-            for which, against in _running(locations.spool, matrices, reviews):
-                found[which] = (*(found[which] or ()), against)
-            found["ledger"] = (*(found["ledger"] or ()), *_noted(locations))
-            if ran_elsewhere(locations.data, config.sinks.on()):
-                message = "The sidecar last wrote to other sinks than this configuration names."
-                against = ClaimFinding(message, is_open=True, advice=_OTHER_CONFIGURATION)
-                found["stored"] = (*(found["stored"] or ()), against)
-        late = () if locations is None else _all(map(_late, overdue(locations)))
-        found["retention"] = (*_of_each(runs, _retention), *late)
+        found["retention"] = _of_each(runs, _retention)
+        found["ledger"] = ledger = _of_each(runs, _counted)
+        found["stored"] = () if has_run else (_NO_DATA,)
+    if locations is not None:
+        found["ledger"] = ledger = (*ledger, *_all(_ledger(locations)))
+        for which, each in _in_data(config, locations, [*by_name.values()], reviews, not ledger):
+            found[which] = tuple(dict.fromkeys((*(found[which] or ()), each)))
     return found
+
+
+def _in_data(
+    config: Config,
+    locations: Locations,
+    matrices: Sequence[Flows],
+    reviews: Mapping[str, Review],
+    has_ledger: bool,
+) -> Iterator[Against]:
+    """Look at a data directory, but for its ledger itself, which does not hold without
+    ``has_ledger``."""
+    sockets = [each.resolve() for each in (config.http.unix, config.recorder.unix) if each]
+    try:
+        yield from mismatches(locations, matrices, reviews, sockets)
+    except DeliveryError as error:
+        yield "stored", _failure(error)
+    if has_ledger and locations.spool.is_file():
+        yield from _running(locations.spool, matrices, reviews)
+        yield from (("ledger", each) for each in _noted(locations))
+        if ran_elsewhere(locations.data, config.sinks.on()):
+            message = "The sidecar last wrote to other sinks than this configuration names."
+            yield "stored", ClaimFinding(message, is_open=True, advice=_OTHER_CONFIGURATION)
+    elif locations.spool.is_file():
+        message = "The ledger is damaged, so it cannot say where else records were written."
+        yield "stored", ClaimFinding(message, is_open=True, advice=_LEDGER)
+    late = (ClaimFinding(sentence(each), advice=_PRUNE) for each in overdue(locations))
+    yield from (("retention", each) for each in _all(late))
 
 
 def _noted(locations: Locations) -> Iterator[ClaimFinding]:
@@ -200,10 +217,6 @@ def _of_fault(fault: Fault) -> ClaimFinding:
 def sentence(text: str) -> str:
     """Return the message of an error as a sentence."""
     return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}"
-
-
-def _late(message: str) -> ClaimFinding:
-    return ClaimFinding(sentence(message), advice=_PRUNE)
 
 
 def scope_findings(schema: Schema) -> Iterator[ClaimFinding]:
@@ -316,26 +329,6 @@ def _delivery(outcome: Outcome) -> Iterator[ClaimFinding]:
             yield ClaimFinding(message, advice=_REPORT)
 
 
-def _stored(
-    locations: Locations,
-    matrices: Sequence[Flows],
-    reviews: Mapping[str, Review],
-    sockets: Collection[Path],
-    *,
-    has_ledger: bool,
-) -> Iterator[tuple[Check, ClaimFinding]]:
-    """Check that each location has only fields that it may have, and values of their kinds."""
-    try:
-        for each in mismatches(locations, matrices, reviews, sockets):
-            named = each.finding.schema if len(matrices) > 1 else ""
-            yield each.check, each.finding._replace(schema=named)
-    except DeliveryError as error:
-        yield "stored", _failure(error)
-    if not has_ledger and locations.spool.is_file():
-        message = "The ledger is damaged, so it cannot say where else records were written."
-        yield "stored", ClaimFinding(message, is_open=True, advice=_LEDGER)
-
-
 def _consent(outcome: Outcome) -> Iterator[ClaimFinding]:
     """Check that no field reaches a sink that is only for purposes which a person refuses."""
     run, matrix, schema = outcome.run, outcome.run.flows, outcome.run.flows.schema
@@ -378,11 +371,11 @@ def _counted(outcome: Outcome) -> Iterator[ClaimFinding]:
             yield ClaimFinding(message, advice=_REPORT)
 
 
-def _ledger(locations: Locations | None) -> Iterator[ClaimFinding]:
+def _ledger(locations: Locations) -> Iterator[ClaimFinding]:
     """Check the ledger of the data directory."""
-    if locations is not None and locations.spool.is_file():
+    if locations.spool.is_file():
         yield from _flaws(locations.spool)
-    elif locations is not None and (rows := _rows(locations)) != 0:
+    elif (rows := _rows(locations)) != 0:
         yield ClaimFinding(
             f"There {'are' if rows else 'may be'} records, and no ledger that says where they"
             " came from.",
@@ -404,7 +397,7 @@ def _flaws(spool: Path) -> Iterator[ClaimFinding]:
 
 def _running(
     spool: Path, matrices: Sequence[Flows], reviews: Mapping[str, Review]
-) -> Iterator[tuple[Check, ClaimFinding]]:
+) -> Iterator[Against]:
     """Check that schemas, approved copies and settings are those of the sidecar that has the
     directory, or had it last."""
     with opened(spool) as ledger:
@@ -430,7 +423,7 @@ def _rows(locations: Locations) -> int | None:
             try:
                 with in_place(name, sink):
                     if sink.exists:
-                        number += sum(each.records for each in sink.inventory())
+                        number += sum(each.records for each in sink.measure(EVERYTHING))
             except DeliveryError:
                 return None
     return number

@@ -26,7 +26,7 @@ from collector.contracts import Removal
 from collector.retention.locations import Locations
 from collector.schema import Schema
 from collector.server.control_client import Erase, Object, ask
-from collector.subject.rights import SchemaSubject, erase, export, object_to, select
+from collector.subject.rights import Removing, SchemaSubject, export, remove, select
 
 app: typer.Typer = group(
     "Show, erase or amend what is stored about a person, in all of Collector's files."
@@ -87,7 +87,7 @@ def show(
 
 
 @app.command("erase")
-def remove(
+def erase(
     *,
     field: _Field,
     since: _From,
@@ -178,9 +178,8 @@ class _Asked:
         if answer is not None:
             done, locations = _of_sidecar(answer, self.locations)
         else:
-            remove_now = erase if isinstance(command, Erase) else object_to
-            done = remove_now(self.locations, self.selected, command.wait)
-            locations = self.locations
+            request = Removing(self.selected, is_objection=isinstance(command, Object))
+            done, locations = remove(self.locations, request, command.wait), self.locations
         _print_removed(done, self.selected, locations, as_json)
 
 

@@ -448,6 +448,12 @@ class SqlRule(NamedTuple):
         update = f"UPDATE {table} SET {self.cleared} WHERE {within}({self.concerned})"  # noqa: S608
         return [delete, update] if self.cleared else [delete]
 
+    def counting(self, table: str, minute: str) -> str:
+        """Return the query for how many rows there are, the first and the last ``minute`` of them,
+        and how many lose each column of ``counts``."""
+        figures = ", ".join(("count(*)", f"min({minute})", f"max({minute})", *self.counts.values()))
+        return f"SELECT {figures} FROM {table} WHERE {self.concerned}"  # noqa: S608 - quoted names
+
 
 def sql(parts: Sequence[Part], columns: Mapping[str, str], dialect: Dialect) -> SqlRule | None:
     """Compile parts for a table that has ``received`` and other columns, by name with their types;

@@ -129,7 +129,7 @@ class Entry:
     def as_row(self) -> tuple[Any, ...]:
         """Return its values in the order of ``ENTRY_COLUMNS``."""
         facts = "\n".join(f"{name} {fact}" for name, fact in self.facts)
-        head = (self.sequence, self.minute, self.kind, facts, *_pair(self.receipt))
+        head = (self.sequence, self.minute, self.kind, facts, *self.receipt)
         return (*head, self.key, self.previous, self.hash, self.signature)
 
     def as_dict(self) -> dict[str, object]:
@@ -180,10 +180,6 @@ def _line(reason: str) -> str:
     words = "".join(letter if letter.isprintable() else " " for letter in reason).split()
     text = " ".join(words)
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}…"
-
-
-def _pair(tip: Tip) -> tuple[int, bytes]:
-    return tip.sequence, tip.hash
 
 
 def _as_text(value: object) -> str:

@@ -12,7 +12,7 @@ import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from collector.contracts import REJECTIONS, Rejection, Tally
 
@@ -154,8 +154,7 @@ class Start:
         return hashlib.sha256(self.text).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class Tip:
+class Tip(NamedTuple):
     """The number and hash of the last receipt or entry. A copy that is kept elsewhere shows later
     whether it is still there."""
 

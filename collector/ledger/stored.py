@@ -96,8 +96,7 @@ class Ledger:
     @property
     def tip(self) -> Tip | None:
         """The last receipt according to the file."""
-        rows = self._rows("SELECT sequence, hash FROM tip")
-        return next((Tip(as_number(row[0]), as_bytes(row[1])) for row in rows), None)
+        return self._tip_in("tip")
 
     def receipts(self, newest: int | None = None) -> Iterator[Receipt]:
         """Yield all receipts in order, or the ``newest`` so many."""
@@ -137,7 +136,10 @@ class Ledger:
     @property
     def last_entry(self) -> Tip | None:
         """The last entry according to the file."""
-        rows = self._rows("SELECT sequence, hash FROM last_entry") if self._has("entries") else ()
+        return self._tip_in("last_entry") if self._has("entries") else None
+
+    def _tip_in(self, table: str) -> Tip | None:
+        rows = self._rows(f"SELECT sequence, hash FROM {table}")  # noqa: S608 - constants
         return next((Tip(as_number(row[0]), as_bytes(row[1])) for row in rows), None)
 
     def entries(self) -> Iterator[Entry]:

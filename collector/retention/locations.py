@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Protocol
 
 from collector.config import Config
-from collector.config.broker_settings import DrainSection
 from collector.config.sink_settings import SinkSettings
 from collector.contracts import Removal
 from collector.errors import ConfigError, file_name
@@ -20,6 +19,8 @@ from collector.schema.model import Schema
 from collector.sinks.sink import ErasableSink, Opening, is_erasable, open_sink
 from collector.spool import FILE_NAME as SPOOL_NAME
 from collector.spool import Spool
+
+_WAITING = "what waits in {}: each of its drains drops what is erased there"
 
 
 class Reachable(Protocol):
@@ -69,7 +70,7 @@ class Locations:
             (
                 *earlier.beyond,
                 *others,
-                *_waiting(config.drain),
+                *((_WAITING.format(config.drain.place),) if config.drain.is_on else ()),
                 *dict.fromkeys((*elsewhere, *of_earlier)),
                 f"backups and snapshots of {data}",
                 "what was read out of the store or exported before",
@@ -127,13 +128,6 @@ def _is_there(name: str, sink: SinkSettings, schemas: tuple[Schema, ...], data: 
     once."""
     with open_sink(sink, Opening(name, schemas, data, is_offline=True)) as made:
         return isinstance(made, ErasableSink) and made.exists
-
-
-def _waiting(drain: DrainSection) -> tuple[str, ...]:
-    """Name the stream that a drain takes batches from."""
-    if not drain.is_on:
-        return ()
-    return (f"what waits in {drain.place}: each of its drains drops what is erased there",)
 
 
 def _recipient(name: str, sink: SinkSettings, country: str | None) -> str:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -18,7 +17,7 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import TYPE_CHECKING
 
-from collector.contracts import Depth, Removal, count_lines, to_minute
+from collector.contracts import FIRST, LAST, Depth, Removal, count_lines, to_minute
 from collector.errors import CollectorError, ConfigError, DeliveryError
 from collector.filter.redaction import Rule, redact
 from collector.ledger import Note, earlier_schemas
@@ -57,17 +56,20 @@ def aside_for(schemas: Iterable[Schema]) -> timedelta:
     return min(ASIDE, *(span for schema in schemas for span in schema.retentions.values()))
 
 
-def clear(spool: Spool, rules: Sequence[Rule], *, wait: float) -> list[Removal]:
-    """Carry out the rules of several people in what waits and in what was set aside; delete damaged
-    batches. Return for each what was removed. Wait so many seconds for readers. Raises
+def clear(
+    spool: Spool,
+    rules: Sequence[Rule],
+    *,
+    wait: float,
+    damaged: str = LAST,
+    hours: str = FIRST,
+) -> list[Removal]:
+    """Carry out rules in what waits and in what was set aside; delete the damaged batches that were
+    received before a minute, and the ledger's sums of ``hours`` before one. Return for each rule
+    what was removed. Wait so many seconds for readers, while the spool takes batches. Raises
     ``DeliveryError`` E506."""
-    return _rewritten(spool, spool.rewrite(rules), wait)
-
-
-def _rewritten(spool: Spool, rewriting: Future[list[Removal]], wait: float) -> list[Removal]:
-    """Wait until a spool is rewritten. Wait so many seconds for readers, while the spool takes
-    batches."""
-    found, deadline = rewriting.result(), monotonic() + wait
+    found = spool.rewrite(rules, damaged=damaged, hours=hours).result()
+    deadline = monotonic() + wait
     is_swept = found[0].is_swept
     while not is_swept and monotonic() < deadline:
         sleep(_PAUSE_SECONDS)
@@ -80,8 +82,8 @@ def prune(spool: Spool, schemas: Sequence[Schema], wait: float = 0.0) -> Removal
     deleted. Raises ``DeliveryError`` E506."""
     now = datetime.now(UTC)
     expiry, aside = _expiry(spool.path, schemas, now), now - aside_for(schemas)
-    rewriting = spool.rewrite([expiry], damaged=to_minute(aside), hours=to_minute(now - HOURS))
-    (done,) = _rewritten(spool, rewriting, wait)
+    damaged, hours = to_minute(aside), to_minute(now - HOURS)
+    (done,) = clear(spool, [expiry], wait=wait, damaged=damaged, hours=hours)
     try:
         return done + Removal(files=delete_quarantined(spool.path, until=aside))
     except ConfigError:

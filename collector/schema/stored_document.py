@@ -8,6 +8,7 @@ it, so it is the same wherever it is read.
 from __future__ import annotations
 
 import pickle
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -24,9 +25,10 @@ NO_KEY = "env:NONE"
 _ANY_PATTERN = "a"
 
 
+@lru_cache(maxsize=8)
 def load_stored(document: bytes) -> Schema | None:
     """Load the schema of a ``Schema.document``; ``None`` if it no longer loads. Policy was checked
-    when it ran."""
+    when it ran. A command asks for the same few documents once for each sink."""
     plain = _without_blanks(load_plain(document))
     schema, faults = checked(Document("stored", value=plain), _stored_field, ())
     return None if faults else schema

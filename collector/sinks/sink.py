@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from copy import copy
 from dataclasses import dataclass, field, replace
@@ -28,7 +28,6 @@ from collector.contracts import (
     Part,
     Record,
     Removal,
-    Subject,
     to_minute,
 )
 from collector.errors import CollectorError, ConfigError, DeliveryError
@@ -36,7 +35,7 @@ from collector.files import failing_as, make_directory
 
 if TYPE_CHECKING:
     from collector.config.sink_settings import SinkSettings
-    from collector.filter.redaction import Rule
+    from collector.filter.redaction import Rule, SqlRule
     from collector.filter.stored import Values
     from collector.schema.model import Schema
 
@@ -158,8 +157,22 @@ def joined(holdings: Iterable[Holding]) -> Iterator[Holding]:
         yield Holding(name, records, fields, first, last, unruled)
 
 
-def _ignore(_: Removal) -> None:
-    """Ignore a report."""
+def measured(
+    tables: Iterable[tuple[str, str, SqlRule | None]],
+    minute: str,
+    row: Callable[[str, Mapping[str, str]], Sequence[Any]],
+) -> Iterator[Holding]:
+    """Count the rows of tables that a rule concerns, and the values that they lose. A table comes
+    with its name in SQL and with what the rule does to it, ``None`` if it knows nothing of it;
+    ``minute`` is SQL for when a row was received, and ``row`` asks for one row with values."""
+    for table, source, compiled in tables:
+        if compiled is None:
+            (number,) = row(f"SELECT count(*) FROM {source}", {})  # noqa: S608 - quoted names
+            yield Holding(table, 0, {}, None, None, number)
+        else:
+            number, first, last, *times = row(compiled.counting(source, minute), compiled.values)
+            fields = dict(zip(compiled.counts, times, strict=True))
+            yield Holding(table, number, fields, first, last)
 
 
 @dataclass(frozen=True)
@@ -189,7 +202,7 @@ class Opening:
     name: str
     schemas: tuple[Schema, ...]
     data: Path
-    report: Callable[[Removal], None] = field(default=_ignore)
+    report: Callable[[Removal], None] = field(default=lambda _: None)
     is_offline: bool = False
     wait: float = 0.0
     is_shared: bool = False
@@ -389,7 +402,9 @@ class ErasableSink(Sink, ABC):
     @property
     def exists(self) -> bool:
         """Whether its location exists, at least as a file without records."""
-        return any(True for _ in self.inventory())
+        from collector.filter.redaction import EVERYTHING  # noqa: PLC0415 - it loads msgspec
+
+        return any(True for _ in self.measure(EVERYTHING))
 
     @property
     def is_ours(self) -> bool:
@@ -442,25 +457,6 @@ class ErasableSink(Sink, ABC):
         if unruled := sum(each.unruled for each in late):
             yield f"the sink `{sink}` holds {unruled} {unit} of schemas whose retention is unknown"
 
-    def find(self, subject: Subject) -> Iterator[tuple[str, Record]]:
-        """Yield a person's records, each with the name of its collection."""
-        from collector.filter.redaction import Rule  # noqa: PLC0415 - it loads msgspec
-
-        return self.scan(Rule.removal(subject, None))
-
-    def erase(self, subject: Subject) -> Removal:
-        """Delete a person's records, and records that cannot be read."""
-        return self._remove(subject, None)
-
-    def redact(self, subject: Subject, fields: Collection[str]) -> Removal:
-        """Remove fields from a person's records; delete records without any other field."""
-        return self._remove(subject, fields)
-
-    def _remove(self, subject: Subject, fields: Collection[str] | None) -> Removal:
-        from collector.filter.redaction import Rule  # noqa: PLC0415 - it loads msgspec
-
-        return self.rewrite([Rule.removal(subject, fields)])[0]
-
     def values(self) -> Iterable[Values]:
         """Yield the different values of each field, for a bounded number of records at a time,
         ``received`` and ``count`` among them; by the name of the schema, or by ``name/version``."""
@@ -479,12 +475,6 @@ class ErasableSink(Sink, ABC):
         """Say what of it cannot be looked at, as earlier versions of objects: what is stored and
         for how long is ``unproven`` then. Called after ``values``."""
         return ()
-
-    def inventory(self) -> Iterable[Holding]:
-        """Count the contents, collection by collection."""
-        from collector.filter.redaction import EVERYTHING  # noqa: PLC0415 - it loads msgspec
-
-        return self.measure(EVERYTHING)
 
 
 def sink_type(settings: SinkSettings) -> type[Sink]:

@@ -24,7 +24,7 @@ from collector.errors import DeliveryError
 from collector.filter.redaction import Rule, SqlRule, sql
 from collector.filter.stored import Values
 from collector.sinks.inventory import read_or_raise, reading, shapes
-from collector.sinks.sink import Holding, Opening, random_keys
+from collector.sinks.sink import Holding, Opening, measured, random_keys
 from collector.sinks.store_file import (
     SQLITE,
     opened,
@@ -98,17 +98,8 @@ def scan(db: sqlite3.Connection, rule: Rule) -> Iterator[tuple[str, Record]]:
 
 def measure(db: sqlite3.Connection, rule: Rule) -> Iterator[Holding]:
     """Count the rows that a rule concerns, and the values that they lose, table by table."""
-    for table, _, compiled in _concerned(db, rule):
-        if compiled is None:
-            (number,) = db.execute(f"SELECT count(*) FROM {quoted(table)}").fetchone()  # noqa: S608
-            yield Holding(table, 0, {}, None, None, number)
-            continue
-        figures = ", ".join(
-            ("count(*)", "min(received)", "max(received)", *compiled.counts.values())
-        )
-        query = f"SELECT {figures} FROM {quoted(table)} WHERE {compiled.concerned}"  # noqa: S608
-        number, first, last, *times = db.execute(query, compiled.values).fetchone()
-        yield Holding(table, number, dict(zip(compiled.counts, times, strict=True)), first, last)
+    tables = ((table, quoted(table), compiled) for table, _, compiled in _concerned(db, rule))
+    return measured(tables, "received", lambda *asked: db.execute(*asked).fetchone())
 
 
 def values(db: sqlite3.Connection) -> Iterator[Values]:
@@ -215,8 +206,8 @@ def _sweeps(
             is_swept = empty_log(db, path) if remains == done_at else compact(db, path)
             done_at = remains
             compacted()
-        if is_swept:
-            _forget(db, remains)
+        if is_swept:  # a mark that was made meanwhile stays
+            db.execute("DELETE FROM _remains WHERE mark = ?", (remains,))
         yield is_swept
 
 
@@ -227,11 +218,6 @@ def _remains(db: sqlite3.Connection) -> int | None:
         return None
     found = db.execute("SELECT mark FROM _remains").fetchone()
     return None if found is None else int(found[0])
-
-
-def _forget(db: sqlite3.Connection, mark: int) -> None:
-    """Remove a mark when the file is swept, but not one that was made meanwhile."""
-    db.execute("DELETE FROM _remains WHERE mark = ?", (mark,))
 
 
 # -- files ----------------------------------------------------------------------------------------

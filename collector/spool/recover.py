@@ -78,10 +78,6 @@ class OpenedFile:
     has_new_chain: bool
 
 
-def _admit_any(_: Ledger) -> None:
-    """Let any file be used."""
-
-
 def open_file(
     path: Path,
     layouts: Iterable[Layout],
@@ -89,7 +85,7 @@ def open_file(
     *,
     is_damaged: bool = False,
     floor: int = 0,
-    admit: Callable[[Ledger], None] = _admit_any,
+    admit: Callable[[Ledger], None] = lambda _: None,
 ) -> OpenedFile:
     """Open the file, or create it; recover everything in it that can be read.
 
@@ -251,7 +247,8 @@ def _salvage(copy: Path, new: Path, layouts: Iterable[Layout], floor: int = 0) -
         with transaction(target):
             known = _layouts(source, target) | {layout.digest for layout in layouts}
             tip = _receipts(source, target)
-            last = max(_batches(source, target, known), _last(source), tip.sequence, floor)
+            last = max(_batches(source, target, known), tip.sequence, floor)
+            last = max(last, _highest(source, "tip", "receipts", "sinks"))
             target.execute("UPDATE tip SET sequence = ?, hash = ?", (tip.sequence, tip.hash))
             target.execute(NEW_START, (last + 1, "damaged", tip.hash))
             _entries(source, target)
@@ -348,11 +345,6 @@ def _sequences(source: sqlite3.Connection) -> list[int]:
     last = downwards[-1] if downwards else first + _MOST_PROBES
     found.update(range(first, min(last, first + _MOST_PROBES)))
     return sorted(found)
-
-
-def _last(source: sqlite3.Connection) -> int:
-    """Return the highest number in the damaged file, as far as it can be read."""
-    return _highest(source, "tip", "receipts", "sinks")
 
 
 def _highest(source: sqlite3.Connection, *tables: str) -> int:

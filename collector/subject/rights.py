@@ -60,7 +60,7 @@ _CAUSES_OF_SINKS: tuple[Cause, ...] = (
     "certificate",
     "full",
 )
-"""It is still at it, or has a file that cannot be read."""
+"""Causes of errors of which no request of a person can be the reason."""
 
 
 class SchemaSubject(NamedTuple):
@@ -73,7 +73,7 @@ class SchemaSubject(NamedTuple):
 
 class Removing(NamedTuple):
     """A person's request that changes what is stored: all of their records go, or, where it is an
-    objection, the fields for optional purposes."""
+    objection, the fields for optional purposes, and records that have no other."""
 
     selections: Sequence[SchemaSubject]
     is_objection: bool = False
@@ -186,25 +186,14 @@ def _spooled(locations: Locations, rule: Rule) -> tuple[list[Record], int]:
     return found, damaged
 
 
-def erase(locations: Locations, selections: Sequence[SchemaSubject], wait: float) -> Removal:
-    """Delete every byte of a person's records; wait so many seconds for readers. Batches and files
-    that cannot be read are deleted whole.
+def remove(locations: Locations, request: Removing, wait: float) -> Removal:
+    """Carry out a request: remove every byte of what is to go; wait so many seconds for readers.
+    Batches and files that cannot be read are deleted whole.
 
     Raises ``ConfigError`` E203 when a sidecar has the directory, or a file cannot be written, and
     ``DeliveryError``; the same call does later what was not done.
     """
-    return _outcome(remove_all(locations, [Removing(selections)], wait))
-
-
-def object_to(locations: Locations, selections: Sequence[SchemaSubject], wait: float) -> Removal:
-    """Remove the refusable fields from a person's records, to whose purposes the person objects;
-    otherwise as ``erase``."""
-    return _outcome(remove_all(locations, [Removing(selections, is_objection=True)], wait))
-
-
-def _outcome(found: Sequence[Removal | CollectorError]) -> Removal:
-    """Return what was removed at the only request, or raise why it failed."""
-    (removed,) = found
+    (removed,) = remove_all(locations, [request], wait)
     if isinstance(removed, CollectorError):
         raise removed
     return removed
@@ -215,7 +204,7 @@ def remove_all(
 ) -> list[Removal | CollectorError]:
     """Carry out the requests of several people, in one pass over each sink; each has counts and an
     entry in the ledger of its own. Return for each what was removed, or the first error that kept
-    something of it from being done; all else is done. Raises as ``erase`` what concerns all."""
+    something of it from being done; all else is done. Raises as ``remove`` what concerns all."""
     remember(locations.data, [step for request in requests for step in request.steps])
     deadline = monotonic() + wait
     done: list[Removal] = [Removal() for _ in requests]
@@ -262,14 +251,12 @@ def _removals(name: str, sink: Reachable, rules: Sequence[Rule]) -> list[Removal
         with in_place(name, sink):
             return [*sink.rewrite(rules)]
     except CollectorError as error:
-        if len(rules) == 1 or (isinstance(error, DeliveryError) and _is_of_sink(error)):
+        is_of_sink = isinstance(error, NoTurn | UnreadableFile) or (
+            isinstance(error, DeliveryError) and error.cause in _CAUSES_OF_SINKS
+        )
+        if len(rules) == 1 or is_of_sink:
             return [error] * len(rules)
     return [_removals(name, sink, [each])[0] for each in rules]
-
-
-def _is_of_sink(error: DeliveryError) -> bool:
-    """Return whether no request of a person can be the reason of an error."""
-    return error.cause in _CAUSES_OF_SINKS or isinstance(error, NoTurn | UnreadableFile)
 
 
 def _start(subject: Subject) -> datetime:

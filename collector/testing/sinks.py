@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from pathlib import Path
 
 from collector.config.sink_settings import SinkSettings
@@ -36,11 +37,16 @@ from collector.sinks.sink import ErasableSink, Holding, Opening, Sink, open_sink
 from collector.spool import FILE_NAME, Spool
 from collector.spool.tables import aside_batches
 
-__all__ = ["SinkConformance", "batch_of", "person"]
+__all__ = ["SinkConformance", "batch_of", "person", "removal_of"]
 
 _SCHEMA = "conferencing"
 _WAIT_SECONDS = 60.0
 _NOT_ERASABLE = "the sink cannot forget: override `records`"
+
+
+@cache
+def _schema() -> Schema:
+    return load_schema(_SCHEMA)
 
 
 def person(number: int) -> str:
@@ -60,6 +66,22 @@ def batch_of(
     minute = to_minute(datetime.now(UTC) - age)
     payload = "".join(lines).encode()
     return read(Batch(number.to_bytes(16), minute, layout=schema.layout, payload=payload))
+
+
+def removal_of(
+    number: int,
+    fields: Collection[str] | None = None,
+    *,
+    days: float = 9,
+    schema: str | None = None,
+    besides: frozenset[str] = frozenset(),
+) -> Rule:
+    """Return the rule by which a person's records of the last ``days`` lose ``fields``, or go
+    with ``None``: those of one ``schema``, or of all ``besides`` some."""
+    now = datetime.now(UTC)
+    start, end = to_minute(now - timedelta(days=days)), to_minute(now + timedelta(days=1))
+    subject = Subject("client.address", person(number), start, end, schema, besides)
+    return Rule.removal(subject, fields)
 
 
 def _pending(batch: Batch) -> PendingBatch:
@@ -111,8 +133,7 @@ class SinkConformance:
     ) -> Iterator[Sink]:
         """Open the sink, and close it at the end."""
         report = [] if reports is None else reports
-        schemas = (load_schema(_SCHEMA),)
-        opening = Opening(self.name, schemas, directory, report.append, is_offline=offline)
+        opening = Opening(self.name, (_schema(),), directory, report.append, is_offline=offline)
         sink = open_sink(self.settings(directory), opening)
         try:
             yield sink
@@ -221,12 +242,12 @@ class SinkConformance:
                 return
             now = datetime.now(UTC)
             assert not sink.exists
-            assert list(sink.inventory()) == []
+            assert list(sink.measure(EVERYTHING)) == []
             assert list(sink.overdue(now)) == []
-            assert list(sink.find(_subject(1))) == []
+            assert list(sink.scan(removal_of(1))) == []
             assert not sink.prune(now)
-            assert not sink.erase(_subject(1))
-            assert not sink.redact(_subject(1), ["os.type"])
+            assert not sink.rewrite([removal_of(1)])[0]
+            assert not sink.rewrite([removal_of(1, ["os.type"])])[0]
         assert list(tmp_path.iterdir()) == []
 
     def test_what_is_too_old_is_overdue_and_pruned(self, tmp_path: Path) -> None:
@@ -253,7 +274,7 @@ class SinkConformance:
                 return
             found = self._found(sink, 1, days=1)
             assert [record["client.address"] for record in found] == [person(1)] * 2
-            removal = sink.erase(_subject(1, days=1))
+            (removal,) = sink.rewrite([removal_of(1, days=1)])
             assert (removal.records, removal.is_swept) == (2, True)
         assert self._number(tmp_path) == {1: 1, 2: 1}
 
@@ -263,8 +284,7 @@ class SinkConformance:
         with self._erasable(tmp_path) as sink:
             if sink is None:
                 return
-            steps = [(_subject(1), None), (_subject(2), None), (_subject(3), ["os.type"])]
-            rules = [Rule.removal(*step) for step in steps]
+            rules = [removal_of(1), removal_of(2), removal_of(3, ["os.type"])]
             assert [each.records for each in sink.rewrite(rules)] == [2, 2, 1]
             assert _fields(sink) == {"client.address": 1}
         assert self._number(tmp_path) == {3: 1}
@@ -276,11 +296,13 @@ class SinkConformance:
         with self._erasable(tmp_path) as sink:
             if sink is None:
                 return
-            for other in ({"schema": "other"}, {"besides": frozenset({_SCHEMA})}):
-                subject = replace(_subject(1), **other)
-                assert list(sink.find(subject)) == []
-                assert not sink.erase(subject)
-                assert not sink.redact(subject, ["os.type"])
+            for fields in (None, ["os.type"]):
+                for rule in (
+                    removal_of(1, fields, schema="other"),
+                    removal_of(1, fields, besides=frozenset({_SCHEMA})),
+                ):
+                    assert list(sink.scan(rule)) == []
+                    assert not any(sink.rewrite([rule]))
         assert self._number(tmp_path) == {1: 1}
 
     def test_a_person_is_erased_between_deliveries(self, tmp_path: Path) -> None:
@@ -290,10 +312,10 @@ class SinkConformance:
             sink.deliver(self._batch(1, [1, 2]))
             if not isinstance(sink, ErasableSink):
                 return
-            removal = sink.erase(_subject(1))
+            (removal,) = sink.rewrite([removal_of(1)])
             assert (removal.records, removal.is_swept) == (1, True)
             sink.deliver(self._batch(2, [1, 3]))
-            assert sink.redact(_subject(3), ["os.type"]).records == 1
+            assert sink.rewrite([removal_of(3, ["os.type"])])[0].records == 1
         assert self._number(tmp_path) == {1: 1, 2: 1, 3: 1}
 
     def test_a_person_objects(self, tmp_path: Path) -> None:
@@ -302,9 +324,9 @@ class SinkConformance:
         with self._erasable(tmp_path) as sink:
             if sink is None:
                 return
-            assert sink.redact(_subject(1), ["os.type", "os.version"]).records == 1
+            assert sink.rewrite([removal_of(1, ["os.type", "os.version"])])[0].records == 1
             assert _fields(sink) == {"client.address": 2, "os.type": 1}
-            assert sink.redact(_subject(2), ["os.type", "client.address"]).records == 1
+            assert sink.rewrite([removal_of(2, ["os.type", "client.address"])])[0].records == 1
             assert _fields(sink) == {"client.address": 1}
 
     def test_the_inventory(self, tmp_path: Path) -> None:
@@ -315,7 +337,7 @@ class SinkConformance:
             if sink is None:
                 return
             assert sink.exists
-            (table,) = sink.inventory()
+            (table,) = sink.measure(EVERYTHING)
             assert table.records == 3
             assert (table.first, table.last) == (old.received, new.received)
             assert _fields(sink) == {"client.address": 3, "os.type": 3}
@@ -327,7 +349,7 @@ class SinkConformance:
             if sink is None:
                 return
             later = sink.expiry(datetime.now(UTC) + timedelta(days=30))
-            person_ = Rule.removal(_subject(1), ["os.type"])
+            person_ = removal_of(1, ["os.type"])
             for rule, number in ((EVERYTHING, 4), (later, 2), (person_, 2)):
                 assert len([*sink.scan(rule)]) == number
                 counted = [_numbers(each) for each in sink.measure(rule)]
@@ -362,7 +384,7 @@ class SinkConformance:
     # -- what the tests need ----------------------------------------------------------------------
 
     def _batch(self, number: int, people: Collection[int], days: float = 0) -> Batch:
-        return batch_of(number, people, load_schema(_SCHEMA), age=timedelta(days=days))
+        return batch_of(number, people, _schema(), age=timedelta(days=days))
 
     def _deliver(self, directory: Path, *batches: Batch) -> None:
         with self.opened(directory) as sink:
@@ -378,13 +400,7 @@ class SinkConformance:
             yield sink if isinstance(sink, ErasableSink) else None
 
     def _found(self, sink: ErasableSink, number: int, days: float = 9) -> list[Record]:
-        return [record for _, record in sink.find(_subject(number, days))]
-
-
-def _subject(number: int, days: float = 9) -> Subject:
-    now = datetime.now(UTC)
-    start, end = to_minute(now - timedelta(days=days)), to_minute(now + timedelta(days=1))
-    return Subject("client.address", person(number), start, end)
+        return [record for _, record in sink.scan(removal_of(number, days=days))]
 
 
 def _numbers(holding: Holding) -> tuple[str, int, dict[str, int]]:
@@ -394,5 +410,8 @@ def _numbers(holding: Holding) -> tuple[str, int, dict[str, int]]:
 
 def _fields(sink: ErasableSink) -> dict[str, int]:
     return {
-        name: times for each in sink.inventory() for name, times in each.fields.items() if times
+        name: times
+        for each in sink.measure(EVERYTHING)
+        for name, times in each.fields.items()
+        if times
     }

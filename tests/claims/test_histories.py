@@ -19,6 +19,7 @@ from collector.claims.document import load_claims
 from collector.claims.promises import promises
 from collector.claims.verdicts import record
 from collector.contracts import Batch, Subject
+from collector.filter.redaction import Rule
 from collector.ledger import Note
 from collector.schema import load_schema
 from collector.sinks.ndjson import NdjsonFile
@@ -83,7 +84,7 @@ class History(Planted):
         subject = Subject("client.address", address(1), minute(40), minute(-1))
         with self.locations.opened() as sinks:
             for sink in sinks.values():
-                sink.erase(subject)
+                sink.rewrite([Rule.removal(subject, None)])
         with closing(Tombstones(self.data)):
             remember(self.data, [(subject, None), (subject, {"os.type"})])
 
@@ -188,7 +189,7 @@ def _holds_after(steps: list[str]) -> None:
         assert stored(history.config_file) == []
 
 
-@settings(max_examples=2, deadline=None)
+@settings(max_examples=1, deadline=None)
 @example([*_STEPS])
 @example([*reversed(_STEPS)])
 @given(st.lists(st.sampled_from([*_STEPS]), min_size=2, max_size=6))

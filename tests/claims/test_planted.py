@@ -60,7 +60,7 @@ def stored(file: Path) -> list[str]:
     verification._settle(locations)
     reviews = reviewed(config, schemas)
     found = mismatches(locations, all_flows(config, schemas), reviews)
-    return [each.finding.message for each in found]
+    return [each[1].message for each in found]
 
 
 def is_anywhere(top: Path) -> bool:

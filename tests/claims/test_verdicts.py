@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -78,6 +79,22 @@ def test_a_pipe_in_the_place_of_the_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / FILE_NAME)
     assert recorded(tmp_path, _CLAIMS, "a", _NOW)[1] == {}
     record(tmp_path, _MADE, "a", _NOW)
+    assert has_only_verdicts(tmp_path / FILE_NAME)
+
+
+def test_a_file_without_end(tmp_path: Path) -> None:
+    """Is neither read whole nor believed, and is replaced."""
+    record(tmp_path, _MADE, "a", _NOW)
+    with (tmp_path / FILE_NAME).open("ab") as file:
+        for _ in range(64):
+            file.write(b" " * (1 << 20))
+    tracemalloc.start()
+    assert recorded(tmp_path, _CLAIMS, "a", _NOW)[1] == {}
+    assert not has_only_verdicts(tmp_path / FILE_NAME)
+    record(tmp_path, _MADE, "a", _NOW)
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert most < 32 << 20
     assert has_only_verdicts(tmp_path / FILE_NAME)
 
 

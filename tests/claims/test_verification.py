@@ -166,6 +166,7 @@ def test_a_rule_of_sinks(rule: str, tmp_path: Path) -> None:
     assert broken(outcome) == carried(rule) == {"no-third-party-ads", "no-sale"}
 
 
+@pytest.mark.usefixtures("no_dry_run")
 @for_each(
     ("also", "wanted"), [("", "broken"), (" also: sound,", "amended"), (" also: hue,", "amended")]
 )
@@ -207,6 +208,7 @@ def test_what_a_check_finds_breaks_its_claims(check: Check) -> None:
     )
 
 
+@pytest.mark.usefixtures("no_dry_run")
 def test_a_flow_that_is_computed_wrongly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What the matrix says is looked at as well, not only whether it could be computed."""
     with monkeypatch.context() as patch:

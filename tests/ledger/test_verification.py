@@ -97,72 +97,19 @@ def test_an_empty_ledger_holds() -> None:
     assert audited().flaws == []
 
 
-CHANGES: dict[str, Callable[[Receipt], Receipt]] = {
-    "sequence": lambda r: replace(r, sequence=r.sequence + 1000),
-    "minute": lambda r: replace(r, minute="2026-11-24T10:21:00Z"),
-    "seconds": lambda r: replace(r, minute="2026-11-24T10:20:01Z"),
-    "schema": lambda r: replace(r, schema="cd" * 32),
-    "received": lambda r: replace(r, received=r.received + 1),
-    "received and admitted": lambda r: replace(r, received=r.received + 1, admitted=r.admitted + 1),
-    "rejected": lambda r: replace(r, rejected={"malformed": 1}),
-    "reason": lambda r: replace(r, rejected={"too_deep": r.rejected["malformed"]}),
-    "commitment": lambda r: replace(r, commitment=bytes(32)),
-    "no commitment": lambda r: replace(r, commitment=None),
-    "previous": lambda r: replace(r, previous=bytes(32)),
-    "hash": lambda r: replace(r, hash=bytes(32)),
-}
-
-
-def test_a_changed_receipt_is_found() -> None:
-    """Whatever is changed, and where: the flaw names that receipt, or the one after it."""
-    for name, change in CHANGES.items():
-        for at in (0, 4, 9):
-            receipts = chain(10)
-            changed = change(receipts[at])
-            if changed == receipts[at]:
-                continue  # there is no commitment to take away
-            tip = tip_of(receipts)
-            receipts[at] = changed
-            found = check(receipts, tip)
-            places = {at + 1, at + 2, changed.sequence}
-            assert {flaw.sequence for flaw in found.flaws} & places, (name, at)
-
-
-def test_a_receipt_that_was_written_anew_is_found() -> None:
-    """With a hash that fits its new text: the next one does not follow on it."""
-    for name in CHANGES.keys() - {"hash", "previous"}:
-        receipts = chain(10)
-        changed = CHANGES[name](receipts[4])
-        receipts[4] = replace(changed, hash=changed.compute_hash())
-        assert check(receipts, tip_of(receipts)).flaws, name
-
-
-def test_a_removed_receipt_is_found() -> None:
-    """The first, one between, and the last."""
-    for at in range(10):
-        receipts = chain(10)
-        tip = tip_of(receipts)
-        del receipts[at]
-        found = check(receipts, tip)
-        assert found.flaws, at
-        assert f"{at + 1}" in str(found.flaws[0]) or f"{at}" in str(found.flaws[0])
-
-
-def test_moved_receipts_are_found() -> None:
-    """In another order, or under each other's numbers."""
+def test_receipts_that_are_removed_moved_or_put_in_between_are_found() -> None:
+    """Any one of them; in another order, or under each other's numbers; and one without a number
+    of its own."""
     receipts = chain(10)
-    tip = tip_of(receipts)
-    moved = [*receipts[:3], receipts[4], receipts[3], *receipts[5:]]
-    assert check(moved, tip).flaws
     third, fifth = replace(receipts[2], sequence=5), replace(receipts[4], sequence=3)
-    assert check([*receipts[:2], fifth, receipts[3], third, *receipts[5:]], tip).flaws
-
-
-def test_a_receipt_put_in_between_is_found() -> None:
-    """There is no number for it."""
-    receipts = chain(10)
     more = issue(Tip(4, receipts[3].hash), MINUTE, SCHEMA, Tally(1, 1), bytes(32))
-    assert check([*receipts[:4], more, *receipts[4:]], tip_of(receipts)).flaws
+    for others in (
+        *([*receipts[:at], *receipts[at + 1 :]] for at in range(10)),
+        [*receipts[:3], receipts[4], receipts[3], *receipts[5:]],
+        [*receipts[:2], fifth, receipts[3], third, *receipts[5:]],
+        [*receipts[:4], more, *receipts[4:]],
+    ):
+        assert check(others, tip_of(receipts)).flaws
 
 
 def test_a_ledger_made_anew_is_found_by_whoever_kept_a_checkpoint() -> None:
@@ -256,7 +203,8 @@ _COUNTS = st.dictionaries(st.sampled_from(REJECTIONS), st.integers(1, 9), max_si
 def test_any_chain_holds_and_any_edit_of_a_row_does_not(
     commits: list[tuple[int, dict[Any, int]]], data: st.DataObject
 ) -> None:
-    """A receipt survives its row; one value of one row that is another is found."""
+    """A receipt survives its row; one value of one row that is another is found there, or where the
+    next one follows, also if the hash fits the new text."""
     receipts: list[Receipt] = []
     tip = Tip(0, NEW[1].hash)
     for admitted, rejected in commits:
@@ -273,9 +221,11 @@ def test_any_chain_holds_and_any_edit_of_a_row_does_not(
     value = data.draw(others.filter(lambda value: value != rows[at][column]))
     row = list(rows[at])
     row[column] = value
-    edited = [*receipts[:at], Receipt.from_row(tuple(row)), *receipts[at + 1 :]]
-    if edited != receipts:  # NULL for none of a reason says the same
-        assert check(edited, tip).flaws
+    edited = Receipt.from_row(tuple(row))
+    for changed in (edited, replace(edited, hash=edited.compute_hash())):
+        if changed != receipts[at]:  # NULL for none of a reason says the same
+            flaws = check([*receipts[:at], changed, *receipts[at + 1 :]], tip).flaws
+            assert {flaw.sequence for flaw in flaws} & {at + 1, at + 2, changed.sequence}
 
 
 Change = Callable[[list[Entry]], object]
@@ -383,6 +333,22 @@ def test_removed_and_moved_entries_are_found(key: Key) -> None:
         change(entries)
         found = follow_all(entries, tip_of(whole)).flaws
         assert any(message in str(flaw) for flaw in found), message
+
+
+def test_receipts_that_something_names_are_missing() -> None:
+    """The end of a chain, which an entry names, and the first receipt of another one."""
+    receipts, (entry,) = chain(7), trail_of(1, None)
+    named = replace(entry, receipt=tip_of(receipts))
+    named = replace(named, hash=named.compute_hash())
+    cut = receipts[:5]
+    assert audited(cut, NEW, tip_of(cut), [named]).flaws == [
+        Flaw("receipt", 7, "missing, but entry 1 names it")
+    ]
+    gone, later = (Start(first, "damaged", cut[-1].hash) for first in (7, 9))
+    both = [*cut, *chain(2, later)]
+    assert audited(both, NEW | {7: gone, 9: later}, tip_of(both)).flaws == [
+        Flaw("receipt", 7, "missing, but a chain begins with it")
+    ]
 
 
 def test_a_fork_is_found(key: Key) -> None:

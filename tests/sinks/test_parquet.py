@@ -25,6 +25,7 @@ from collector import Collector
 from collector.config.sink_settings import SinkSettings
 from collector.contracts import Batch, Subject, to_minute
 from collector.errors import ConfigError, DeliveryError, InUse
+from collector.filter.redaction import EVERYTHING, Rule
 from collector.filter.stored import read
 from collector.schema import load_schema
 from collector.sdk.sender import open_sink_of
@@ -33,7 +34,7 @@ from collector.sinks.parquet import ParquetSettings, ParquetSink
 from collector.sinks.parquet.lake import FileKey
 from collector.sinks.parquet.segments import Segments
 from collector.sinks.sink import Opening, check_sink
-from collector.testing.sinks import batch_of, person
+from collector.testing.sinks import batch_of, person, removal_of
 from tests.conftest import required
 from tests.sdk.program import run_code
 from tests.support.deadline import WAIT_SECONDS
@@ -77,12 +78,6 @@ def _bytes(directory: Path) -> bytes:
     return b"".join(path.read_bytes() for path in directory.rglob("*") if path.is_file())
 
 
-def _subject(number: int) -> Subject:
-    now = datetime.now(UTC)
-    start, end = to_minute(now - timedelta(days=9)), to_minute(now + timedelta(days=1))
-    return Subject("client.address", person(number), start, end)
-
-
 def test_a_file_of_each_schema_and_hour(tmp_path: Path) -> None:
     """Its key says which; it is its owner's alone, and nothing else is left."""
     with _opened(tmp_path) as sink:
@@ -118,10 +113,11 @@ def test_a_person_in_one_part_of_an_hour(tmp_path: Path) -> None:
         sink.finish()
         (file,) = _files(tmp_path)
         assert parquet.ParquetFile(file).num_row_groups == 4
-        later = replace(_subject(1), start=to_minute(hour + timedelta(minutes=40)))
-        assert sink.erase(later).records == 1
-        assert len(list(sink.find(_subject(1)))) == 1
-        assert sink.erase(_subject(1)).records == 1
+        start = to_minute(hour + timedelta(minutes=40))
+        later = Rule.removal(Subject("client.address", person(1), start, "~"), None)
+        assert sink.rewrite([later])[0].records == 1
+        assert len(list(sink.scan(removal_of(1)))) == 1
+        assert sink.rewrite([removal_of(1)])[0].records == 1
         assert _people(tmp_path) == []
 
 
@@ -213,9 +209,9 @@ def test_a_person_does_not_come_back(tmp_path: Path) -> None:
         _put(sink)
     sink.close()
     with _opened(tmp_path, offline=True) as offline:
-        assert offline.erase(_subject(1)).records
-        assert offline.erase(_subject(2)).records
-        assert list(offline.find(_subject(1))) == []
+        assert offline.rewrite([removal_of(1)])[0].records
+        assert offline.rewrite([removal_of(2)])[0].records
+        assert list(offline.scan(removal_of(1))) == []
     files = _files(tmp_path)
     with _opened(tmp_path) as sink:
         sink.deliver(_batch(1, [1]), _batch(2, [2], hours=3))
@@ -233,9 +229,9 @@ def test_no_byte_of_a_person_is_left(tmp_path: Path) -> None:
         sink.deliver(_batch(3, [11, 12]), _batch(4, [12, 13], hours=50))
     assert person(12).encode() in _bytes(tmp_path)
     with _opened(tmp_path, offline=True) as sink:
-        removal = sink.erase(_subject(12))
+        (removal,) = sink.rewrite([removal_of(12)])
         assert (removal.deleted, removal.is_swept) == (303, True)
-        left = [record["client.address"] for _, record in sink.find(_subject(11))]
+        left = [record["client.address"] for _, record in sink.scan(removal_of(11))]
         assert left == [person(11)] * 301
     assert person(12).encode() not in _bytes(tmp_path)
 
@@ -245,12 +241,12 @@ def test_no_dictionary_keeps_a_value(tmp_path: Path) -> None:
     with _opened(tmp_path) as sink:
         sink.deliver(_batch(1, [1, 2, 2, 3]))
         sink.finish()
-        sink.erase(_subject(2))
+        sink.rewrite([removal_of(2)])
         (file,) = _files(tmp_path)
         read = parquet.ParquetFile(file, read_dictionary=["client.address"]).read()
         (chunk,) = read.column("client.address").chunks
         assert sorted(chunk.dictionary.to_pylist()) == [person(1), person(3)]
-        sink.redact(_subject(3), ["client.address"])
+        sink.rewrite([removal_of(3, ["client.address"])])
         read = parquet.ParquetFile(file, read_dictionary=["client.address"]).read()
         (chunk,) = read.column("client.address").chunks
         assert chunk.dictionary.to_pylist() == [person(1)]
@@ -262,14 +258,14 @@ def test_a_failed_rewriting_leaves_nothing(tmp_path: Path, failing: str) -> None
     with _opened(tmp_path) as sink:
         sink.deliver(_batch(1, [1, 3, *[2] * 9]))
         with _failing(failing), suppress(DeliveryError):
-            sink.erase(_subject(1))
-        sink.erase(_subject(2))
+            sink.rewrite([removal_of(1)])
+        sink.rewrite([removal_of(2)])
         (path,) = (tmp_path / "data" / "sinks" / "lake").glob("*.ndjson")
         assert person(2).encode() not in path.read_bytes()
-        sink.erase(_subject(1))
+        sink.rewrite([removal_of(1)])
         (path,) = (tmp_path / "data" / "sinks" / "lake").glob("*.ndjson")
         assert person(1).encode() not in path.read_bytes()
-        assert [record["client.address"] for _, record in sink.find(_subject(3))] == [person(3)]
+        assert [record["client.address"] for _, record in sink.scan(removal_of(3))] == [person(3)]
 
 
 def _failing(name: str) -> Any:
@@ -308,7 +304,7 @@ def test_a_reader_sees_the_old_file_or_the_new(tmp_path: Path) -> None:
     assert reader.stdout.readline() == b"8\n"
     with _opened(tmp_path, offline=True) as sink:
         for number in range(1, 8):
-            sink.erase(_subject(number))
+            sink.rewrite([removal_of(number)])[0]
     while (line := reader.stdout.readline()) not in (b"1\n", b""):
         pass
     assert line == b"1\n"
@@ -396,13 +392,13 @@ def test_a_damaged_segment_keeps_no_other_back(tmp_path: Path, length: int | Non
     path.unlink() if length is None else os.truncate(path, length)
     with _opened(tmp_path) as sink:
         sink.deliver(_batch(3, [8, 9]))
-        assert sink.erase(_subject(9)).records == 1
-        assert sink.erase(_subject(2)).records == (length == 300)
+        assert sink.rewrite([removal_of(9)])[0].records == 1
+        assert sink.rewrite([removal_of(2)])[0].records == (length == 300)
         with raises("E507", DeliveryError):
             sink.finish()
         sink.deliver(_batch(4, [10]))
         sink.finish()
-        assert not sink.erase(_subject(2))
+        assert not sink.rewrite([removal_of(2)])[0]
     left = [person(1), person(3)] if length else []
     assert _people(tmp_path) == sorted([*left, person(8), person(10)])
 
@@ -422,7 +418,7 @@ def test_what_is_not_ours(tmp_path: Path) -> None:
         assert sink.others == 3
         assert sink.is_ours
         with raises("E507", DeliveryError) as caught:
-            sink.erase(_subject(1))
+            sink.rewrite([removal_of(1)])
         assert "canary" not in str(caught.value)
         with raises("E507", DeliveryError):
             sink.prune(datetime.now(UTC) + timedelta(days=400))
@@ -437,9 +433,9 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
         with raises("E203", InUse):
             _opened(tmp_path)
         with _opened(tmp_path, offline=True) as offline:
-            assert [record["client.address"] for _, record in offline.find(_subject(1))]
+            assert [record["client.address"] for _, record in offline.scan(removal_of(1))]
             with raises("E203", InUse):
-                offline.erase(_subject(1))
+                offline.rewrite([removal_of(1)])
 
 
 def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -479,7 +475,7 @@ def test_readers_take_it_as_it_is(tmp_path: Path, reader: str) -> None:
         sink.deliver(_batch(1, [1, 2]), _batch(2, [3], days=2), _batch(3, [4, 5], hours=30))
         sink.finish()
     with _opened(tmp_path, offline=True) as sink:
-        sink.erase(_subject(3))
+        sink.rewrite([removal_of(3)])
     try:
         rows = _READERS[reader](tmp_path / "lake" / "conferencing")
     except ImportError:
@@ -535,8 +531,8 @@ def test_several_processes_of_an_application(tmp_path: Path) -> None:
         (one, other)[number % 2].deliver(_batch(number, [number]))
         other.deliver(_batch(number, [number]))
     with ParquetSink(settings, replace(opening, is_offline=True)) as offline:
-        assert offline.redact(_subject(3), ["client.address"]).records == 1
-        assert offline.erase(_subject(4)).deleted == 1
+        assert offline.rewrite([removal_of(3, ["client.address"])])[0].records == 1
+        assert offline.rewrite([removal_of(4)])[0].deleted == 1
     other.close()
     one.finish()
     one.close()
@@ -567,7 +563,7 @@ def test_two_sinks_of_one_process(tmp_path: Path) -> None:
         assert (tmp_path / "data" / "sinks" / "parquet" / "segments.db-wal").exists()
         one.deliver(_batch(1, [1]))
         with ParquetSink(settings, replace(opening, is_offline=True)) as offline:
-            assert len(list(offline.find(_subject(1)))) == 1
+            assert len(list(offline.scan(removal_of(1)))) == 1
 
 
 def test_two_sidecars_with_one_lake(tmp_path: Path) -> None:
@@ -585,7 +581,7 @@ def test_two_sidecars_with_one_lake(tmp_path: Path) -> None:
 
     def erase(sink: ParquetSink, first: int) -> None:
         for number in range(first, first + 2):
-            sink.erase(_subject(number))
+            sink.rewrite([removal_of(number)])
 
     with one, other, ThreadPoolExecutor(2) as pool:
         for action, left in ((deliver, range(1, 11)), (erase, [*range(3, 6), *range(8, 11)])):
@@ -639,8 +635,8 @@ def test_buckets_of_one_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         opening = Opening("lake", (_SCHEMA,), tmp_path / "collector", is_offline=True)
         sink = ParquetSink(ParquetSettings(type="parquet", url=url), opening)
         with sink, mock.patch.object(sink._lake, "all_keys", return_value=[]):
-            assert len(list(sink.find(_subject(number + 1)))) == 1
-            assert list(sink.find(_subject(2 - number))) == []
+            assert len(list(sink.scan(removal_of(number + 1)))) == 1
+            assert list(sink.scan(removal_of(2 - number))) == []
 
 
 def test_rights_reach_what_an_application_collected(tmp_path: Path) -> None:
@@ -654,10 +650,10 @@ def test_rights_reach_what_an_application_collected(tmp_path: Path) -> None:
     command = Opening("parquet", (_SCHEMA,), tmp_path / "requests", is_offline=True)
     with ParquetSink(settings, command) as sink:
         assert sink.is_ours
-        assert [each.records for each in sink.inventory()] == [2]
-        assert len(list(sink.find(_subject(1)))) == 1
-        assert sink.erase(_subject(1)).deleted == 1
-        assert list(sink.find(_subject(1))) == []
+        assert [each.records for each in sink.measure(EVERYTHING)] == [2]
+        assert len(list(sink.scan(removal_of(1)))) == 1
+        assert sink.rewrite([removal_of(1)])[0].deleted == 1
+        assert list(sink.scan(removal_of(1))) == []
         assert len(list(sink.overdue(datetime.now(UTC) + timedelta(days=99)))) == 1
     assert person(1).encode() not in _bytes(tmp_path)
     with Collector("conferencing", f"parquet:///{tmp_path}/lake", **_PATIENT) as telemetry:
@@ -677,8 +673,8 @@ def test_a_directory_of_another_sink_is_left_alone(tmp_path: Path) -> None:
         sink.deliver(_batch(1, [1]))
         command = Opening("lake", (_SCHEMA,), tmp_path / "requests", is_offline=True)
         with ParquetSink(settings, command) as other:
-            assert not other.erase(_subject(1))
-        assert len(list(sink.find(_subject(1)))) == 1
+            assert not other.rewrite([removal_of(1)])[0]
+        assert len(list(sink.scan(removal_of(1)))) == 1
 
 
 _LARGE = """
@@ -686,7 +682,8 @@ import resource, sys
 from dataclasses import replace
 from pathlib import Path
 from collector.testing.sinks import person
-from tests.sinks.test_parquet import _batch, _opened, _subject
+from collector.testing.sinks import removal_of
+from tests.sinks.test_parquet import _batch, _opened
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -699,7 +696,7 @@ with _opened(Path(sys.argv[1])) as sink:
         sink.deliver(replace(batch, id=number.to_bytes(16), payload=b"".join(lines)))
     sink.finish()
     sink.deliver(replace(batch, id=b"last"))
-    assert sink.erase(_subject(1)).deleted == 2
+    assert sink.rewrite([removal_of(1)])[0].deleted == 2
     print((peak() - before) >> 10)
 """
 

@@ -28,11 +28,10 @@ from collector.arrow.tables import Writer, bounded_groups
 from collector.contracts import Part, count_lines
 from collector.errors import UnreadableFile
 from collector.filter.arrow import arrow_schema, read_tables
-from collector.filter.redaction import Rule
 from collector.filter.stored import records_in
 from collector.sinks.parquet.object_store import DirectoryObjects
-from collector.testing.sinks import person
-from tests.sinks.test_parquet import _SCHEMA, _batch, _files, _opened, _people, _put, _subject
+from collector.testing.sinks import person, removal_of
+from tests.sinks.test_parquet import _SCHEMA, _batch, _files, _opened, _people, _put
 from tests.support.parquet import write_parquet
 from tests.support.programs import script
 from tests.support.raising import raises
@@ -88,7 +87,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from collector.errors import DeliveryError
 from collector.arrow import process
-from tests.sinks.test_parquet import _opened, _subject
+from collector.filter.redaction import EVERYTHING
+from collector.testing.sinks import removal_of
+from tests.sinks.test_parquet import _opened
 
 def most():
     return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) >> 10
@@ -96,10 +97,10 @@ def most():
 with _opened(Path(sys.argv[1]), offline=True) as sink:
     before = most()
     for ask in (
-        lambda: sink.erase(_subject(1)),
-        lambda: list(sink.find(_subject(2))),
+        lambda: sink.rewrite([removal_of(1)]),
+        lambda: list(sink.scan(removal_of(2))),
         lambda: list(sink.values()),
-        lambda: list(sink.inventory()),
+        lambda: list(sink.measure(EVERYTHING)),
         lambda: sink.prune(datetime.now(UTC)),
     ):
         try:
@@ -148,7 +149,7 @@ def test_the_error_counts_files(tmp_path: Path) -> None:
         _opened(tmp_path, offline=True) as sink,
         raises("E507", UnreadableFile, match="2 files") as caught,
     ):
-        sink.erase(_subject(1))
+        sink.rewrite([removal_of(1)])
     assert "canary" not in str(caught.value)
     assert caught.value.number == 2
 
@@ -349,7 +350,7 @@ def test_one_pass_for_all_who_are_erased(tmp_path: Path) -> None:
         sink.deliver(*(_batch(at, [at % 9, 100 + at % 9], hours=at) for at in range(12)))
         _put(sink)
         number = len(_files(tmp_path))
-        rules = [Rule.removal(_subject(at), None) for at in range(1, 9)]
+        rules = [removal_of(at) for at in range(1, 9)]
         with _counted() as opened:
             removals = sink.rewrite(rules)
         assert len(opened) == len(set(opened)) == number == 12
@@ -373,7 +374,7 @@ def test_a_person_who_is_not_there(tmp_path: Path) -> None:
     path.write_bytes(_written({"client.address": texts, **more}, rows))
     size = path.stat().st_size
     with _opened(tmp_path, offline=True) as sink, _counted() as opened:
-        assert not sink.erase(_subject(1))
+        assert not sink.rewrite([removal_of(1)])[0]
     assert len(opened) == 1
     # the end of a file is read in pieces of 64 KiB
     assert _Counted.total < (64 << 10) + size / 10

@@ -8,7 +8,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,12 @@ import pytest
 from pyarrow import parquet
 
 from collector.arrow.mark import MARK
-from collector.contracts import Subject, to_minute
 from collector.errors import DeliveryError
+from collector.filter.redaction import EVERYTHING
 from collector.schema import load_schema
 from collector.sinks.parquet import ParquetSettings, ParquetSink, segment_reader
 from collector.sinks.sink import Opening
-from collector.testing.sinks import batch_of, person
+from collector.testing.sinks import batch_of, removal_of
 from tests.support.parquet import write_parquet
 from tests.support.raising import raises
 
@@ -244,7 +244,7 @@ def test_a_directory_that_may_not_be_read(folder: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(os, "stat", refused)
     with _opened(folder, offline=True) as sink, raises("E503", DeliveryError):
-        list(sink.inventory())
+        list(sink.measure(EVERYTHING))
 
 
 def test_a_directory_on_another_disk(folder: Path) -> None:
@@ -254,12 +254,9 @@ def test_a_directory_on_another_disk(folder: Path) -> None:
     elsewhere = day.rename(folder / "elsewhere")
     day.symlink_to(elsewhere)
     (folder / "lake" / "back").symlink_to(folder / "lake")
-    now = datetime.now(UTC)
-    window = (to_minute(now - timedelta(days=9)), to_minute(now + timedelta(days=1)))
-    subject = Subject("client.address", person(1), *window)
     with _opened(folder, offline=True) as sink:
-        assert [each.records for each in sink.inventory()] == [3]
-        assert len([*sink.find(subject)]) == 1
-        assert sink.erase(subject).records == 1
-        assert [*sink.find(subject)] == []
-        assert [each.records for each in sink.inventory()] == [2]
+        assert [each.records for each in sink.measure(EVERYTHING)] == [3]
+        assert len([*sink.scan(removal_of(1))]) == 1
+        assert sink.rewrite([removal_of(1)])[0].records == 1
+        assert [*sink.scan(removal_of(1))] == []
+        assert [each.records for each in sink.measure(EVERYTHING)] == [2]

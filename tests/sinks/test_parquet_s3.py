@@ -29,8 +29,8 @@ from collector.errors import Cause, DeliveryError, Unreachable
 from collector.schema import load_schema
 from collector.sinks.parquet import ParquetSettings, ParquetSink
 from collector.sinks.sink import Opening, Sink
-from collector.testing.sinks import SinkConformance, person
-from tests.sinks.test_parquet import _batch, _bytes, _Crash, _crashing, _put, _subject
+from collector.testing.sinks import SinkConformance, person, removal_of
+from tests.sinks.test_parquet import _batch, _bytes, _Crash, _crashing, _put
 from tests.support.command import Ended, run
 from tests.support.deadline import WAIT_SECONDS, wait_until
 from tests.support.programs import script
@@ -151,9 +151,9 @@ def test_a_failing_bucket(
             sink.deliver(_batch(2, [3]))
         assert caught.value.__cause__ is None
         assert caught.value.__context__ is None
-        for command in (sink.erase, lambda each: list(sink.find(each))):
+        for command in (lambda rule: sink.rewrite([rule]), lambda rule: list(sink.scan(rule))):
             with pytest.raises((Unreachable, DeliveryError)):
-                command(_subject(9))
+                command(removal_of(9))
         assert proxy.refused
         proxy.mode = ""
         _put(sink)
@@ -199,7 +199,7 @@ def test_no_byte_of_a_person_is_left(tmp_path: Path, s3: int) -> None:
         _put(sink)
         sink.deliver(_batch(3, [11, 12]))
     with _opened(tmp_path, s3, offline=True) as sink:
-        assert sink.erase(_subject(12)).deleted == 102
+        assert sink.rewrite([removal_of(12)])[0].deleted == 102
         assert not list(sink.unproven())
     objects = _objects(tmp_path, s3)
     assert len(objects) == 2
@@ -224,7 +224,7 @@ def test_a_put_that_arrives_late(tmp_path: Path, s3: int) -> None:
     sink.close()
     with _opened(tmp_path, s3, offline=True) as offline:
         key, _ = late[0]
-        assert offline.erase(_subject(1)).deleted
+        assert offline.rewrite([removal_of(1)])[0].deleted
         store = _store(s3, _prefix(tmp_path))
         for name, data in late:
             with pytest.raises(AlreadyExistsError):

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from collector.contracts import Batch, Granted, Subject, count_lines, to_minute
+from collector.contracts import Batch, Granted, count_lines
 from collector.errors import DeliveryError
 from collector.filter.stored import read
 from collector.routing import entitled
@@ -27,7 +27,7 @@ from collector.server.control_client import Reload, ask
 from collector.sinks.parquet import ParquetSettings, ParquetSink
 from collector.sinks.parquet.segment_reader import read_segments
 from collector.sinks.sink import Opening
-from collector.testing.sinks import batch_of, person
+from collector.testing.sinks import batch_of, person, removal_of
 from tests.support.database import query
 from tests.support.deadline import wait_until
 from tests.support.raising import raises
@@ -84,11 +84,6 @@ def _fields(directory: Path, lake: str = "lake") -> set[str]:
 
 def _bytes(directory: Path) -> bytes:
     return b"".join(path.read_bytes() for path in directory.rglob("*") if path.is_file())
-
-
-def _subject(number: int) -> Subject:
-    now, day = datetime.now(UTC), timedelta(days=1)
-    return Subject("client.address", person(number), to_minute(now - day), to_minute(now + day))
 
 
 @pytest.mark.parametrize("before", [None, ["service_operations", "capacity_planning"]])
@@ -159,8 +154,8 @@ def test_another_place(tmp_path: Path) -> None:
         assert len(list(sink.unproven())) == 1
         sink.deliver(_routed(3, None))
         sink.finish()
-        assert len(list(sink.find(_subject(1)))) == 1
-        assert sink.erase(_subject(1)).deleted == 1
+        assert len(list(sink.scan(removal_of(1)))) == 1
+        assert sink.rewrite([removal_of(1)])[0].deleted == 1
     assert person(1).encode() not in _bytes(tmp_path)
     assert person(2).encode() not in _bytes(tmp_path / "other")
     assert not (tmp_path / "lake").exists()
@@ -263,15 +258,15 @@ def test_segments_of_an_unknown_format(tmp_path: Path) -> None:
             pass
         with _opened(tmp_path, None, offline=True) as sink:
             with raises("E501", DeliveryError, match=message):
-                list(sink.find(_subject(1)))
+                list(sink.scan(removal_of(1)))
             with raises("E501", DeliveryError, match=message):
-                sink.erase(_subject(1))
+                sink.rewrite([removal_of(1)])
             with raises("E501", DeliveryError, match=message):
                 ParquetSink.check(sink.settings, sink.opening)
         assert _files(directory) == before
     query(directory / "segments.db", "PRAGMA user_version = 1")
     with _opened(tmp_path, None, offline=True) as sink:
-        assert len(list(sink.find(_subject(1)))) == 1
+        assert len(list(sink.scan(removal_of(1)))) == 1
 
 
 def test_another_name_at_the_same_place(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from collector.contracts import Batch, Layout, Subject, to_minute
+from collector.contracts import Batch, Layout, to_minute
 from collector.documents import Document
 from collector.filter.arrow import arrow_schema
 from collector.filter.stored import read
@@ -28,6 +28,7 @@ from collector.sinks.ndjson import NdjsonSettings, NdjsonSink
 from collector.sinks.parquet import ParquetSettings, ParquetSink
 from collector.sinks.sink import ErasableSink, Opening
 from collector.spool import Spool, note
+from collector.testing.sinks import removal_of
 
 _KINDS: Mapping[str, dict[str, Any]] = {
     "tablet": {"kind": "boolean"},
@@ -284,8 +285,7 @@ def test_what_a_file_states(tmp_path: Path) -> None:
             assert len(table) == left
             stated = table.schema.metadata[b"collector.retentions"]
             assert stated == b"client.address=259200 os=259200"
-            start, end = (to_minute(datetime.now(UTC) + timedelta(days=each)) for each in (-1, 1))
-            sink.erase(Subject("client.address", "203.0.113.2", start, end))
+            sink.rewrite([removal_of(2)])
 
 
 def test_lines_of_a_file_by_several_programs(tmp_path: Path) -> None:

@@ -25,14 +25,15 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from collector.config.sink_settings import SinkSettings
-from collector.contracts import Batch, Removal, Subject
+from collector.contracts import Batch, Removal
 from collector.errors import ConfigError, DeliveryError, Unacceptable, Unreachable
+from collector.filter.redaction import EVERYTHING
 from collector.filter.stored import read
 from collector.schema import load_schema
 from collector.sinks.postgres import PostgresSink
 from collector.sinks.postgres.server import Server
 from collector.sinks.sink import Opening
-from collector.testing.sinks import SinkConformance, batch_of, person
+from collector.testing.sinks import SinkConformance, batch_of, person, removal_of
 from tests.support.command import run
 from tests.support.deadline import WAIT_SECONDS, wait_until
 from tests.support.postgres import PostgresServer, require_postgres
@@ -302,10 +303,6 @@ def test_a_batch_that_another_drain_has_delivered_long_ago(
 # -- rights and retention --------------------------------------------------------------------------
 
 
-def _subject(number: int) -> Subject:
-    return Subject("client.address", person(number), "2020-01-01T00:00:00Z", "2090-01-01T00:00:00Z")
-
-
 def _stored(number: int) -> bytes:
     """The bytes of an address in a table of PostgreSQL: family, bits, and the address."""
     return b"\x02\x20" + ip_address(person(number)).packed
@@ -322,7 +319,7 @@ def test_no_byte_of_a_person_is_left(clean: PostgresServer, tmp_path: Path) -> N
     assert _stored(150) in found
     for number in (150, 7):
         with _sink(clean, tmp_path, is_offline=True) as sink:
-            removal = sink.erase(_subject(number))
+            (removal,) = sink.rewrite([removal_of(number)])
         assert (removal.records, removal.is_swept) == (2 if number == 7 else 0, True)
         assert _stored(number) not in clean.files()
     assert _stored(8) in clean.files()
@@ -336,12 +333,12 @@ def test_a_reader_is_waited_for(clean: PostgresServer, tmp_path: Path) -> None:
     with psycopg.connect(clean.admin_url()) as reader:
         assert reader.execute("SELECT count(*) FROM collector.conferencing").fetchone() == (10,)
         with _sink(clean, tmp_path, is_offline=True) as sink:
-            removal = sink.erase(_subject(3))
+            (removal,) = sink.rewrite([removal_of(3)])
             assert (removal.records, removal.is_swept) == (1, False)
-            assert [*sink.find(_subject(3))] == []
+            assert [*sink.scan(removal_of(3))] == []
     assert _stored(3) in clean.files()
     with _sink(clean, tmp_path, is_offline=True) as sink:
-        assert sink.erase(_subject(3)) == Removal(0, is_swept=True)
+        assert sink.rewrite([removal_of(3)])[0] == Removal(0, is_swept=True)
     assert _stored(3) not in clean.files()
 
 
@@ -353,7 +350,7 @@ def test_an_old_snapshot_keeps_nothing(clean: PostgresServer, tmp_path: Path) ->
         reader.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         reader.execute("SELECT 1 FROM pg_class")
         with _sink(clean, tmp_path, is_offline=True) as sink:
-            assert sink.erase(_subject(3)) == Removal(1, is_swept=True)
+            assert sink.rewrite([removal_of(3)])[0] == Removal(1, is_swept=True)
         assert _stored(3) not in clean.files()
 
 
@@ -368,16 +365,16 @@ def test_partitions_that_others_have_made(clean: PostgresServer, tmp_path: Path)
     day = batch.received[:10].replace("-", "")
     clean.ask(days.format(f"conferencing_{day}"))
     with _sink(clean, tmp_path, is_offline=True) as sink:
-        assert sink.erase(_subject(3)) == Removal(1, is_swept=True)
-        assert [*sink.find(_subject(3))] == []
+        assert sink.rewrite([removal_of(3)])[0] == Removal(1, is_swept=True)
+        assert [*sink.scan(removal_of(3))] == []
     assert _stored(3) not in clean.files()
     clean.ask("ALTER TABLE collector.merged SET SCHEMA public")
     with _sink(clean, tmp_path, is_offline=True) as sink, raises("E504", DeliveryError):
-        sink.erase(_subject(4))
+        sink.rewrite([removal_of(4)])
     clean.ask("ALTER TABLE public.merged SET SCHEMA collector")
     clean.ask('ALTER TABLE collector.conferencing ALTER "client.address" TYPE varchar(50)')
     with _sink(clean, tmp_path, is_offline=True) as sink, raises("E504", DeliveryError):
-        sink.erase(_subject(4))
+        sink.rewrite([removal_of(4)])
 
 
 @pytest.mark.parametrize("isolation", ["read committed", "repeatable read"])
@@ -399,11 +396,11 @@ def test_rows_that_another_session_commits_meanwhile(
     ):
         for number in (3, 8):
             writer.execute(old + late, (person(number),))
-        erased = pool.submit(sink.erase, _subject(3))
+        erased = pool.submit(sink.rewrite, [removal_of(3)])
         wait_until(lambda: erased.done() or clean.ask(_WAITING))
         writer.commit()
-        assert erased.result() == Removal(2, is_swept=True)
-        assert [*sink.find(_subject(3))] == []
+        assert erased.result() == [Removal(2, is_swept=True)]
+        assert [*sink.scan(removal_of(3))] == []
     assert _numbers(clean) == [person(number) for number in (1, 2, 4, 5, 8)]
     assert _stored(3) not in clean.files()
 
@@ -419,7 +416,7 @@ def test_partitions_are_dropped(clean: PostgresServer, tmp_path: Path) -> None:
         assert sink.prune(datetime.now(UTC)) == Removal(deleted=2)
         assert not sink.prune(datetime.now(UTC))
         sink.deliver(_many(3, 3))
-        (table,) = sink.inventory()
+        (table,) = sink.measure(EVERYTHING)
     assert table.records == 6
 
 
@@ -521,7 +518,7 @@ def test_a_role_without_a_right_on_the_database(clean: PostgresServer, tmp_path:
         PostgresSink.check(clean.settings(), Opening("warehouse", (_SCHEMA,), tmp_path))
         with _sink(clean, tmp_path) as sink:
             sink.deliver(_many(1))
-            assert sink.erase(_subject(1)).records == 1
+            assert sink.rewrite([removal_of(1)])[0].records == 1
     finally:
         clean.ask("GRANT CREATE ON DATABASE telemetry TO collector")
 
@@ -578,10 +575,10 @@ def test_rows_that_a_policy_hides(clean: PostgresServer, tmp_path: Path) -> None
         with raises("E514", DeliveryError):
             list(sink.values())
         with raises("E514", DeliveryError):
-            sink.inventory()
+            sink.measure(EVERYTHING)
         with raises("E514", DeliveryError):
-            list(sink.find(_subject(1)))
-        assert sink.erase(_subject(1)).records == 1
+            list(sink.scan(removal_of(1)))
+        assert sink.rewrite([removal_of(1)])[0].records == 1
 
 
 # -- encryption, and no room ----------------------------------------------------------------------
@@ -735,11 +732,11 @@ def test_a_disk_that_is_full(
         with pytest.raises(Unreachable, match="no room"):
             fill()
         with _sink(server, tmp_path, is_offline=True) as other:
-            removal = other.erase(_subject(7))
+            (removal,) = other.rewrite([removal_of(7)])
             assert (removal.records > 0, removal.is_swept) == (True, False)
         resize(100)
         sink.deliver(*pending)
         with _sink(server, tmp_path, is_offline=True) as other:
-            removed = removal.records + other.erase(_subject(7)).records
+            removed = removal.records + other.rewrite([removal_of(7)])[0].records
     assert _stored(7) not in server.files()
     assert (len(_numbers(server)), removed) == (40 * 2000 - 40 * 10, 40 * 10)

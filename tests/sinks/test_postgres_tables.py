@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from collector.contracts import Batch, Layout, Removal, Subject, to_minute
 from collector.errors import ConfigError, DeliveryError, Unacceptable, Unreachable
+from collector.filter.redaction import Rule
 from collector.filter.stored import read
 from collector.ledger import Note
 from collector.schema import load_schema
@@ -24,7 +25,7 @@ from collector.sinks.postgres import PostgresSink
 from collector.sinks.postgres.tables import check_names
 from collector.sinks.sink import Opening
 from collector.spool import Spool, note
-from collector.testing.sinks import person
+from collector.testing.sinks import person, removal_of
 from tests.support.postgres import PostgresServer
 from tests.support.raising import raises
 
@@ -326,12 +327,10 @@ def test_partitions_of_partitions(clean: PostgresServer, tmp_path: Path) -> None
         for number, count in ((7, 1), (7, 2), (8, 1), (8, 2)):
             values = f"(now() - interval '5 days', {count}, '{person(number)}')"
             clean.ask(f"{insert} {values}")
-        window = (to_minute(_NOW - timedelta(days=20)), to_minute(_NOW + timedelta(days=1)))
-        subject = Subject("client.address", person(7), *window)
         with psycopg.connect(clean.admin_url()) as reader:
             reader.execute("SELECT * FROM collector.calls_more").fetchall()
-            assert sink.erase(subject) == Removal(2, is_swept=False)
-        assert sink.erase(subject) == Removal(0, is_swept=True)
+            assert sink.rewrite([removal_of(7)])[0] == Removal(2, is_swept=False)
+        assert sink.rewrite([removal_of(7)])[0] == Removal(0, is_swept=True)
         assert _addresses(clean, "calls_rest") == [person(8), person(8)]
         sink.deliver(_batch(9, schema))
     assert b"\x02\x20\xcb\x00\x71\x07" not in clean.files()
@@ -370,8 +369,8 @@ def test_back_to_an_earlier_version(
     _check(clean, tmp_path, v1)
     with _sink(clean, tmp_path, v1) as sink:
         sink.deliver(_batch(2, v1, **values | {"tablet": False}), _batch(3, v1))
-        window = ("2020-01-01T00:00:00Z", "2090-01-01T00:00:00Z")
-        found = list(sink.find(Subject("peer.address", "203.0.113.99", *window)))
+        rule = Rule.removal(Subject("peer.address", "203.0.113.99", "", "~"), None)
+        found = list(sink.scan(rule))
         assert sorted(bool(row["tablet"]) for _, row in found) == [False, True]
-        assert sink.erase(Subject("peer.address", "203.0.113.99", *window)).records == 2
+        assert sink.rewrite([rule])[0].records == 2
     assert _addresses(clean, "calls") == [person(3)]

@@ -12,6 +12,7 @@ import pytest
 from collector.config import Config
 from collector.config.sink_settings import SinkSettings
 from collector.contracts import Batch, to_minute
+from collector.filter.redaction import EVERYTHING
 from collector.filter.stored import read
 from collector.schema import Schema, load_schema
 from collector.sinks.otlp import OtlpSettings
@@ -104,7 +105,8 @@ def _each_by_its_own(settings: SinkSettings, folder: Path, schemas: tuple[Schema
         sink.prune(datetime.now(UTC))
         assert list(sink.overdue(datetime.now(UTC))) == []
         found = {
-            each.name: (each.records, each.fields["client.address"]) for each in sink.inventory()
+            each.name: (each.records, each.fields["client.address"])
+            for each in sink.measure(EVERYTHING)
         }
         assert found == {"conferencing": (3, 3), "short": (2, 1)}
         named = {schema.partition("/")[0] for schema, _ in sink.values() or ()}

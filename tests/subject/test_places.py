@@ -23,7 +23,7 @@ from collector.routing import changes, flows
 from collector.sinks.ndjson import NdjsonSink
 from collector.sinks.sink import Opening, open_sink
 from collector.spool import note
-from collector.subject.rights import Removing, SchemaSubject, erase, export, remove_all
+from collector.subject.rights import Removing, SchemaSubject, export, remove, remove_all
 from collector.testing.sinks import batch_of
 from tests.support.ledgers import entries_of
 from tests.support.packages import EXAMPLE, offered
@@ -116,7 +116,7 @@ def test_each_place_is_named(populated: PopulatedDirectory) -> None:
     """In the answers and in the ledger; with recipient and country, what remains elsewhere."""
     found = export(populated.locations, _subject(3))
     assert {n: len(each) for n, each in found.sinks.items()} == dict.fromkeys(_ALL, 1)
-    done = erase(populated.locations, _subject(3), wait=1)
+    done = remove(populated.locations, Removing(_subject(3)), wait=1)
     assert asdict(done)["sinks"] == {"store": 1, "ndjson": 1, "warehouse": 1}
     beyond = populated.locations.beyond
     assert "sink warehouse: Example Ltd, DE" in beyond
@@ -131,14 +131,14 @@ def test_one_that_does_not_answer(populated: PopulatedDirectory) -> None:
     down = populated.directory / "remote.down"
     down.touch()
     with pytest.raises(Unreachable, match=r"^warehouse: .* \[E514\]"):
-        erase(populated.locations, _subject(3), wait=1)
+        remove(populated.locations, Removing(_subject(3)), wait=1)
     with pytest.raises(Unreachable, match=r"\[E514\]"):
         prune_all(populated.locations, wait=1)
     erased, pruned = entries_of(populated.data / "spool.db", "erasure", "prune")
     assert erased.fact("places") == "store=1 ndjson=1 warehouse=-"
     assert pruned.fact("places") == "store=0 ndjson=0 warehouse=-"
     down.unlink()
-    assert erase(populated.locations, _subject(3), wait=1).sinks["warehouse"] == 1
+    assert remove(populated.locations, Removing(_subject(3)), wait=1).sinks["warehouse"] == 1
     assert populated.left([3]) == set()
 
 
@@ -172,7 +172,7 @@ def test_what_one_person_asks_for_does_not_hold_up_others(
         "store=1 ndjson=1 warehouse=0",
     ]
     with pytest.raises(DeliveryError):
-        erase(populated.locations, _subject(5), wait=1)
+        remove(populated.locations, Removing(_subject(5)), wait=1)
 
 
 def _without(populated: PopulatedDirectory, name: str) -> Locations:
@@ -190,7 +190,7 @@ def _without(populated: PopulatedDirectory, name: str) -> Locations:
 def test_a_sink_of_an_earlier_configuration(populated: PopulatedDirectory) -> None:
     """It is found by its settings, also under another name, and once."""
     locations = _without(populated, "warehouse")
-    done = erase(locations, _subject(3), wait=1)
+    done = remove(locations, Removing(_subject(3)), wait=1)
     assert done.sinks == {"store": 1, "ndjson": 1, "warehouse (earlier 1)": 1}
     (entry,) = entries_of(populated.data / "spool.db", "erasure")
     assert entry.fact("places") == "store=1 ndjson=1 warehouse.1=1"

@@ -18,7 +18,7 @@ from collector.filter.stored import read
 from collector.ledger import opened
 from collector.sinks.store import Store, StoreSettings
 from collector.spool import Spool
-from collector.subject.rights import SchemaSubject, erase, export, object_to
+from collector.subject.rights import Removing, SchemaSubject, export, remove
 from tests.support.deadline import WAIT_SECONDS
 from tests.support.ledgers import entries_of
 from tests.support.populated import PopulatedDirectory, address, minute
@@ -108,13 +108,13 @@ def test_what_was_done_before_a_failure_is_noted(populated: PopulatedDirectory) 
     stored = (populated.data / "store.db").read_bytes()
     (populated.data / "store.db").write_bytes(b"no database at all" * 1000)
     with pytest.raises(DeliveryError, match="E501"):
-        erase(populated.locations, _subject(60), wait=0)
+        remove(populated.locations, Removing(_subject(60)), wait=0)
     assert _verified(populated)[-1] == "erasure"
     with opened(populated.data / "spool.db") as ledger:
         facts = dict(list(ledger.entries())[-1].facts)
     assert (facts["rows"], facts["batches"]) == ("0", "1")
     (populated.data / "store.db").write_bytes(stored)
-    assert erase(populated.locations, _subject(60), wait=1).is_swept
+    assert remove(populated.locations, Removing(_subject(60)), wait=1).is_swept
     assert populated.left([60]) == set()
 
 
@@ -127,7 +127,7 @@ def test_a_database_of_somebody_else_is_left_alone(populated: PopulatedDirectory
     before = other.read_bytes()
     sinks = {"store": StoreSettings(type="store", path=str(other))}
     with pytest.raises(DeliveryError, match="E501"):
-        erase(replace(populated.locations, sinks=sinks), _subject(3), wait=0)
+        remove(replace(populated.locations, sinks=sinks), Removing(_subject(3)), wait=0)
     assert other.read_bytes() == before
 
 
@@ -136,13 +136,13 @@ def test_erasing_takes_one_person_and_no_other(populated: PopulatedDirectory, nu
     """From everything, to the last byte; the ledger holds, and says how much, not whose."""
     populated.damage(number)
     populated.set_aside(number)
-    done = erase(populated.locations, _subject(number), wait=1)
+    done = remove(populated.locations, Removing(_subject(number)), wait=1)
     assert done.is_swept
     assert _counts(done) == ((1, 1, 0) if number < 50 else (0, 0, 1))
     assert (done.damaged, done.files) == (2, 1)
     assert populated.left(range(100)) == set(range(100)) - {number}
     assert _verified(populated)[-1] == "erasure"
-    again = erase(populated.locations, _subject(number), wait=1)
+    again = remove(populated.locations, Removing(_subject(number)), wait=1)
     assert (*_counts(again), again.damaged, again.files) == (0, 0, 0, 0, 0)
 
 
@@ -153,19 +153,19 @@ def test_what_came_outside_of_the_window_stays(tmp_path: Path) -> None:
     populated.spool([1], days=3)
     before = populated.set_aside(1, days=6)
     populated.set_aside(1, days=2)
-    done = erase(populated.locations, _subject(1, since=4, until=2), wait=1)
+    done = remove(populated.locations, Removing(_subject(1, since=4, until=2)), wait=1)
     assert (*_counts(done), done.files) == (0, 0, 1, 1)
     assert before.exists()
-    done = erase(populated.locations, _subject(1, since=5, until=2), wait=1)
+    done = remove(populated.locations, Removing(_subject(1, since=5, until=2)), wait=1)
     assert (*_counts(done), done.files) == (1, 1, 0, 0)
-    done = erase(populated.locations, _subject(1, since=9), wait=1)
+    done = remove(populated.locations, Removing(_subject(1, since=9)), wait=1)
     assert (*_counts(done), done.files) == (1, 1, 0, 1)
     assert populated.left([1]) == set()
 
 
 def test_what_is_left_of_a_batch_is_delivered(populated: PopulatedDirectory) -> None:
     """Each of the others once."""
-    erase(populated.locations, _subject(60), wait=1)
+    remove(populated.locations, Removing(_subject(60)), wait=1)
     with Spool(populated.data / "spool.db", sinks=["store"]) as spool:
         found = b"".join(spooled.payload for _, spooled in spool.after("store"))
         assert spool.depth() == 49
@@ -175,7 +175,7 @@ def test_what_is_left_of_a_batch_is_delivered(populated: PopulatedDirectory) -> 
 def test_a_sidecar_that_has_the_directory_is_in_the_way(populated: PopulatedDirectory) -> None:
     """Nothing is done then, and it is said."""
     with Spool(populated.data / "spool.db"), raises("E203", ConfigError, match="stop it"):
-        erase(populated.locations, _subject(3), wait=0)
+        remove(populated.locations, Removing(_subject(3)), wait=0)
     assert populated.left([3]) == {3}
 
 
@@ -184,11 +184,11 @@ def test_a_reader_is_waited_for_and_then_said(populated: PopulatedDirectory) -> 
     with closing(sqlite3.connect(populated.data / "store.db", isolation_level=None)) as reader:
         reader.execute("BEGIN")
         assert reader.execute("SELECT count(*) FROM conferencing").fetchone() == (50,)
-        done = erase(populated.locations, _subject(3), wait=0.1)
+        done = remove(populated.locations, Removing(_subject(3)), wait=0.1)
         assert (done.sinks["store"], done.is_swept) == (1, False)
         assert 3 in populated.left([3])
         reader.execute("COMMIT")
-    assert erase(populated.locations, _subject(3), wait=5).is_swept
+    assert remove(populated.locations, Removing(_subject(3)), wait=5).is_swept
     assert populated.left([3]) == set()
 
 
@@ -198,7 +198,11 @@ def test_an_objection_takes_what_is_optional(populated: PopulatedDirectory) -> N
     assert "device.model.name" in fields
     assert not {"client.address", "os.type"} & set(fields)
     for number in (4, 61):
-        done = object_to(populated.locations, _subject(number, fields=fields), wait=1)
+        done = remove(
+            populated.locations,
+            Removing(_subject(number, fields=fields), is_objection=True),
+            wait=1,
+        )
         assert done.is_swept
         assert _counts(done) == ((1, 1, 0) if number < 50 else (0, 0, 1))
         found = export(populated.locations, _subject(number))
@@ -228,7 +232,7 @@ def test_no_byte_of_anybody_erased_is_left(tmp_path: Path, run: int) -> None:
         for number in range(run % _STEP, 600, _STEP):
             populated.damage(number)
             populated.set_aside(number)
-            assert erase(populated.locations, _subject(number), wait=20).is_swept
+            assert remove(populated.locations, Removing(_subject(number)), wait=20).is_swept
             erased.add(number)
             assert populated.left(people) == people - erased
     finally:

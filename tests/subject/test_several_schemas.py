@@ -17,7 +17,7 @@ from collector.retention.locations import Locations
 from collector.schema import Schema, load_schema
 from collector.sinks.sink import Opening, open_sink
 from collector.spool import Spool
-from collector.subject.rights import SchemaSubject, erase, export, object_to, select
+from collector.subject.rights import Removing, SchemaSubject, export, remove, select
 from tests.support.raising import raises
 
 _CALLS, _STRICT, _WEB, _RTC = map(
@@ -87,7 +87,7 @@ def test_truncated_values_lead_to_no_person(locations: Locations) -> None:
     found = export(locations, _selected(locations))
     assert sorted(table for table, _ in found.sinks["store"]) == ["conferencing", "web", "webrtc"]
     assert len(found.spool) == len(found.sinks["ndjson"]) == 3
-    done = erase(locations, _selected(locations), wait=1)
+    done = remove(locations, Removing(_selected(locations)), wait=1)
     assert (done.sinks, done.records, done.is_swept) == ({"store": 3, "ndjson": 3}, 3, True)
     assert _left(locations) == dict(zip(_left(locations), (0, 2, 0, 0), strict=True))
     others = export(locations, _selected(locations, _OTHER))
@@ -102,7 +102,7 @@ def test_what_is_optional_is_so_by_its_own_schema(locations: Locations) -> None:
 
     def objected(schemas: tuple[Schema, ...]) -> Removal:
         chosen = Locations(locations.data, schemas, locations.sinks)
-        return object_to(chosen, _selected(chosen), wait=1)
+        return remove(chosen, Removing(_selected(chosen), is_objection=True), wait=1)
 
     done = objected((_CALLS, _WEB))
     assert (done.sinks, done.records) == ({"store": 1, "ndjson": 1}, 1)
@@ -113,7 +113,7 @@ def test_what_is_optional_is_so_by_its_own_schema(locations: Locations) -> None:
 
 def test_an_objection_reaches_schemas_that_are_in_force_no_more(locations: Locations) -> None:
     """What is optional in a schema in force goes there, too."""
-    done = object_to(locations, _selected(locations), wait=1)
+    done = remove(locations, Removing(_selected(locations), is_objection=True), wait=1)
     assert (done.sinks, done.records) == ({"store": 2, "ndjson": 2}, 2)
     found = export(locations, select((_CALLS,), "client.address", _PERSON, *_WINDOW))
     assert not any("os.name" in record for _, record in found.sinks["store"])

@@ -24,6 +24,7 @@ from collector.spool import Spool
 from tests.support.make_batches import commit, waiting
 
 _NOW = datetime.now(UTC)
+_SCHEMA = load_schema("conferencing")
 
 
 def minute(days: float = 0) -> str:
@@ -56,7 +57,7 @@ class PopulatedDirectory:
     def __post_init__(self) -> None:
         self.data = self.directory / "data"
         self.lines = self.directory / "records.ndjson"
-        self.schema = load_schema("conferencing")
+        self.schema = _SCHEMA
         settings = {"data": str(self.data), "sinks": {"ndjson": {"path": str(self.lines)}}}
         self.config_file = self.directory / "collector.json"
         self.config_file.write_bytes(orjson.dumps(settings))

@@ -24,7 +24,7 @@ from collector.filter.redaction import Rule, SqlRule, sql
 from collector.sinks.postgres.columns import DIALECT, TYPES, readable, value_fits
 from collector.sinks.postgres.server import Cursor, Server
 from collector.sinks.postgres.tables import Namespace
-from collector.sinks.sink import Holding
+from collector.sinks.sink import Holding, measured
 
 CHANGE_SECONDS = 3600.0
 """How long it may take to look through the partitions of a window, and to write one anew."""
@@ -109,7 +109,7 @@ class Remover:
 
     def _change(self, cursor: Cursor, partition: str, compiled: SqlRule) -> int:
         """Delete and shorten rows of a partition; note that it is to be swept."""
-        table = self._namespace.of(partition).as_string(cursor).replace("%", "%%")
+        table = self._namespace.text(cursor, partition)
         number = 0
         for statement in compiled.changes(table):
             number += cursor.execute(statement.encode(), compiled.values).rowcount
@@ -236,21 +236,15 @@ def scan(
 
 def measure(cursor: Cursor, namespace: Namespace, rule: Rule) -> Iterator[Holding]:
     """Count the rows that a rule concerns, and the values that they lose, table by table."""
-    for table, _, compiled in _tables(cursor, namespace, rule):
-        if compiled is None:
-            count = namespace.query("SELECT count(*) FROM {}", table)
-            (number,) = cursor.execute(count).fetchone() or (0,)
-            yield Holding(table, 0, {}, None, None, number)
-            continue
-        minute = readable("received", "timestamptz")
-        ends = [sql_.SQL(f"{end}({{}})").format(minute) for end in ("min", "max")]
-        figures = sql_.SQL(", ").join(
-            [sql_.SQL("count(*)"), *ends, *map(_raw, compiled.counts.values())]
-        )
-        query = namespace.query("SELECT {figures} FROM {} WHERE ", table, figures=figures)
-        row = cursor.execute(query + _raw(compiled.concerned), compiled.values).fetchone()
-        number, first, last, *times = row or (0, None, None)
-        yield Holding(table, number, dict(zip(compiled.counts, times, strict=True)), first, last)
+
+    def row(query: str, values: Mapping[str, str]) -> Sequence[Any]:
+        return cursor.execute(query.encode(), values).fetchone() or ()
+
+    tables = (
+        (table, namespace.text(cursor, table), compiled)
+        for table, _, compiled in _tables(cursor, namespace, rule)
+    )
+    return measured(tables, readable("received", "timestamptz").as_string(cursor), row)
 
 
 def _raw(text: str) -> sql_.Composed:

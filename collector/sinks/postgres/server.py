@@ -138,7 +138,7 @@ class Server:
     def connect(self) -> None:
         """Connect, if there is no connection. Raises as ``run``."""
         if self._open is None:
-            self.run(_nothing)
+            self.run(lambda _: None)
 
     def run(
         self,
@@ -156,7 +156,10 @@ class Server:
         """
         failure: Exception
         try:
-            return self._run(action, ANSWER_SECONDS if seconds is None else seconds)
+            if self._open is None and self._prepare is not None:
+                self._transact(self._connected(), self._prepare, ANSWER_SECONDS)
+            most = ANSWER_SECONDS if seconds is None else seconds
+            return self._transact(self._connected(), action, most)
         except CollectorError:
             self.drop()
             raise
@@ -210,11 +213,6 @@ class Server:
         except psycopg.Error as error:
             failure = _translated(error.sqlstate)
         raise failure
-
-    def _run(self, action: Callable[[Cursor], _T], seconds: float) -> _T:
-        if self._open is None and self._prepare is not None:
-            self._transact(self._connected(), self._prepare, ANSWER_SECONDS)
-        return self._transact(self._connected(), action, seconds)
 
     def _connected(self) -> _Connection:
         """Return the connection, which is made if there is none."""
@@ -347,10 +345,6 @@ def _state_of(login: pq.abc.PGconn) -> str | None:
     """Return the SQLSTATE with which the server refused a login; ``None`` if it said none."""
     found = _REPORTED.search(login.error_message)
     return None if found is None else found[1].decode()
-
-
-def _nothing(_: Cursor) -> None:
-    """Connect, and do nothing."""
 
 
 def _translated(state: str | None, *, has_values: bool = False) -> Exception:

@@ -63,6 +63,10 @@ class Namespace:
         """Return the SQL name of a table."""
         return sql.SQL(".").join(map(sql.Identifier, (self.name, *names)))
 
+    def text(self, cursor: Cursor, name: str) -> str:
+        """Return the SQL name of a table for a statement with bound values."""
+        return self.of(name).as_string(cursor).replace("%", "%%")
+
     def query(self, text: str, *relations: str, **parts: sql.Composable) -> sql.Composed:
         """Return SQL in which ``{}`` are tables of the namespace."""
         own = sql.Identifier(self.name)
