@@ -21,9 +21,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from datetime import timedelta
 from time import monotonic
-from typing import IO, NamedTuple, TypeVar
+from typing import IO, Annotated, NamedTuple, TypeVar
 
-from msgspec import MsgspecError
+from msgspec import Meta, MsgspecError
 from msgspec.msgpack import Decoder, Encoder
 
 from collector.contracts import Part, Removal
@@ -48,7 +48,10 @@ _HEAD = struct.Struct(">BI")
 encoded = Encoder().encode
 """Return a question or an answer as bytes."""
 _T = TypeVar("_T")
+_Number = Annotated[int, Meta(ge=0)]
 _MOST_MESSAGE = 96 << 20
+_MORE = 1 << 20
+"""A file that is written anew has at most twice the bytes that it had, and so many more."""
 _SECONDS = 60.0
 """How long the process may work before it asks or answers."""
 
@@ -97,9 +100,10 @@ def receive(handle: int, seconds: float) -> tuple[int, bytes]:
 
 
 def _exactly(handle: int, length: int, seconds: float) -> bytes:
-    found = bytearray()
+    found, waiting = bytearray(), select.poll()  # `select` takes no handle above 1023
+    waiting.register(handle, select.POLLIN)
     while len(found) < length:
-        is_ready, _, _ = select.select([handle], [], [], seconds)
+        is_ready = waiting.poll(seconds * 1000)
         part = os.read(handle, length - len(found)) if is_ready else b""
         if not part:
             raise OSError("the other process has ended, or takes too long")
@@ -166,6 +170,7 @@ class ReaderProcess:
         assert process.stdout is not None  # noqa: S101 - for the type
         questions, answers = process.stdin.fileno(), process.stdout.fileno()
         failure: Exception | None = None
+        most = _MORE + 2 * source.seek(0, os.SEEK_END) if made is not None else 0
         try:
             send(questions, kind, content)
             while True:
@@ -174,7 +179,7 @@ class ReaderProcess:
                     part, failed = _part(source, *PLACE.unpack(content))
                     failure = failed or failure
                     send(questions, DATA, part)
-                elif kind == PART and made is not None:
+                elif kind == PART and made is not None and made.tell() + len(content) <= most:
                     with failing_as(no_room()):
                         made.write(content)
                 elif kind == ANSWER:
@@ -199,7 +204,7 @@ def _part(source: IO[bytes], start: int, length: int) -> tuple[bytes, Exception 
         try:
             source.seek(start)
             return source.read(length), None
-        except OSError:
+        except (OSError, OverflowError):
             pass
         except Exception as error:  # noqa: BLE001 - told later
             return b"", error
@@ -217,14 +222,15 @@ class _Ended(UnreadableFile):
 
 def _started() -> subprocess.Popen[bytes]:
     fixed = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-B", "-P", "-s", "-m", "collector.arrow.reader"],
-        env=clean_environment() | fixed,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        bufsize=0,
-    )
+    with failing_as(DeliveryError("E503", "the process that reads Parquet files cannot start")):
+        process = subprocess.Popen(
+            [sys.executable, "-B", "-P", "-s", "-m", "collector.arrow.reader"],
+            env=clean_environment() | fixed,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+        )
     _processes[process] = monotonic()
     return process
 
@@ -257,8 +263,8 @@ class Statistics(NamedTuple):
     """What the end of a file says: the number of records, in how many of them each field has a
     value, the first and the last minute, and the retentions that were written with them."""
 
-    records: int
-    fields: Mapping[str, int]
+    records: _Number
+    fields: Mapping[str, _Number]
     first: str | None
     last: str | None
     retentions: Mapping[str, timedelta]
@@ -325,7 +331,10 @@ class ParquetFile:
     def revise(self, steps: Sequence[Sequence[Part]], new: IO[bytes]) -> list[Removal]:
         """Write the file anew by the parts of rules, one rule after the other; return what each has
         removed. Raises ``DeliveryError`` E503, too."""
-        return [Removal(*each) for each in self._ask(REVISE, steps, _REMOVED, new)]
+        found = self._ask(REVISE, steps, _REMOVED, new)
+        if len(found) != len(steps):
+            raise UnreadableFile
+        return [Removal(*each) for each in found]
 
     def _ask(
         self, kind: int, question: object, answer: Decoder[_T], made: IO[bytes] | None = None
@@ -354,9 +363,9 @@ class ParquetFile:
         return told if kind == OPEN else self._process.ask(kind, content, self._source, made)
 
 
-_OPENED = Decoder(tuple[int, bytes, Statistics])
+_OPENED = Decoder(tuple[_Number, bytes, Statistics])
 _IS = Decoder(bool)
 _LINES = Decoder(tuple[int | None, bytes])
 _VALUES = Decoder(tuple[str, dict[str, list[str | int | float | bool]]])
-_COUNTS = Decoder(tuple[int, dict[str, int]])
-_REMOVED = Decoder(list[tuple[int, int]])
+_COUNTS = Decoder(tuple[_Number, dict[str, _Number]])
+_REMOVED = Decoder(list[tuple[_Number, _Number]])

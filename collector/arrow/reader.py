@@ -123,9 +123,14 @@ class _File:
         ).metadata
         self.schema = _checked_schema(self.metadata)
         self.groups = [self.metadata.row_group(at) for at in range(self.metadata.num_row_groups)]
-        rows = [0, *(each.num_rows for each in self.groups)]
-        sizes = [0, *(each.total_byte_size for each in self.groups)]
-        if min(*rows, *sizes) < 0 or sum(rows) > _MOST_ROWS or sum(sizes) > _MOST_BYTES:
+        rows = [each.num_rows for each in self.groups]
+        sizes = [each.total_byte_size for each in self.groups]
+        columns = range(len(self.schema))
+        places = [_place(group.column(at)) for group in self.groups for at in columns]
+        lengths = [length for _, length in places]
+        if min([0, *rows, *sizes, *lengths]) < 0 or sum(lengths) > size:  # row groups share columns
+            raise ValueError("the numbers of the file are too small, or its columns overlap")
+        if sum(rows) > _MOST_ROWS or sum(sizes) > _MOST_BYTES:
             raise ValueError("the sums of the file are too large")
         self.rows = sum(rows)
         self.fields = {

@@ -165,7 +165,7 @@ class Writer:
 
     def __init__(self, file: Any, schema: pa.Schema) -> None:
         columns = (
-            each.with_type(ENCODED) if pa.types.is_string(each.type) else each for each in schema
+            (each.name, ENCODED if pa.types.is_string(each.type) else each.type) for each in schema
         )
         self._schema = pa.schema(columns, schema.metadata)
         self._file = parquet.ParquetWriter(
