@@ -441,6 +441,8 @@ def _serve() -> None:
                 question, answered = _QUESTIONS[kind]
                 answer = answered(file, question.decode(content))
             send(1, ANSWER, encoded(answer))
+        except MemoryError:  # perhaps earlier files took it: a new process tries again
+            sys.exit()
         except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, OverflowError):
             send(1, REFUSED, b"")
 

@@ -319,6 +319,18 @@ def test_a_process_that_is_killed_at_work() -> None:
     assert _number(file) == 200
 
 
+def test_a_process_without_memory() -> None:
+    """Does not refuse the file: it ends, as a new process may have enough."""
+    text = pa.array(["x" * (200 << 20)])
+    file = ParquetFile(
+        io.BytesIO(_written({"os.type": text}, 1, use_dictionary=False)), ReaderProcess()
+    )
+    asked = file._process.ready()
+    with raises("E507", UnreadableFile):
+        _number(file)
+    assert asked.poll() is not None
+
+
 def test_an_answer_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that has taken the process over is refused, and the process goes."""
     program, reader = tmp_path / "program", ReaderProcess()
