@@ -1,11 +1,11 @@
-"""Ask the process that reads Parquet files, and give it the parts of a file that it needs.
+"""Ask the process that reads Parquet files, and send it the parts of a file that it needs.
 
-It ends when nobody asks, or when a file takes more than it may; that file is refused then, after a
-second try.
+The process ends when nobody asks for a while, or when a file needs more memory or time than it may.
+A second process then tries the file; if that ends too, the file is refused.
 
 A message is its kind, the length of its content, and the content. The process asks for ranges of
-the file, sends parts of what it makes, and then answers, or refuses. Questions and answers are in
-MessagePack, and each has a type.
+the file, sends parts of the file that it makes, and then answers or refuses. Questions and answers
+are in MessagePack, and each has a type.
 """
 
 from __future__ import annotations
@@ -34,14 +34,16 @@ from collector.files import failing_as
 OPEN, WHOLE, CONCERNS, ROWS, VALUES, COUNT, REVISE, RANGE, DATA, PART, ANSWER, REFUSED = (
     b"OWNGVCERDPAX"
 )
-"""The kinds of messages. Questions: what the end of a file says, whether the file is as we would
-have written it under a key, whether a rule concerns it, records or values of a row group, counts by
-a rule, and a file without what rules remove. Then: a range and its bytes; a part of a file that is
-made, an answer."""
+"""The kinds of messages. Questions: what the end of a file says, whether we would have written the
+same bytes under a key, whether a rule concerns the file, the records or values of a row group, the
+counts by a rule, and the file without what rules remove. Then: a range of the file and its bytes, a
+part of the file that is made, an answer, and a refusal."""
 PLACE = struct.Struct(">QQ")
 """The start of a range and its length."""
 MOST_COMPRESSED = 16 << 20
-"""Of the columns of a row group that are asked for."""
+"""The most bytes that the process may ask for at once: some columns of a row group."""
+MOST_GROUP = 64 << 20
+"""The most bytes of a row group in memory; ours have at most half of that."""
 IDLE_SECONDS = 20.0
 """How long the process waits for a question."""
 _HEAD = struct.Struct(">BI")
@@ -148,7 +150,7 @@ class ReaderProcess:
         self._process = self.file = None
 
     def ready(self) -> subprocess.Popen[bytes]:
-        """Return the process, which is started if it has ended, or is about to, as nobody asked."""
+        """Return the process. If it has ended, or soon will because nobody asked, start another."""
         while self._process not in _processes or not _is_ready(self._process):
             self._process = self.file = None
             with suppress(IndexError):
@@ -198,8 +200,8 @@ class ReaderProcess:
 
 
 def _part(source: IO[bytes], start: int, length: int) -> tuple[bytes, Exception | None]:
-    """Return a range of a file; nothing if it is not there, with what else the source raises: that
-    is told when the process knows it."""
+    """Return a range of a file, or nothing if the file has no such range. An error of another kind
+    is returned, so that it can be raised after the process was told."""
     if length <= MOST_COMPRESSED:
         try:
             source.seek(start)
@@ -217,7 +219,7 @@ def no_room() -> DeliveryError:
 
 
 class _Ended(UnreadableFile):
-    """The process ended, or took too long: for the file, or as somebody killed it."""
+    """The process ended or took too long, because of the file or because somebody killed it."""
 
 
 def _started() -> subprocess.Popen[bytes]:
@@ -236,7 +238,7 @@ def _started() -> subprocess.Popen[bytes]:
 
 
 def _is_ready(process: subprocess.Popen[bytes]) -> bool:
-    """Return whether a process waits for a question; else it is ended."""
+    """Return whether a process waits for a question; end it if it does not."""
     is_waiting = monotonic() < _processes[process] + IDLE_SECONDS / 2
     if not is_waiting or process.poll() is not None:
         _end(process)
@@ -279,8 +281,8 @@ class ParquetFile:
     """A file of ours, with its mark, its number of row ``groups``, and what its end says.
     ``source`` is closed by ``close``.
 
-    Every method raises ``UnreadableFile`` for what is none of ours or is beyond the bounds, and
-    what the source raises.
+    Every method raises ``UnreadableFile`` for a file that is not ours or exceeds a bound,
+    ``DeliveryError`` E503 if the process cannot start, and what the source raises.
     """
 
     def __init__(self, source: IO[bytes], process: ReaderProcess) -> None:
@@ -302,7 +304,7 @@ class ParquetFile:
         self._source.close()
 
     def is_whole(self, key: str) -> bool:
-        """Return whether every byte of the file is as we would have written it under a key."""
+        """Return whether we would have written every byte of the file under that key."""
         return self._ask(WHOLE, key, _IS)
 
     def is_concerned(self, parts: Iterable[Part]) -> bool:
