@@ -1,4 +1,4 @@
-"""The metadata of a Parquet file by which it is known as one of ours, and what that states."""
+"""The metadata that marks a Parquet file as ours, and the retentions that it states."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def metadata(mark: bytes, retentions: Mapping[str, timedelta]) -> dict[bytes, by
 
 
 def stated_retentions(found: Mapping[bytes, bytes]) -> dict[str, int]:
-    """Return the seconds that fields are kept by the metadata of a file; none if it states none, or
-    anything else."""
+    """Return for how many seconds each field is kept, by the metadata of a file; nothing if the
+    metadata is not of our form."""
     text = found.get(_RETENTIONS, b"").decode(errors="replace")
     pairs = [_RETENTION(pair) for pair in text.split(" ")]
     stated = {each[1]: int(each[2]) for each in pairs if each is not None}
@@ -31,8 +31,8 @@ def stated_retentions(found: Mapping[bytes, bytes]) -> dict[str, int]:
 
 
 def has_own_metadata(found: Mapping[bytes, bytes], key: str, fields: Collection[str]) -> bool:
-    """Return whether metadata is that of a file of ours under a key, with columns of these fields,
-    and has nothing else."""
+    """Return whether metadata is what we write for a file with a key and these fields, and nothing
+    else."""
     schema, _, stated_key = found.get(MARK, b"").decode(errors="replace").partition(" ")
     name, _, version = schema.partition("/")
     is_marked = stated_key == key and key.startswith(f"{name}/") and _VERSION(version) is not None

@@ -1,11 +1,11 @@
-"""Ask the process that reads Parquet files, and give it the parts of a file that it needs.
+"""Ask the process that reads Parquet files, and send it the parts of a file that it needs.
 
-It ends when nobody asks, or when a file takes more than it may; that file is refused then, after a
-second try.
+The process ends when nobody asks for a while, or when a file needs more memory or time than it may.
+A second process then tries the file; if that ends too, the file is refused.
 
 A message is its kind, the length of its content, and the content. The process asks for ranges of
-the file, sends parts of what it makes, and then answers, or refuses. Questions and answers are in
-MessagePack, and each has a type.
+the file, sends parts of the file that it makes, and then answers or refuses. Questions and answers
+are in MessagePack, and each has a type.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import suppress
 from datetime import timedelta
 from time import monotonic
-from typing import IO, NamedTuple, TypeVar
+from typing import IO, Annotated, NamedTuple, TypeVar
 
-from msgspec import MsgspecError
+from msgspec import Meta, MsgspecError
 from msgspec.msgpack import Decoder, Encoder
 
 from collector.contracts import Part, Removal
@@ -34,21 +34,26 @@ from collector.files import failing_as
 OPEN, WHOLE, CONCERNS, ROWS, VALUES, COUNT, REVISE, RANGE, DATA, PART, ANSWER, REFUSED = (
     b"OWNGVCERDPAX"
 )
-"""The kinds of messages. Questions: what the end of a file says, whether the file is as we would
-have written it under a key, whether a rule concerns it, records or values of a row group, counts by
-a rule, and a file without what rules remove. Then: a range and its bytes; a part of a file that is
-made, an answer."""
+"""The kinds of messages. Questions: what the end of a file says, whether we would have written the
+same bytes under a key, whether a rule concerns the file, the records or values of a row group, the
+counts by a rule, and the file without what rules remove. Then: a range of the file and its bytes, a
+part of the file that is made, an answer, and a refusal."""
 PLACE = struct.Struct(">QQ")
 """The start of a range and its length."""
 MOST_COMPRESSED = 16 << 20
-"""Of the columns of a row group that are asked for."""
+"""The most bytes that the process may ask for at once: some columns of a row group."""
+MOST_GROUP = 64 << 20
+"""The most bytes of a row group in memory; ours have at most half of that."""
 IDLE_SECONDS = 20.0
 """How long the process waits for a question."""
 _HEAD = struct.Struct(">BI")
 encoded = Encoder().encode
 """Return a question or an answer as bytes."""
 _T = TypeVar("_T")
+_Number = Annotated[int, Meta(ge=0)]
 _MOST_MESSAGE = 96 << 20
+_MORE = 1 << 20
+"""A file that is written anew has at most twice the bytes that it had, and so many more."""
 _SECONDS = 60.0
 """How long the process may work before it asks or answers."""
 
@@ -97,9 +102,10 @@ def receive(handle: int, seconds: float) -> tuple[int, bytes]:
 
 
 def _exactly(handle: int, length: int, seconds: float) -> bytes:
-    found = bytearray()
+    found, waiting = bytearray(), select.poll()  # `select` takes no handle above 1023
+    waiting.register(handle, select.POLLIN)
     while len(found) < length:
-        is_ready, _, _ = select.select([handle], [], [], seconds)
+        is_ready = waiting.poll(seconds * 1000)
         part = os.read(handle, length - len(found)) if is_ready else b""
         if not part:
             raise OSError("the other process has ended, or takes too long")
@@ -144,7 +150,7 @@ class ReaderProcess:
         self._process = self.file = None
 
     def ready(self) -> subprocess.Popen[bytes]:
-        """Return the process, which is started if it has ended, or is about to, as nobody asked."""
+        """Return the process. If it has ended, or soon will because nobody asked, start another."""
         while self._process not in _processes or not _is_ready(self._process):
             self._process = self.file = None
             with suppress(IndexError):
@@ -166,6 +172,7 @@ class ReaderProcess:
         assert process.stdout is not None  # noqa: S101 - for the type
         questions, answers = process.stdin.fileno(), process.stdout.fileno()
         failure: Exception | None = None
+        most = _MORE + 2 * source.seek(0, os.SEEK_END) if made is not None else 0
         try:
             send(questions, kind, content)
             while True:
@@ -174,7 +181,7 @@ class ReaderProcess:
                     part, failed = _part(source, *PLACE.unpack(content))
                     failure = failed or failure
                     send(questions, DATA, part)
-                elif kind == PART and made is not None:
+                elif kind == PART and made is not None and made.tell() + len(content) <= most:
                     with failing_as(no_room()):
                         made.write(content)
                 elif kind == ANSWER:
@@ -193,13 +200,13 @@ class ReaderProcess:
 
 
 def _part(source: IO[bytes], start: int, length: int) -> tuple[bytes, Exception | None]:
-    """Return a range of a file; nothing if it is not there, with what else the source raises: that
-    is told when the process knows it."""
+    """Return a range of a file, or nothing if the file has no such range. An error of another kind
+    is returned, so that it can be raised after the process was told."""
     if length <= MOST_COMPRESSED:
         try:
             source.seek(start)
             return source.read(length), None
-        except OSError:
+        except (OSError, OverflowError):
             pass
         except Exception as error:  # noqa: BLE001 - told later
             return b"", error
@@ -212,25 +219,26 @@ def no_room() -> DeliveryError:
 
 
 class _Ended(UnreadableFile):
-    """The process ended, or took too long: for the file, or as somebody killed it."""
+    """The process ended or took too long, because of the file or because somebody killed it."""
 
 
 def _started() -> subprocess.Popen[bytes]:
     fixed = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-B", "-P", "-s", "-m", "collector.arrow.reader"],
-        env=clean_environment() | fixed,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        bufsize=0,
-    )
+    with failing_as(DeliveryError("E503", "the process that reads Parquet files cannot start")):
+        process = subprocess.Popen(
+            [sys.executable, "-B", "-P", "-s", "-m", "collector.arrow.reader"],
+            env=clean_environment() | fixed,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+        )
     _processes[process] = monotonic()
     return process
 
 
 def _is_ready(process: subprocess.Popen[bytes]) -> bool:
-    """Return whether a process waits for a question; else it is ended."""
+    """Return whether a process waits for a question; end it if it does not."""
     is_waiting = monotonic() < _processes[process] + IDLE_SECONDS / 2
     if not is_waiting or process.poll() is not None:
         _end(process)
@@ -257,8 +265,8 @@ class Statistics(NamedTuple):
     """What the end of a file says: the number of records, in how many of them each field has a
     value, the first and the last minute, and the retentions that were written with them."""
 
-    records: int
-    fields: Mapping[str, int]
+    records: _Number
+    fields: Mapping[str, _Number]
     first: str | None
     last: str | None
     retentions: Mapping[str, timedelta]
@@ -273,8 +281,8 @@ class ParquetFile:
     """A file of ours, with its mark, its number of row ``groups``, and what its end says.
     ``source`` is closed by ``close``.
 
-    Every method raises ``UnreadableFile`` for what is none of ours or is beyond the bounds, and
-    what the source raises.
+    Every method raises ``UnreadableFile`` for a file that is not ours or exceeds a bound,
+    ``DeliveryError`` E503 if the process cannot start, and what the source raises.
     """
 
     def __init__(self, source: IO[bytes], process: ReaderProcess) -> None:
@@ -296,7 +304,7 @@ class ParquetFile:
         self._source.close()
 
     def is_whole(self, key: str) -> bool:
-        """Return whether every byte of the file is as we would have written it under a key."""
+        """Return whether we would have written every byte of the file under that key."""
         return self._ask(WHOLE, key, _IS)
 
     def is_concerned(self, parts: Iterable[Part]) -> bool:
@@ -325,7 +333,10 @@ class ParquetFile:
     def revise(self, steps: Sequence[Sequence[Part]], new: IO[bytes]) -> list[Removal]:
         """Write the file anew by the parts of rules, one rule after the other; return what each has
         removed. Raises ``DeliveryError`` E503, too."""
-        return [Removal(*each) for each in self._ask(REVISE, steps, _REMOVED, new)]
+        found = self._ask(REVISE, steps, _REMOVED, new)
+        if len(found) != len(steps):
+            raise UnreadableFile
+        return [Removal(*each) for each in found]
 
     def _ask(
         self, kind: int, question: object, answer: Decoder[_T], made: IO[bytes] | None = None
@@ -354,9 +365,9 @@ class ParquetFile:
         return told if kind == OPEN else self._process.ask(kind, content, self._source, made)
 
 
-_OPENED = Decoder(tuple[int, bytes, Statistics])
+_OPENED = Decoder(tuple[_Number, bytes, Statistics])
 _IS = Decoder(bool)
 _LINES = Decoder(tuple[int | None, bytes])
 _VALUES = Decoder(tuple[str, dict[str, list[str | int | float | bool]]])
-_COUNTS = Decoder(tuple[int, dict[str, int]])
-_REMOVED = Decoder(list[tuple[int, int]])
+_COUNTS = Decoder(tuple[_Number, dict[str, _Number]])
+_REMOVED = Decoder(list[tuple[_Number, _Number]])

@@ -1,9 +1,9 @@
-"""Read Parquet files with pyarrow in a process of its own, which has little memory.
+"""Read Parquet files with pyarrow in a separate process, whose memory is limited.
 
-A file of a bucket may be none of ours, or be made to harm: pages of kilobytes that inflate to
-gigabytes, numbers of rows without pages, an end that ends the process which parses it. So the
-system limits the memory of this process, and what a file says is checked before it is followed.
-Where that does not help, the process ends, and ``process`` refuses the file.
+Others may have written a file, even to harm: pages of kilobytes that inflate to gigabytes, row
+counts without pages, row groups that share pages, an end that crashes its parser. So Linux limits
+the memory of this process, and the process checks what a file says before it acts on it. If that
+does not help, the process ends, and ``process`` refuses the file.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ from collector.arrow.process import (
     DATA,
     IDLE_SECONDS,
     MOST_COMPRESSED,
+    MOST_GROUP,
     OPEN,
     PART,
     PLACE,
@@ -54,16 +55,15 @@ from collector.arrow.process import (
 from collector.contracts import RESERVED, Part, to_minute
 
 MOST_STRUCTURES = 100_000
-"""In the end of a file, each of which takes up to 700 bytes; ours have some eight for a column."""
+"""The most structures in the end of a file. Each takes up to 700 bytes of memory; ours have some
+eight for a column."""
 _MAGIC = b"PAR1"
 _TAIL = 64 << 10
 _MOST_FOOTER = 4 << 20
-"""Of the end of a file: ours have 150 bytes for each column of 50,000 records."""
+"""The most bytes of the end of a file: ours have 150 for each column of 50,000 records."""
 _MOST_BYTES = 2 << 30
-"""Of all pages of a file, before compression: more than any that was written."""
+"""The most bytes of all pages before compression: no file of ours has as many."""
 _MOST_ROWS = 1 << 25
-_MOST_GROUP = 64 << 20
-"""Of a row group in memory; ours have at most the half."""
 _MEMORY = 176 << 20
 """What the process may have besides the libraries."""
 _RANGE_SECONDS = 1800.0
@@ -87,7 +87,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def _receive(seconds: float) -> tuple[int, bytes]:
-    """Read a message; end the process where none comes any more."""
+    """Read a message; end the process if none comes."""
     with suppress(OSError):
         return receive(0, seconds)
     sys.exit()
@@ -105,7 +105,7 @@ def _range(start: int, length: int) -> bytes:
 class _File:
     """A file of ours with its ``size``, its ``footer`` as bytes and parsed, and its columns.
 
-    Raises ``ValueError`` and others for what is none of ours or is beyond the bounds.
+    Raises ``ValueError`` and others for a file that is not ours or exceeds a bound.
     """
 
     def __init__(self, size: int) -> None:
@@ -123,9 +123,14 @@ class _File:
         ).metadata
         self.schema = _checked_schema(self.metadata)
         self.groups = [self.metadata.row_group(at) for at in range(self.metadata.num_row_groups)]
-        rows = [0, *(each.num_rows for each in self.groups)]
-        sizes = [0, *(each.total_byte_size for each in self.groups)]
-        if min(*rows, *sizes) < 0 or sum(rows) > _MOST_ROWS or sum(sizes) > _MOST_BYTES:
+        rows = [each.num_rows for each in self.groups]
+        sizes = [each.total_byte_size for each in self.groups]
+        columns = range(len(self.schema))
+        places = [_place(group.column(at)) for group in self.groups for at in columns]
+        lengths = [length for _, length in places]
+        if min([0, *rows, *sizes, *lengths]) < 0 or sum(lengths) > size:  # row groups share columns
+            raise ValueError("the numbers of the file are too small, or its columns overlap")
+        if sum(rows) > _MOST_ROWS or sum(sizes) > _MOST_BYTES:
             raise ValueError("the sums of the file are too large")
         self.rows = sum(rows)
         self.fields = {
@@ -136,7 +141,7 @@ class _File:
         self._ranges = dict[int, bytes]()
 
     def _stated(self, at: int, which: str) -> list[Any]:
-        """Return what row groups state of a column, each of them that."""
+        """Return what the row groups state of a column. Raises ``ValueError`` if one lacks it."""
         found = [group.column(at).statistics for group in self.groups]
         if not all(each is not None and getattr(each, which) for each in found):
             raise ValueError("the end of the file lacks what ours have")
@@ -160,8 +165,7 @@ class _File:
         ]
 
     def concerned(self, parts: Sequence[Part], groups: Iterable[int]) -> Iterator[int]:
-        """Yield those of the row groups that parts of a rule may concern, by the columns of
-        people."""
+        """Yield the row groups that parts of a rule may concern, by the columns of people."""
         from collector.arrow.tables import concerns  # noqa: PLC0415 - slow to import
 
         useful = self.useful(parts)
@@ -184,8 +188,8 @@ class _File:
             source, metadata=self.metadata, read_dictionary=encoded, pre_buffer=False
         )
         found = reading.read_row_group(number, sorted(wanted), use_threads=False).select([*names])
-        is_bounded = found.nbytes <= _MOST_GROUP
-        if len(found) != group.num_rows or not is_bounded or _decoded(found) > _MOST_GROUP:
+        is_bounded = found.nbytes <= MOST_GROUP
+        if len(found) != group.num_rows or not is_bounded or _decoded(found) > MOST_GROUP:
             raise ValueError("a row group has more than it says, or than it may")
         return found
 
@@ -197,7 +201,7 @@ class _File:
         raise OSError("this part of the file was not asked for")
 
     def _joined(self, places: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Return starts and ends of the parts of the file that columns are in, as few as can be."""
+        """Return the start and the end of each part of the file to read; near columns share one."""
         found = list[tuple[int, int]]()
         for start, length in sorted(places):
             end = start + length
@@ -436,6 +440,8 @@ def _serve() -> None:
                 question, answered = _QUESTIONS[kind]
                 answer = answered(file, question.decode(content))
             send(1, ANSWER, encoded(answer))
+        except MemoryError:  # perhaps earlier files took it: a new process tries again
+            sys.exit()
         except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, OverflowError):
             send(1, REFUSED, b"")
 

@@ -1,8 +1,7 @@
 """Tables of records: rules applied to them, their values, and Parquet files of one form.
 
-A table that is written has its texts as dictionaries, in the order in which rows have them first.
-So a file has the same bytes whenever its records are written again, which is how it is known that
-it has no others.
+A written table has its texts as dictionaries, in the order of their first rows. So writing the
+records of a file again gives the same bytes, which shows that the file holds nothing else.
 """
 
 from __future__ import annotations
@@ -15,12 +14,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import parquet
 
+from collector.arrow.process import MOST_GROUP
 from collector.contracts import FIRST, LAST, RESERVED, Part, Record
 
 ENCODED = pa.dictionary(pa.int32(), pa.string())
 """The type of a column of texts in memory."""
-MOST_GROUP = 64 << 20
-"""Of a row group in memory; ours have at most the half."""
 _GROUP_BYTES = 4 << 20
 """Of a table that becomes a row group: some 50,000 records, so that little memory is needed."""
 _WIDTH = 8
@@ -98,7 +96,7 @@ def cut(table: pa.Table, parts: Sequence[Part]) -> Cut:
 
 
 def _mask(table: pa.Table, part: Part) -> Any | None:
-    """Return which rows a part concerns; ``None`` if none is."""
+    """Return which rows a part concerns; ``None`` if it concerns no row."""
 
     def moment(minute: str) -> pa.Scalar:
         return pa.scalar(datetime.fromisoformat(minute), received.type)
@@ -131,8 +129,8 @@ def read_records(table: pa.Table) -> Iterator[Record]:
 
 
 def distinct(table: pa.Table) -> dict[str, list[Any]]:
-    """Return the different values of each column, as a filter wrote them, also those of a
-    dictionary that no row has."""
+    """Return the different values of each column, as a filter wrote them. Values of a dictionary
+    count even if no row has them."""
     return {
         name: [value for value in _different(column).to_pylist() if value is not None]
         for name, column in zip(table.column_names, table.columns, strict=True)
@@ -147,8 +145,8 @@ def _different(column: Any) -> Any:
 
 
 def _as_written(column: Any) -> Any:
-    """Return moments as texts, without the data of time zones, which a system may lack, and
-    dictionaries as what they stand for."""
+    """Return moments as texts, and dictionaries as the values that they stand for. This needs no
+    data of time zones, which a system may lack."""
     if pa.types.is_dictionary(column.type):
         return pc.cast(column, column.type.value_type)
     if not pa.types.is_timestamp(column.type):
@@ -165,7 +163,7 @@ class Writer:
 
     def __init__(self, file: Any, schema: pa.Schema) -> None:
         columns = (
-            each.with_type(ENCODED) if pa.types.is_string(each.type) else each for each in schema
+            (each.name, ENCODED if pa.types.is_string(each.type) else each.type) for each in schema
         )
         self._schema = pa.schema(columns, schema.metadata)
         self._file = parquet.ParquetWriter(
@@ -201,7 +199,7 @@ def _encoded(column: Any) -> Any:
 
 
 def bounded_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Put tables together, or divide them, into some that can be read as row groups."""
+    """Join or divide tables, so that each can be read as a row group."""
     pending, size = list[pa.Table](), 0
     for table in (part for each in tables for part in _parts(each)):
         if pending and size + _size(table) > MOST_GROUP // 2:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import io
+import os
+import resource
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -21,18 +23,27 @@ import pyarrow as pa
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from pyarrow import parquet
 
 from collector.arrow.mark import MARK
-from collector.arrow.process import IDLE_SECONDS, ParquetFile, ReaderProcess
+from collector.arrow.process import (
+    IDLE_SECONDS,
+    ParquetFile,
+    ReaderProcess,
+    _end_all,
+    _started,
+    encoded,
+)
 from collector.arrow.tables import Writer, bounded_groups
 from collector.contracts import Part, count_lines
-from collector.errors import UnreadableFile
+from collector.errors import DeliveryError, UnreadableFile
 from collector.filter.arrow import arrow_schema, read_tables
+from collector.filter.redaction import EVERYTHING
 from collector.filter.stored import records_in
 from collector.sinks.parquet.object_store import DirectoryObjects
 from collector.testing.sinks import person, removal_of
 from tests.sinks.test_parquet import _SCHEMA, _batch, _files, _opened, _people, _put
-from tests.support.parquet import write_parquet
+from tests.support.parquet import write_parquet, zigzag
 from tests.support.programs import script
 from tests.support.raising import raises
 
@@ -225,6 +236,38 @@ def test_a_text_that_is_repeated() -> None:
         _number(file)
 
 
+def test_row_groups_that_share_their_columns() -> None:
+    """Are refused: written anew, each takes its own part of the disk."""
+    random, groups, file = Random(5), 15, io.BytesIO()
+    lines = b"".join(b'{"n":%d}\n' % random.getrandbits(50) for _ in range(3000))
+    (table,) = read_tables(lines, _COLUMNS, "2026-11-27T13:00:00Z", "conferencing/1.0.0")
+    with closing(Writer(file, _COLUMNS)) as made:
+        for _ in range(groups):
+            made.write(table)
+    data = file.getvalue()
+    places, at = [_offsets(data, number) for number in range(groups)], 0
+    length = int.from_bytes(data[-8:-4], "little")
+    end = data[-8 - length :]
+    for number in range(2, groups):
+        for old, new in zip(places[number], places[1], strict=True):
+            at = end.index(zigzag(old), at)
+            end = end[:at] + zigzag(new) + end[at + len(zigzag(old)) :]
+            at += 1
+    shared = data[: min(places[2])] + end
+    assert [_offsets(shared, number) for number in range(1, groups)] == [places[1]] * (groups - 1)
+    assert len(parquet.read_table(io.BytesIO(shared))) == groups * 3000
+    with raises("E507", UnreadableFile):
+        ParquetFile(io.BytesIO(shared), _READER)
+
+
+def _offsets(data: bytes, number: int) -> list[int]:
+    """Where the pages of a row group are, in the order in which the end of a file says it."""
+    group = parquet.read_metadata(io.BytesIO(data)).row_group(number)
+    columns = [group.column(at) for at in range(group.num_columns)]
+    both = [(each.data_page_offset, each.dictionary_page_offset) for each in columns]
+    return [place for each in both for place in each if place is not None]
+
+
 def test_a_footer_of_many_structures() -> None:
     """Is refused: each takes a hundred times its bytes."""
     structures = b"\x4c" + b"\x00" * 1_000_000  # a list in a structure would do the same
@@ -276,6 +319,18 @@ def test_a_process_that_is_killed_at_work() -> None:
     assert _number(file) == 200
 
 
+def test_a_process_without_memory() -> None:
+    """Does not refuse the file: it ends, as a new process may have enough."""
+    text = pa.array(["x" * (200 << 20)])
+    file = ParquetFile(
+        io.BytesIO(_written({"os.type": text}, 1, use_dictionary=False)), ReaderProcess()
+    )
+    asked = file._process.ready()
+    with raises("E507", UnreadableFile):
+        _number(file)
+    assert asked.poll() is not None
+
+
 def test_an_answer_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A file that has taken the process over is refused, and the process goes."""
     program, reader = tmp_path / "program", ReaderProcess()
@@ -292,6 +347,63 @@ def test_an_answer_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
             ParquetFile(io.BytesIO(_HONEST), reader)
     monkeypatch.undo()
     assert _number(ParquetFile(io.BytesIO(_HONEST), reader)) == 200
+
+
+def test_a_file_that_is_made_without_an_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Does not fill the disk, and what is removed is told for each rule."""
+    file, program = ParquetFile(io.BytesIO(_HONEST), _READER), tmp_path / "program"
+    opened = encoded((file.groups, file.mark, file.statistics))
+    part = b"P" + (1 << 16).to_bytes(4, "big") + bytes(1 << 16)
+    for parts, answer in ((100, [(1, 0)]), (0, []), (0, [(-1, 0)])):
+        told = b"".join(
+            b"A" + len(each).to_bytes(4, "big") + each for each in (opened, encoded(answer))
+        )
+        at = 5 + len(opened)
+        (tmp_path / "told").write_bytes(told[:at] + part * parts + told[at:])
+        program.write_text(f"#!/bin/sh\ncat '{tmp_path}/told'\nsleep 9\n")
+        program.chmod(0o700)
+        monkeypatch.setattr(sys, "executable", str(program))
+        with closing(ReaderProcess()) as reader, raises("E507", UnreadableFile):
+            ParquetFile(io.BytesIO(_HONEST), reader).revise([_ALL], io.BytesIO())
+        _end_all()
+
+
+def test_a_process_that_cannot_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while Python is updated: a lake has no answer then, and not that of an empty one."""
+    with _opened(tmp_path) as sink:
+        sink.deliver(_batch(1, [1], hours=2))
+        _put(sink)
+    _end_all()
+    with monkeypatch.context() as changed, _opened(tmp_path, offline=True) as sink:
+        changed.setattr(sys, "executable", str(tmp_path / "none"))
+        for ask in (
+            lambda: sink.rewrite([removal_of(1)]),
+            lambda: list(sink.scan(removal_of(1))),
+            lambda: list(sink.values()),
+            lambda: list(sink.measure(EVERYTHING)),
+            lambda: sink.prune(datetime.now(UTC) + timedelta(days=9999)),
+        ):
+            with raises("E503", DeliveryError):
+                ask()
+    assert _people(tmp_path) == [person(1)]
+
+
+def test_many_handles() -> None:
+    """An application may have more than a thousand open."""
+    least, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(2048, most), most))
+    held = [os.open(os.devnull, os.O_RDONLY) for _ in range(1024)]
+    try:
+        with closing(ReaderProcess()) as reader:
+            reader._process = _started()
+            assert _number(ParquetFile(io.BytesIO(_HONEST), reader)) == 200
+    finally:
+        for each in held:
+            os.close(each)
+        _end_all()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (least, most))
 
 
 def test_an_exchange_that_is_broken_off() -> None:

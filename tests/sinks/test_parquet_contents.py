@@ -23,7 +23,7 @@ from collector.schema import load_schema
 from collector.sinks.parquet import ParquetSettings, ParquetSink, segment_reader
 from collector.sinks.sink import Opening
 from collector.testing.sinks import batch_of, removal_of
-from tests.support.parquet import write_parquet
+from tests.support.parquet import write_parquet, zigzag
 from tests.support.raising import raises
 
 _SCHEMA = load_schema("conferencing")
@@ -74,6 +74,13 @@ def _rewritten(folder: Path, **settings: Any) -> None:
     write_parquet(_file(folder), parquet.read_table(_file(folder), partitioning=None), **settings)
 
 
+def _in_columns(folder: Path, change: Callable[[pa.Field], pa.Field]) -> None:
+    """The same records, in columns of another form."""
+    table = parquet.read_table(_file(folder), partitioning=None)
+    columns = pa.schema(map(change, table.schema), table.schema.metadata)
+    write_parquet(_file(folder), pa.table(table.columns, schema=columns))
+
+
 def _of_dictionary(folder: Path) -> None:
     """A value that no record has."""
     table = parquet.read_table(_file(folder), partitioning=None)
@@ -108,7 +115,7 @@ def _behind_the_last_page(folder: Path) -> None:
     """In the part of the file that a column has by its end: its length there is another one."""
     start, end = _parts(folder)
     length, more = _last_column(_file(folder)).total_compressed_size, _CANARY.encode()
-    old, new = _zigzag(length), _zigzag(length + len(more))
+    old, new = zigzag(length), zigzag(length + len(more))
     for at in range(len(end)):
         if end[at:].startswith(old):
             changed = end[:at] + new + end[at + len(old) : -8]
@@ -123,15 +130,6 @@ def _behind_the_last_page(folder: Path) -> None:
 def _last_column(path: Path) -> Any:
     metadata = parquet.read_metadata(path)
     return metadata.row_group(0).column(metadata.num_columns - 1)
-
-
-def _zigzag(number: int) -> bytes:
-    """A number as Thrift's compact protocol has it."""
-    number, found = 2 * number, bytearray()
-    while number > 127:
-        found.append(number & 127 | 128)
-        number >>= 7
-    return bytes([*found, number])
 
 
 def _in_metadata(folder: Path, name: bytes, text: bytes) -> None:
@@ -167,6 +165,12 @@ _PARTS: dict[str, Callable[[Path], object]] = {
         of, f"conferencing/day=2026-01-01/00-{'0' * 32}.parquet"
     ),
     "metadata of a column": _of_column,
+    "numbers of columns": lambda of: _in_columns(
+        of, lambda each: each.with_metadata({"PARQUET:field_id": "1093558561"})
+    ),
+    "a column without nulls": lambda of: _in_columns(
+        of, lambda each: each.with_nullable(each.name != "count")
+    ),
     "metadata of Arrow's": _of_arrow,
     "retentions of other fields": lambda of: _in_metadata(
         of, b"collector.retentions", b"client.address=2592000 hello=1 Ana=1"
@@ -200,6 +204,7 @@ _PARTS: dict[str, Callable[[Path], object]] = {
 
 def test_nothing_else(folder: Path) -> None:
     """All that is there is of the sink's making, also while it is open."""
+    _in_columns(folder, lambda each: each)
     with _opened(folder, offline=True) as sink:
         assert sink.others == 0
         with _opened(folder):

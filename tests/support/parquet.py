@@ -15,3 +15,12 @@ def write_parquet(where: Any, table: pa.Table, **settings: Any) -> None:
         if len(table):
             made.write_table(table)
         made.add_key_value_metadata(table.schema.metadata)
+
+
+def zigzag(number: int) -> bytes:
+    """A number as Thrift's compact protocol has it."""
+    number, found = 2 * number, bytearray()
+    while number > 127:
+        found.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*found, number])

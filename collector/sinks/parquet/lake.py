@@ -175,10 +175,12 @@ class Lake:
         return {} if found is None else found.retentions
 
     def is_ours(self, key: str, *, is_whole: bool = False) -> bool:
-        """Return whether a file bears our mark; with ``is_whole``, whether it has a key of ours,
-        and every byte of it is as we would have written it."""
-        with suppress(FileNotFoundError, DeliveryError), self._opened(key) as file:
-            return not is_whole or (FileKey.of(key) is not None and file.is_whole(key))
+        """Return whether a file has a key and a mark of ours; with ``is_whole``, whether we would
+        have written every byte of it under that key."""
+        if FileKey.of(key) is None:
+            return False
+        with suppress(FileNotFoundError, UnreadableFile), self._opened(key) as file:
+            return not is_whole or file.is_whole(key)
         return False
 
     def find(self, key: str, parts: Sequence[Part]) -> Iterator[Record]:
