@@ -245,7 +245,7 @@ class Store:
                 self.checkpoint("stop")
         self._opened.close()
 
-    def commit(self, work: Callable[[Connection], None]) -> None:
+    def commit(self, work: Callable[[Connection], object]) -> None:
         """Run ``work`` as one transaction, which is on disk on return. ``work`` may run twice, and
         only the second run counts. Raises ``Refused``, and what ``work`` raises."""
         self.database.commit(work)
