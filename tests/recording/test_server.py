@@ -410,6 +410,17 @@ def test_a_recorder_that_is_off_does_not_start(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+def test_a_word_that_is_no_id(tmp_path: Path) -> None:
+    """Each command says that there is no such recording, also if the word is no text at all."""
+    Recorder(tmp_path / "r").close()
+    for word in ("ab c", "\udcff"):
+        for rest in (["erase", "--yes"], ["show"], ["show", "--checkpoint"], ["verify"]):
+            ended = run("recording", *rest, word, "--data", tmp_path / "r")
+            assert (ended.code, b"E433" in ended.err) == (65, True), rest
+        ended = run("recording", "open", word, word, "--data", tmp_path / "r")
+        assert (ended.code, b"E433" in ended.err) == (65, True)
+
+
 def test_content_without_a_grant_is_found(tmp_path: Path) -> None:
     """A recording that was taken out of the recorder's file would be kept for ever."""
     recorder = Recorder(tmp_path / "r")
