@@ -39,7 +39,7 @@ _NO_RECORDING = "there is no such recording or track in this directory"
 
 
 def _checked(given: Any) -> Any:
-    """Return the id of a recording, or several. Raises ``InputError`` E433 for words of another form."""
+    """Return ids of recordings. Raises ``InputError`` E433 for a word of another form."""
     from collector.recording.names import is_recording  # noqa: PLC0415 - keeps `--help` light
 
     if not all(map(is_recording, [given] if isinstance(given, str) else given or ())):
