@@ -342,6 +342,9 @@ class StoredRecords(NamedTuple):
     commitment: bytes
     payload: bytes
 
+    def __repr__(self) -> str:
+        return "<StoredRecords>"
+
 
 @dataclass(repr=False)
 class PendingBatch:

@@ -72,6 +72,9 @@ class Outgoing(NamedTuple):
     batch: str = ""
     """The id of its batch, which is that of all its parts."""
 
+    def __repr__(self) -> str:
+        return "<Outgoing>"
+
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Message:

@@ -60,6 +60,9 @@ class Piece(NamedTuple):
     data: bytes
     rows: int
 
+    def __repr__(self) -> str:
+        return "<Piece>"
+
 
 Write = Callable[[Answer], Iterator[Piece]]
 

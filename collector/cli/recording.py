@@ -35,7 +35,19 @@ if TYPE_CHECKING:
 _LOST = "the recorder's file does not have it: nothing will erase it in time"
 _NEEDED = ("cryptography", "joserfc", "obstore", "pyrage")
 app: typer.Typer = group("Keep recordings of meetings; verify, open and erase them.")
-_Id = Annotated[str, typer.Argument(metavar="ID", help="The id of a recording.")]
+_NO_RECORDING = "there is no such recording or track in this directory"
+
+
+def _checked(given: Any) -> Any:
+    """Return ids of recordings. Raises ``InputError`` E433 for a word of another form."""
+    from collector.recording.names import is_recording  # noqa: PLC0415 - keeps `--help` light
+
+    if not all(map(is_recording, [given] if isinstance(given, str) else given or ())):
+        raise InputError("E433", _NO_RECORDING)
+    return given
+
+
+_Id = Annotated[str, typer.Argument(metavar="ID", callback=_checked, help="The id of a recording.")]
 _NO_CHECKPOINT = "is not a checkpoint; `collector recording show ID --checkpoint` prints one"
 
 
@@ -78,7 +90,7 @@ def _answered() -> Iterator[None]:
     if refusal.code in ("unavailable", "full", "busy"):
         raise DeliveryError("E514", "the recorder cannot do this now; try again later")
     if refusal.code in ("not_found", "malformed"):
-        raise InputError("E433", "there is no such recording or track in this directory")
+        raise InputError("E433", _NO_RECORDING)
     raise InputError("E433", f"the recorder refused: {refusal.message}")
 
 
@@ -177,7 +189,7 @@ def show(
             return
         tracks = [] if row is None or row.state == "erased" else vault.tracks(recording)
     if row is None:
-        raise InputError("E433", "there is no such recording or track in this directory")
+        raise InputError("E433", _NO_RECORDING)
     found = _summary(row) | {
         "tracks": [
             {"name": each.name, "kind": each.kind, "chunks": each.chunks, "bytes": each.size}
@@ -197,7 +209,10 @@ def show(
 @app.command("verify")
 def verify(
     recordings: Annotated[
-        list[str] | None, typer.Argument(metavar="ID", help="The ids of recordings. Default: all.")
+        list[str] | None,
+        typer.Argument(
+            metavar="ID", callback=_checked, help="The ids of recordings. Default: all."
+        ),
     ] = None,
     config: ConfigFile = None,
     data: Data = None,
@@ -268,7 +283,7 @@ def open_track(
     chosen = _settings(config, data)
     with _vault(chosen) as vault:
         if not any(each.name == track for each in vault.tracks(recording)):
-            raise InputError("E433", "there is no such recording or track in this directory")
+            raise InputError("E433", _NO_RECORDING)
         entry = Note.of("access", recording=recording, what="open", outcome="done")
         note(_directory(chosen), entry)
         pieces = vault.read(recording, track)

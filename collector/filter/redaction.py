@@ -441,6 +441,9 @@ class SqlRule(NamedTuple):
     counts: Mapping[str, str]
     values: Mapping[str, str]
 
+    def __repr__(self) -> str:
+        return "<SqlRule>"
+
     def changes(self, table: str, within: str = "") -> list[str]:
         """Return the statements that delete rows, and then clear columns of others, if there can be
         any; ``within`` is a condition for both."""

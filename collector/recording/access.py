@@ -179,6 +179,9 @@ class StoredAnswer(NamedTuple):
     status: int
     body: bytes
 
+    def __repr__(self) -> str:
+        return "<StoredAnswer>"
+
 
 def request_digest(method: str, path: str, body: bytes) -> bytes:
     """Return the SHA-256 of method, path and body, which identifies a request."""

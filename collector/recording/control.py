@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 import msgspec
@@ -20,6 +20,7 @@ from collector.errors import DeliveryError
 from collector.recording.recorder import Recorder
 from collector.recording.refusals import Refused
 
+_REQUEST_SECONDS = 5.0
 _SECONDS = 600.0
 """How long a command waits; every key is wrapped anew by ``rotate``."""
 
@@ -43,20 +44,24 @@ async def answer(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
 ) -> None:
-    """Carry out the command of a connection, and answer it."""
+    """Carry out the command of a connection, and answer it. A connection that sends no command in
+    time is closed without an answer, and so is every one when the recorder ends."""
     code = ""
-    try:
-        action, recording = msgspec.json.decode(await reader.readline(), type=tuple[str, str])
-        await asyncio.to_thread(operate, recorder, action, recording)
-    except Refused as refused:
-        code = refused.code
-    except Exception as error:  # noqa: BLE001 - the others have to go on
-        on_error(error)
-        code = "unavailable"
-    with suppress(OSError):  # it is gone; what it asked for is done
+    with closing(writer), suppress(asyncio.CancelledError, OSError):  # OSError: the caller is gone
+        try:
+            line = await asyncio.wait_for(reader.readline(), _REQUEST_SECONDS)
+            action, recording = msgspec.json.decode(line, type=tuple[str, str])
+        except (TimeoutError, ValueError, RecursionError):  # ValueError: too long, or no command
+            return
+        try:
+            await asyncio.to_thread(operate, recorder, action, recording)
+        except Refused as refused:
+            code = refused.code
+        except Exception as error:  # noqa: BLE001 - whatever it is, its command is answered
+            on_error(error)
+            code = "unavailable"
         writer.write(json.dumps(code).encode() + b"\n")
         await writer.drain()
-    writer.close()
 
 
 def ask(directory: Path, action: str, recording: str = "") -> None:
@@ -64,9 +69,9 @@ def ask(directory: Path, action: str, recording: str = "") -> None:
 
     Raises ``Refused`` as it does, and ``DeliveryError`` E514 without an answer.
     """
-    told = exchange(directory, json.dumps([action, recording]).encode() + b"\n", _SECONDS)
-    if told is None or not told.endswith(b"\n"):
+    answered = exchange(directory, json.dumps([action, recording]).encode() + b"\n", _SECONDS)
+    if answered is None or not answered.endswith(b"\n"):
         message = "the recorder that uses this directory does not answer; stop it, and try again"
         raise DeliveryError("E514", message)
-    if code := json.loads(told):
+    if code := json.loads(answered):
         raise Refused(code)

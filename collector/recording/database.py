@@ -29,7 +29,7 @@ _BUSY_SECONDS = 10.0
 class _Work:
     """Work that waits for a transaction, and its outcome."""
 
-    run: Callable[[sqlite3.Connection], None]
+    run: Callable[[sqlite3.Connection], object]
     is_done: bool = False
     error: Exception | None = None
 
@@ -65,7 +65,7 @@ class Database:
         with self.lock, failing_as(_refused, sqlite3.Error), transaction(self._db):
             yield self._db
 
-    def commit(self, work: Callable[[sqlite3.Connection], None]) -> None:
+    def commit(self, work: Callable[[sqlite3.Connection], object]) -> None:
         """Run ``work`` as a transaction, which is on disk when this returns. Threads that wait for
         the same sync share it. ``work`` may run twice, and only the second run counts. Raises
         ``Refused`` as ``transaction`` does, and what ``work`` raises."""

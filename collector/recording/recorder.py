@@ -71,6 +71,9 @@ class NewChunk(NamedTuple):
     kind: str
     owner: str | None = None
 
+    def __repr__(self) -> str:
+        return "<NewChunk>"
+
 
 @dataclass(frozen=True)
 class ReadableTrack:

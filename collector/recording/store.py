@@ -245,7 +245,7 @@ class Store:
                 self.checkpoint("stop")
         self._opened.close()
 
-    def commit(self, work: Callable[[Connection], None]) -> None:
+    def commit(self, work: Callable[[Connection], object]) -> None:
         """Run ``work`` as one transaction, which is on disk on return. ``work`` may run twice, and
         only the second run counts. Raises ``Refused``, and what ``work`` raises."""
         self.database.commit(work)
@@ -399,9 +399,10 @@ class Store:
         """Add a task, or set when the one that is there is due (seconds since the epoch)."""
         db.execute(_NEW_TASK, (what, recording, object_, chunk, due, size))
 
-    def end_tasks(self, db: Connection, *tasks: Task) -> None:
-        """Remove tasks, which are done."""
-        db.executemany("DELETE FROM tasks WHERE number = ?", [(each.number,) for each in tasks])
+    def end_tasks(self, db: Connection, *tasks: Task) -> list[Task]:
+        """Remove tasks, which are done; return those that no other thread has ended meanwhile."""
+        statement = "DELETE FROM tasks WHERE number = ?"
+        return [each for each in tasks if db.execute(statement, (each.number,)).rowcount]
 
     def drop_tasks(self, db: Connection, what: What, recording: str, object_: str = "%") -> None:
         """Cancel the tasks of one kind for a recording or a track."""

@@ -504,16 +504,12 @@ class Vault:
         then remove their files. What the bucket has is still to be deleted."""
         objects = [each.object for each in tasks]
         is_clean = self.keys.destroy(recording, None if "" in objects else objects)
-        notes = [
-            self.store.note("recording", "withdraw" if each else "erase", recording=recording)
-            for each in objects
-        ]
 
         def work(db: Connection) -> None:
-            self.store.append(db, *notes)
-            self.store.end_tasks(db, *tasks)
-            for each in objects:
-                self.store.add_task(db, "delete", recording, each)
+            for each in self.store.end_tasks(db, *tasks):
+                what = "withdraw" if each.object else "erase"
+                self.store.append(db, self.store.note("recording", what, recording=recording))
+                self.store.add_task(db, "delete", recording, each.object)
             if not is_clean:
                 self.store.add_task(db, "compact")
 

@@ -145,6 +145,8 @@ class ControlServer:
             with suppress(OSError):  # it is gone; what it asked for is done
                 writer.write(msgspec.json.encode(answer) + b"\n")
                 await writer.drain()
+        except asyncio.CancelledError:
+            return  # by ``stop``; streams of asyncio would report it as an error
         finally:
             self._connections -= 1
             self._tasks.discard(task)

@@ -21,6 +21,9 @@ _STATUS_SECONDS = 5.0
 class _Command(msgspec.Struct, tag_field="command", forbid_unknown_fields=True, frozen=True):
     """A command, as one object of JSON."""
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
 
 class _OfPerson(_Command, frozen=True):
     name: str

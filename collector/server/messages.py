@@ -34,6 +34,9 @@ class ChannelError(Exception):
 class _Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
     """A message, or a part of one."""
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
 
 # -- of a worker ----------------------------------------------------------------------------------
 

@@ -6,23 +6,30 @@ import asyncio
 import io
 import signal
 import socket
+import sqlite3
 import ssl
 import subprocess
 import tarfile
 import warnings
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing
 from http.client import HTTPSConnection
 from pathlib import Path
 from shutil import which
+from time import sleep
 from unittest.mock import patch
 
 import pytest
 
 from collector.config import Config
+from collector.control_socket import FILE_NAME as CONTROL_NAME
+from collector.control_socket import exchange
+from collector.errors import DeliveryError
 from collector.ledger import Entry, opened
 from collector.ops.log import EventLog
 from collector.recording import Recorder
 from collector.recording.access import Verifier, create_key, key_set
+from collector.recording.control import ask
 from collector.recording.jwks import KeySource
 from collector.recording.server import _Process
 from tests.recording.recorders import opened_recording
@@ -31,6 +38,7 @@ from tests.support.certificates import Authority, Pair
 from tests.support.command import run, run_process
 from tests.support.database import query
 from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.raising import raises
 from tests.support.rows import for_each
 
 _CANARY = b"CANARY-0123456789-CONTENT" * 4000
@@ -198,6 +206,59 @@ def test_commands_while_it_runs(tmp_path: Path) -> None:
     assert run("ledger", "verify", "--data", folder / "recorder").code == 0
 
 
+def test_who_asks_wrongly_disturbs_no_other(tmp_path: Path) -> None:
+    """Whatever comes over the control socket: no answer, and no line of the log; nor does a
+    connection that says nothing hold up the end."""
+    with running(tmp_path) as meeting, ExitStack() as stack:
+        meeting.opened("ben")
+        directory = tmp_path / "recorder"
+        path = directory / CONTROL_NAME
+        assert path.stat().st_mode & 0o777 == 0o600
+        for line in (
+            b"",
+            b"x",
+            b'["erase"]',
+            b'{"command":"status"}',
+            b"[" * 60_000,
+            b"y" * 200_000,
+        ):
+            assert exchange(directory, line + b"\n", WAIT_SECONDS) == b""
+        silent = [stack.enter_context(socket.socket(socket.AF_UNIX)) for _ in range(100)]
+        for each in silent:
+            each.settimeout(WAIT_SECONDS)
+            each.connect(str(path))
+        silent[0].sendall(b'["er')
+        command = ("recording", "erase", meeting.recording, "--yes", "--data", directory)
+        assert run(*command).code == 0
+        assert meeting.process.stop()[0] == 0
+        assert [each.recv(1) for each in silent] == [b""] * len(silent)
+        wait_until(lambda: meeting.process.events[-1]["event"] == "stopped")
+        events = [each["event"] for each in meeting.process.events]
+        assert events == ["started", "stopping", "stopped"]
+
+
+def test_a_stop_while_it_erases(tmp_path: Path) -> None:
+    """The operator is told that there was no answer, and the same command then does it."""
+    with running(tmp_path) as meeting, ThreadPoolExecutor() as pool:
+        meeting.opened("ben")
+        assert meeting.chunk("b", 0, b"content").status == 201
+        directory = tmp_path / "recorder"
+        with closing(sqlite3.connect(directory / "recorder.db", isolation_level=None)) as db:
+            db.execute("BEGIN IMMEDIATE")  # which the recorder waits for
+            asked = pool.submit(ask, directory, "erase", meeting.recording)
+            sleep(0.3)  # it has come by then, or comes too late: both end alike
+            meeting.process.process.send_signal(signal.SIGTERM)
+            wait_until(lambda: meeting.process.events[-1]["event"] == "stopping")
+        with raises("E514", DeliveryError):
+            asked.result(WAIT_SECONDS)
+        assert meeting.process.process.wait(WAIT_SECONDS) == 0
+        events = [each["event"] for each in meeting.process.events]
+        assert events == ["started", "stopping", "stopped"]
+    command = ("recording", "erase", meeting.recording, "--yes", "--data", directory)
+    assert run(*command).code == 0
+    assert not list(directory.rglob("*.age"))
+
+
 @for_each("words", [["recording", "list"], ["recording", "rotate"]])
 def test_the_extra_is_named(words: list[str]) -> None:
     """Without a library there is one clear error, which says how to install it."""
@@ -347,6 +408,17 @@ def test_a_recorder_that_is_off_does_not_start(tmp_path: Path) -> None:
     assert ended.code == 78
     assert b"recorder.enabled" in ended.err
     assert not list(tmp_path.iterdir())
+
+
+def test_a_word_that_is_no_id(tmp_path: Path) -> None:
+    """Each command says that there is no such recording, also if the word is no text at all."""
+    Recorder(tmp_path / "r").close()
+    for word in ("ab c", "\udcff"):
+        for rest in (["erase", "--yes"], ["show"], ["show", "--checkpoint"], ["verify"]):
+            ended = run("recording", *rest, word, "--data", tmp_path / "r")
+            assert (ended.code, b"E433" in ended.err) == (65, True), rest
+        ended = run("recording", "open", word, word, "--data", tmp_path / "r")
+        assert (ended.code, b"E433" in ended.err) == (65, True)
 
 
 def test_content_without_a_grant_is_found(tmp_path: Path) -> None:

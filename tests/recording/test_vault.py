@@ -39,6 +39,7 @@ from tests.recording.vaults import (
 )
 from tests.support.ledgers import entries_of
 from tests.support.programs import threads
+from tests.support.rows import for_each
 
 OTHER = "f" * 32
 
@@ -417,6 +418,29 @@ def test_an_erasure_that_is_stopped_goes_on(tmp_path: Path) -> None:
         assert verify(vault, RECORDING) == []
     facts = [each.fact("what") for each in entries_of(tmp_path / "recorder.db", "recording")]
     assert facts == ["withdraw"]
+
+
+@for_each("begin", [erase, lambda vault: destroy(vault, "cam")])
+def test_two_threads_that_erase_note_it_once(
+    begin: Callable[[Vault], None], tmp_path: Path
+) -> None:
+    """The recorder looks for tasks each second, also while a caller waits for one of them."""
+    with opened(tmp_path) as vault:
+        create(vault)
+        add(vault)
+        destroy_keys = vault.keys.destroy
+
+        def meanwhile(*tasks: Any) -> bool:
+            patched.stop()
+            run(vault)
+            return destroy_keys(*tasks)
+
+        patched = patch.object(vault.keys, "destroy", side_effect=meanwhile)
+        patched.start()
+        begin(vault)
+        assert not list(tmp_path.rglob("*.age"))
+        assert vault.store.database.rows("SELECT COUNT(*) FROM tasks") == [(0,)]
+    assert len(entries_of(tmp_path / "recorder.db", "recording")) == 1
 
 
 def test_a_full_disk_keeps_no_file_of_a_destroyed_track(tmp_path: Path) -> None:

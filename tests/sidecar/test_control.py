@@ -196,6 +196,17 @@ def test_what_is_no_command_is_refused(tmp_path: Path) -> None:
     assert "subject" not in "".join(sidecar.log)
 
 
+def test_an_end_while_a_connection_is_silent(tmp_path: Path) -> None:
+    """It is closed without an answer, which is no unexpected error."""
+    data = tmp_path / "collector-data"
+    with started(tmp_path) as sidecar, closing(_connected(data)) as silent:
+        _delivered(data)  # by then the other connection is accepted
+        assert sidecar.stop()[0] == 0
+        assert silent.recv(1) == b""
+        wait_until(lambda: sidecar.events[-1]["event"] == "stopped")
+        assert "unexpected" not in [each["event"] for each in sidecar.events]
+
+
 @pytest.mark.skipif(
     not hasattr(os, "setuid") or os.geteuid() != 0 or sys.platform != "linux",
     reason="only root can be another user",

@@ -21,7 +21,7 @@ class Terminal:
         given = os.environ | {"COLUMNS": "120"} | environ
         self._process = begin("collector", words, streams, directory or Path.cwd(), given)
         os.close(theirs)
-        self._seen = 0
+        self._data, self._seen = b"", 0
         self.shown: str = ""
         """All that was shown so far, without colours."""
 
@@ -40,7 +40,8 @@ class Terminal:
             data = os.read(self._mine, 1 << 16) if ready else b""
         except OSError:  # the other end is closed
             data = b""
-        self.shown += re.sub(r"\x1b\[[0-9;]*m", "", data.decode(errors="replace"))
+        self._data += data  # which may end inside a character or a colour
+        self.shown = re.sub(r"\x1b\[[0-9;]*m", "", self._data.decode(errors="replace"))
         return bool(data)
 
     def type(self, *lines: str) -> None:

@@ -62,6 +62,9 @@ class _Address(NamedTuple):
     password: str
     mode: str
 
+    def __repr__(self) -> str:
+        return "<Address>"
+
     @property
     def is_local(self) -> bool:
         return self.host.startswith("/") or Address(self.host, self.port).is_loopback
