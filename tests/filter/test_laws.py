@@ -328,7 +328,7 @@ def test_noninterference_of_the_shipped_schemas(name: str) -> None:
     assert_noninterference(load_schema(name), examples=settings().max_examples // 2 or 1)
 
 
-@given(st.data(), schemas(), granted, st.sets(st.sampled_from(PURPOSES)))
+@given(st.data(), schemas(), granted, st.sets(st.sampled_from(PURPOSES), min_size=1))
 def test_lines_and_refusals(
     data: st.DataObject, schema: Schema, purposes: Any, refused: set[str]
 ) -> None:
