@@ -62,8 +62,8 @@ def _closed_list(name: str, listed: object) -> ClosedList:
 
 
 def is_member_name(name: str) -> bool:
-    """Return whether a schema may name a member so: 1 to 64 printable characters that JSON need not
-    escape."""
+    """Return whether a schema may use this name for a member: it has 1 to 64 printable characters
+    that JSON need not escape."""
     return 1 <= len(name) <= _MAX_TEXT and name.isprintable() and not {'"', "\\"} & {*name}
 
 
