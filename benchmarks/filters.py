@@ -237,6 +237,7 @@ def _judge(figures: Figures, timed: Mapping[str, Timed], items: Mapping[str, Tim
     for corpus, limit in figures.limits.get("otlp", {}).items():
         found = items[corpus].ratio(otlp.OURS, otlp.BARE) if corpus in items else None
         figures.at_most(f"OTLP over its floor, {corpus}", limit, found, about=(corpus,))
+    _check_known(figures.limits.get("corpora", ()), contenders.CONTENDERS)
     for contender, pairs in figures.limits.get("corpora", {}).items():
         for pair, limit in pairs.items():
             names = tuple(pair.split("/"))

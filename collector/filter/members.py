@@ -17,11 +17,11 @@ Members = tuple[Any, ...]
 def named_members(
     title: str, members: Mapping[str, tuple[Any, ...]], *others: tuple[Any, ...], **options: Any
 ) -> type[msgspec.Struct]:
-    """Make the type of an object from its members: the name of each, which need not be one of
-    Python, with its type and, unless it must be there, its default.
+    """Make the type of an object. ``members`` gives the type of each name and, if the member
+    may be absent, its default. A name may be any text that JSON need not escape.
 
-    Their attributes are ``m0``, ``m1`` and so on. ``others``, which follow, are attributes as
-    ``msgspec.defstruct`` takes them, and so are ``options``.
+    The attributes of the members are ``m0``, ``m1`` and so on. ``others`` are further attributes,
+    which follow them; ``others`` and ``options`` are passed to ``msgspec.defstruct``.
     """
     named = [(f"m{at}", *about) for at, about in enumerate(members.values())]
     rename = {f"m{at}": name for at, name in enumerate(members)}
@@ -33,8 +33,9 @@ def named_members(
 def members_decoder(
     types: Mapping[str, Any], default: Any = None, *, is_list: bool = False
 ) -> Callable[[Any], Members]:
-    """Return the decoder of an object's members of these names and types, or of a list's first
-    elements, in this order; all others are skipped as bytes. It raises what msgspec raises."""
+    """Return a decoder that reads the members with these names and types from an object, or the
+    first elements of a list, in this order. It skips all others as bytes, and raises ``FAILURES``.
+    """
     members = {name: (kind, default) for name, kind in types.items()}
     kind = named_members("Members", members, array_like=is_list)
     decode = msgspec.json.Decoder(kind).decode

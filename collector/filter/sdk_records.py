@@ -77,7 +77,7 @@ _PIECE = 1 << 14
 """Bytes of lines that are taken together, or one by one if there is something to drop."""
 
 _BESIDE = {"schema": frozenset([str]), "count": frozenset([int]), "received": frozenset([str])}
-"""Members of a record besides its fields, with their types."""
+"""The members of a record that are not fields, with their types."""
 _SCALAR = bool | float | int | str | None
 _encode_lines = msgspec.json.Encoder().encode_lines
 _Moments = tuple[datetime, datetime]
@@ -276,8 +276,8 @@ class SdkRecordFilter:
         return None
 
     def _beside(self, line: bytes | memoryview) -> Members | Rejection | None:
-        """Return the members of a line besides its fields, ``None`` for one that is absent, or why
-        it has none; ``None`` for a blank line."""
+        """Return the values of ``schema``, ``count`` and ``received`` in a line, ``None`` for an
+        absent one; or the reason why the line is rejected; or ``None`` for a blank line."""
         with suppress(*FAILURES):
             return self._decode(line)
         if is_blank(line):
@@ -355,8 +355,8 @@ _decode_named = msgspec.json.Decoder(_Named).decode
 
 
 def schema_named(text: bytes, names: Container[str]) -> str | None:
-    """Return which of some schemas, by their names, the first line names that names one of them;
-    ``None`` where no line does in what the text begins with, besides blank lines."""
+    """Return the first of these schema names that a line gives; ``None`` if no line gives one. Only
+    the first 16 KiB of lines after the blank ones are read, but at least one line."""
     start = text.removeprefix(BOM).lstrip(b" \t\r\n")
     if len(start) > _PIECE:
         start = start[: start.rfind(b"\n", 0, _PIECE) + 1 or start.find(b"\n") + 1 or None]

@@ -81,8 +81,8 @@ def values(payload: bytes) -> Iterator[Values]:
 
 
 def foreign_lines(payload: bytes) -> int:
-    """Count the lines that no filter writes so: with a member twice, of which only the last is
-    read, or with blanks. Raises ``DeliveryError`` E507 for anything but flat objects."""
+    """Count the lines that differ from what a filter writes: they have blanks, or a member twice,
+    of which only the last is read. Raises ``DeliveryError`` E507 for anything but flat objects."""
     written = _encode_records(records_in(payload))
     if written == payload:
         return 0

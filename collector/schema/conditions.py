@@ -36,6 +36,8 @@ class ClosedList:
 _MAX_MEMBERS = 4
 _MAX_VALUES = 64
 _MAX_TEXT = 64
+PLAIN = r'[^"\\\x00-\x1f\x7f]'
+"""A character of a member's name: one that JSON need not escape."""
 _WHEN = f"name 1 to {_MAX_MEMBERS} members of the object, each with its allowed values"
 
 
@@ -59,13 +61,19 @@ def _closed_list(name: str, listed: object) -> ClosedList:
     return found
 
 
+def is_member_name(name: str) -> bool:
+    """Return whether a schema may use this name for a member: it has 1 to 64 printable characters
+    that JSON need not escape."""
+    return 1 <= len(name) <= _MAX_TEXT and name.isprintable() and not {'"', "\\"} & {*name}
+
+
 def _when(value: object) -> Condition:
     if isinstance(value, tuple):
         return value
     if not isinstance(value, dict) or not 1 <= len(value) <= _MAX_MEMBERS:
         raise fault("E107", _WHEN)
     for name in value:
-        if not 1 <= len(name) <= _MAX_TEXT or not name.isprintable() or '"' in name:
+        if not is_member_name(name):
             raise fault("E107", _WHEN, name)
     return tuple((name, _closed_list(name, value[name])) for name in sorted(value))
 
@@ -79,7 +87,7 @@ _SCHEMA = {
     "type": "object",
     "minProperties": 1,
     "maxProperties": _MAX_MEMBERS,
-    "propertyNames": {"pattern": r'^[^"\x00-\x1f\x7f]+$', "maxLength": _MAX_TEXT},
+    "propertyNames": {"pattern": f"^{PLAIN}+$", "maxLength": _MAX_TEXT},
     "additionalProperties": {
         "anyOf": [
             _COMPARED,

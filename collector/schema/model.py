@@ -26,10 +26,10 @@ from pydantic import Field as Option
 
 from collector.contracts import Category, Layout
 from collector.documents import LISTED, Hint, Part, fault
+from collector.schema.conditions import PLAIN, is_member_name
 from collector.schema.kinds import Field, FieldBase
 from collector.schema.policy import content_names
 from collector.schema.scalars import (
-    PRINTABLE,
     DocumentName,
     FieldName,
     Name,
@@ -102,8 +102,9 @@ class Trial(Part):
 
 
 def _content_names(names: tuple[str, ...]) -> tuple[str, ...]:
-    if not all(name.isprintable() and 1 <= len(name) <= 64 for name in names):
-        raise fault("E107", "a content name must have 1 to 64 printable characters")
+    if not all(map(is_member_name, names)):
+        message = "a content name must have 1 to 64 printable characters, and no quote or backslash"
+        raise fault("E107", message)
     return unique(names, "E107", "content name")
 
 
@@ -115,7 +116,7 @@ def _not_emptied(listed: object) -> object:
 
 
 _NotEmptied = BeforeValidator(_not_emptied)
-_ContentName = Annotated[str, Hint(minLength=1, maxLength=64, pattern=f"^{PRINTABLE}+$")]
+_ContentName = Annotated[str, Hint(minLength=1, maxLength=64, pattern=f"^{PLAIN}+$")]
 _Names = Annotated[tuple[_ContentName, ...], AfterValidator(_content_names), _NotEmptied, LISTED]
 Content = Annotated[Mapping[Category, _Names], _NotEmptied, Hint(minProperties=1)]
 

@@ -25,7 +25,7 @@ from pydantic import (
 from pydantic import Field as Option
 
 from collector.documents import LISTED, Hint, Part, fault, pattern
-from collector.schema.conditions import Condition, When
+from collector.schema.conditions import PLAIN, Condition, When
 from collector.units import parse_span, span_text
 
 RESERVED = frozenset({"schema", "received", "count"})
@@ -79,9 +79,8 @@ def _schema_name(text: str) -> str:
     return text
 
 
-_CONTROL = r"\x00-\x1f\x7f"
-_ASCII = r"[\x20-\x2d\x2f-\x7e]"
-"""A printable character but the dot."""
+_ASCII = r"[\x20\x21\x23-\x2d\x2f-\x5b\x5d-\x7e]"
+"""A printable character but the dot, and what JSON has to escape."""
 _NUMBER = "(0|[1-9][0-9]?)"
 _INDEX = rf"(\[{_NUMBER}\])"
 
@@ -92,8 +91,8 @@ def _path_pattern(mark: str = "", marked: str = "") -> str:
     that may not end a name."""
     end = rf"{mark}(\.|$)"
     other = rf"[^.]*\[(?!{_NUMBER}\]{marked})[^.\]]*\]{_INDEX}*{end}"
-    plain = rf"(?!\"|\*+{_INDEX}*{end}|{_INDEX}*{end}|{other}){_ASCII}+"
-    segment = rf"(\"[^\"{_CONTROL}]+\"{_INDEX}*{mark}|{plain})"
+    plain = rf"(?!\*+{_INDEX}*{end}|{_INDEX}*{end}|{other}){_ASCII}+"
+    segment = rf"(\"{PLAIN}+\"{_INDEX}*{mark}|{plain})"
     return rf"({_INDEX}+{mark}|{segment})(\.{segment}){{0,{_MAX_SEGMENTS - 1}}}"
 
 
@@ -193,7 +192,9 @@ def _message(text: str) -> str:
     segments = _split(text)
     if not _is_ascii(text):
         return 'put quotes around a name with letters beyond ASCII: a."größe"'
-    if '."' in f".{text}":
+    if "\\" in text:
+        return "a name in a path must not have a backslash"
+    if '"' in text:
         return 'put quotes around a whole name and nothing else: a."b.c"'
     if any(segment.endswith("[*]") for segment in segments):
         return "write `[]` after a list under `records`, or one element as [0] to [99]"

@@ -201,7 +201,7 @@ class Kinds:
         usual = place(schema, now)
         unusual = place(schema, now, _extra())
         deep = st.builds(_with, usual, _KEYS, _deep())
-        self.shallow = weighted((1, usual), (1, unusual))
+        self.shallow = weighted((2, usual), (1, unusual))
         self.event = weighted((9, self.shallow), (1, deep))
         self.other = weighted((2, junk()), (2, _extra()), (1, _deep()))
 
@@ -223,11 +223,11 @@ def _lines(schema: Schema, now: datetime) -> Texts:
     damaged = damaged_text(written(kinds.shallow, _BLANKS))
     other = written(weighted((2, kinds.other), (1, kinds.several(kinds.shallow))), _BLANKS)
     blank = st.sampled_from([b"", b" ", b"\r", b"\t \r", b"\x0b", b"\x1f ", b"\x00"])
-    line = weighted((6, whole), (2, damaged), (1, other), (1, blank), (1, st.binary(max_size=9)))
+    line = weighted((9, whole), (2, damaged), (1, other), (1, blank), (1, st.binary(max_size=9)))
     return st.builds(
         lambda start, listed, again, end: start + b"\n".join(listed + listed[again:]) + end,
         st.sampled_from([b"", b"", b"", BOM, b"\n", BOM + BOM]),
-        st.lists(line, max_size=4),
+        st.lists(line, min_size=1, max_size=5),
         st.sampled_from([9, 9, 0, 1, -1]),
         st.sampled_from([b"", b"\n", b"\r\n", b"\n\n"]),
     )

@@ -34,6 +34,7 @@ from benchmarks.sidecar import command as sidecar
 from benchmarks.sidecar.server import obstacle
 from tests.conftest import required
 from tests.support.postgres import require_postgres
+from tests.support.rows import for_each
 
 
 @pytest.fixture
@@ -125,6 +126,22 @@ def test_a_slowdown_is_seen() -> None:
         filters._judge(figures, timed, {})
         failed.append(figures.missed())
     assert failed == [set(), {"medium"}]
+
+
+@for_each(
+    "limits",
+    [
+        {"at_most": {"ours/nothing": {"medium": 1}}},
+        {"at_least": {"ours/bare": {"midium": 1}}},
+        {"otlp": {"logs": 1}},
+        {"corpora": {"our": {"hostile/medium": 1}}},
+        {"corpora": {"ours": {"hostile/midium": 1}}},
+    ],
+)
+def test_a_limit_of_what_is_never_measured(limits: dict[str, Any]) -> None:
+    """It would hold for ever."""
+    with pytest.raises(BenchmarkError, match="never measured"):
+        filters._judge(Figures(limits=limits), {}, {})
 
 
 def test_a_process_that_fails_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -328,12 +328,12 @@ def test_noninterference_of_the_shipped_schemas(name: str) -> None:
     assert_noninterference(load_schema(name), examples=settings().max_examples // 2 or 1)
 
 
-@given(st.data(), schemas(), granted, st.sets(st.sampled_from(PURPOSES)))
+@given(st.data(), schemas(), granted, st.sets(st.sampled_from(PURPOSES), min_size=1))
 def test_lines_and_refusals(
     data: st.DataObject, schema: Schema, purposes: Any, refused: set[str]
 ) -> None:
     """A batch gives the records and the counts that its lines give one by one. Refusing more never
-    adds a byte; nor do the choices in events: without them, there is no less."""
+    adds a byte, and neither do the choices in events."""
     tested, payload = made(schema, purposes), data.draw(lines(schema, now=NOW))
     stand_alone(tested, payload)
     narrows(tested, tested.without(refused), payload)

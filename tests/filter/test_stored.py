@@ -9,6 +9,7 @@ import pytest
 from collector.contracts import Batch, Layout
 from collector.errors import DeliveryError
 from collector.filter.stored import foreign_lines, project, read, values
+from collector.filter.text import PIECE
 from tests.support.raising import raises
 
 _COLUMNS = (("a.b", "TEXT"), ("n", "REAL"), ("is", "INTEGER"))
@@ -66,6 +67,23 @@ def test_what_is_no_record(payload: bytes) -> None:
     with raises("E507", DeliveryError) as caught:
         read(project(spooled(payload), {"n"})).rows()  # type: ignore[misc]
     assert (caught.value.__context__, caught.value.__cause__) == (None, None)
+
+
+def test_rows_of_many_lines() -> None:
+    """All of them in their order, however the text is taken apart; the last needs no end."""
+    filling = "é" * 100
+    lines = [f'{{"schema":"x/1.0.0","a.b":"{filling}","n":{at}}}\n' for at in range(1000)]
+    for ends in ("\n", "\r\n"):
+        text = "".join(lines).replace("\n", ends).encode()
+        assert len(text) > 3 * PIECE
+        for payload in (text, text[: -len(ends)]):
+            rows = read(spooled(payload)).rows
+            assert rows is not None
+            assert rows() == [(filling, float(at), None, 1) for at in range(1000)]
+    rows = read(spooled(text + b"[]")).rows
+    assert rows is not None
+    with raises("E507", DeliveryError):
+        rows()
 
 
 def test_a_text_that_is_no_text() -> None:

@@ -229,8 +229,13 @@ TABLE: dict[str, str] = {
         " 'a[0][1].b', «E107»'a[]', «E107»'a[0][x]']"
     ),
     "names in quotes": _paths(
-        """['"os.type"', 'a."b.c"[1]', 'x"y', «E107»'"a', «E107»'"a"b', «E107»'a.""']"""
+        """['"os.type"', 'a."b.c"[1]', «E107»'"a', «E107»'"a"b', «E107»'a.""']"""
     ),
+    "names that JSON can only escape": _paths(
+        r"""[«E107»'x"y', «E107»'x\y', «E107»'a."x\y"', {path: a, when: {«E107»'x\y': b}},"""
+        r""" {path: c, when: {«E107»'x"y': b}}]"""
+    ),
+    "ways that JSON can only escape": PLAIN + r"""records: [«E107»'x"y[].z', «E107»'x\y.*']""",
     "content in quotes": _paths("""[«E305»'a."chat.text"', '"os.type."']""", _TEXT),
     "records in lists of lists, and where they lie": _paths(
         "[«E122»ppl, «E122»'qos.x', «E122»'\"qos.x\"', qos_total]"
@@ -369,6 +374,9 @@ TABLE: dict[str, str] = {
     "no such category of content": content("content: {«E107»chats: [a], «E107»basis: [b]}"),
     "an empty content name": content("content: {«E107»chat: ['']}"),
     "too long a content name": content(f"content: {{«E107»chat: [{_LONG}]}}"),
+    "content names that JSON can only escape": content(
+        r"""content: {«E107»chat: ['x"y'], «E107»file: ['x\y']}"""
+    ),
     "a content name twice": content("content: {«E107»chat: [a, a]}"),
     "a content name of two categories": content(
         "content: {chat: [«E122»audio], file: [x], video: [«E122»x]}"

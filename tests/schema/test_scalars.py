@@ -38,7 +38,7 @@ _EIGHT, _NINE = ".".join("abcdefgh"), ".".join("abcdefghi")
 )
 def test_what_is_taken(of: Any, texts: list[str]) -> None:
     """Names are lower case words joined by single - or _; those of fields are up to 8 words joined
-    by dots, and paths up to 8 names of anything printable. A reason has at least three letters."""
+    by dots, and paths up to 8 names that JSON need not escape. A reason has three letters."""
     assert [_read(of, text) for text in texts] == texts
 
 
@@ -53,7 +53,7 @@ def test_what_is_taken(of: Any, texts: list[str]) -> None:
         (scalars.Version, ["", "1", "1.0", "1.0.0.0", "01.0.0", "1.0.0-rc1", "v1.0.0", "1.0.0 "]),
         (scalars.Version, ["1.0.1000000", "١.0.0"]),
         (scalars.Path, ["", ".", "a.", ".a", "a..b", "é", "a.体温", "a\nb", "a\0", "x" * 257]),
-        (scalars.Path, [_NINE]),
+        (scalars.Path, [_NINE, 'a"b', 'a"b.c"', "a\\b", '"a\\b"']),
         (scalars.Reason, ["...", "", "ab"]),
         (scalars.RecordsPath, ["[]", "a[][]", "a[].*", "a[][0]", "a[]..b", "*[]", "a.*.b"]),
         (scalars.Duration, ["", "30", "d", "0d", "-1d", "1.5d", "30 d", "30D", "5m", "101y", 30]),
@@ -119,7 +119,6 @@ def test_equal_durations_are_written_alike() -> None:
         ('"[0]"', ("[0]",), True, "[0]"),
         ("a[0][12].b", ("a", 0, 12, "b"), True, "a[0][12].b"),
         ("[1][0]", (1, 0), True, "[1][0]"),
-        ('a"b.c"', ('a"b', 'c"'), False, 'a"b.c"'),
         ("a[0]b", ("a[0]b",), False, "a[0]b"),
     ],
 )
