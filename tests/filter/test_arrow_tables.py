@@ -135,16 +135,21 @@ def test_tables_are_bounded(number: int, cells: int, monkeypatch: pytest.MonkeyP
         ([41], [20, 10, 11]),
         ([10, 10], [20]),
         ([10, 11, 9], [10, 20]),
+        ([10, 11, 10], [10, 11, 10]),
         ([10, 8, 1], [18, 1]),
         ([18, 10, 10], [18, 20]),
+        ([18, 10, 11], [18, 10, 11]),
     ],
 )
-def test_row_groups(tables: list[int], groups: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("spare", [0, 31])
+def test_row_groups(
+    tables: list[int], groups: list[int], spare: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """18 rows are enough for one, and 20 the most; a table of more is divided in halves. No row is
     lost."""
-    monkeypatch.setattr("collector.arrow.tables._GROUP_BYTES", 18 * 8)
-    monkeypatch.setattr("collector.arrow.tables.MOST_GROUP", 2 * 20 * (8 + 8))
-    numbers = pa.table({"n": range(sum(tables))})
+    monkeypatch.setattr("collector.arrow.tables._GROUP_BYTES", 18 * 16)
+    monkeypatch.setattr("collector.arrow.tables.MOST_GROUP", 2 * (20 * 2 * (8 + 8) + spare))
+    numbers = pa.table(dict.fromkeys("nm", range(sum(tables))))
     starts = accumulate(tables, initial=0)
     slices = [numbers.slice(start, size) for start, size in zip(starts, tables, strict=False)]
     found = [*bounded_groups(slices)]
