@@ -177,6 +177,7 @@ def test_a_written_dictionary_has_no_value_but_those_of_its_rows() -> None:
     file = io.BytesIO()
     with closing(Writer(file, columns)) as writer:
         writer.write(table)
+        assert repr(writer) == "<Writer of 2 columns>"
     assert b"canary" not in file.getvalue()
     found = parquet.read_table(file, read_dictionary=["a"])
     assert found["a"].chunk(0).dictionary.to_pylist() == ["b", "a"]
