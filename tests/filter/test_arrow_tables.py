@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping
 from contextlib import closing
 from datetime import timedelta
+from itertools import accumulate
 
 import pyarrow as pa
 import pyarrow.parquet as parquet
@@ -13,7 +14,7 @@ import pytest
 
 from collector import Schema, load_schema
 from collector.arrow.mark import MARK, has_own_metadata, metadata, stated_retentions
-from collector.arrow.tables import Writer, distinct, read_records
+from collector.arrow.tables import Writer, bounded_groups, distinct, read_records
 from collector.contracts import Layout
 from collector.filter.arrow import (
     ColumnTypes,
@@ -67,6 +68,7 @@ def test_a_file_states_its_schema_and_its_retentions() -> None:
     assert stated_retentions(ours) == {"os.type": 2592000, "at": 1}
     assert _is_ours(ours)
     assert not has_own_metadata(ours, "typed/2027", _TYPES)
+    assert has_own_metadata(ours, _KEY, ["at", "os.type"])
     assert not has_own_metadata(ours, _KEY, ["at"])
     assert stated_retentions({}) == {}
     assert not _is_ours({})
@@ -123,6 +125,45 @@ def test_tables_are_bounded(number: int, cells: int, monkeypatch: pytest.MonkeyP
     assert [len(each) for each in read_tables(b"", columns, _MINUTE, "typed/1.0.0")] == [0]
 
 
+@for_each(
+    ("tables", "groups"),
+    [
+        ([], []),
+        ([1], [1]),
+        ([20], [20]),
+        ([21], [10, 11]),
+        ([41], [20, 10, 11]),
+        ([10, 10], [20]),
+        ([10, 20], [10, 20]),
+        ([10, 11, 9], [10, 20]),
+        ([10, 11, 10], [10, 11, 10]),
+        ([10, 8, 1], [18, 1]),
+        ([18, 10, 10], [18, 20]),
+        ([18, 10, 11], [18, 10, 11]),
+    ],
+)
+@pytest.mark.parametrize("spare", [0, 31])
+def test_row_groups(
+    tables: list[int], groups: list[int], spare: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """18 rows are enough for one, and 20 the most; a table of more is divided in halves. No row is
+    lost."""
+    monkeypatch.setattr("collector.arrow.tables._GROUP_BYTES", 18 * 16)
+    monkeypatch.setattr("collector.arrow.tables.MOST_GROUP", 2 * (20 * 2 * (8 + 8) + spare))
+    numbers = pa.table(dict.fromkeys("nm", range(sum(tables))))
+    starts = accumulate(tables, initial=0)
+    slices = [numbers.slice(start, size) for start, size in zip(starts, tables, strict=False)]
+    found = [*bounded_groups(slices)]
+    assert [len(each) for each in found] == groups
+    assert [n for each in found for n in each["n"].to_pylist()] == [*range(sum(tables))]
+
+
+def test_a_row_that_is_larger_than_a_row_group(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is one by itself."""
+    monkeypatch.setattr("collector.arrow.tables.MOST_GROUP", 2)
+    assert [len(each) for each in bounded_groups([pa.table({"n": [1, 2]})])] == [1, 1]
+
+
 def test_a_written_dictionary_has_no_value_but_those_of_its_rows() -> None:
     """In the order in which rows have them first."""
     spare = pa.DictionaryArray.from_arrays(pa.array([1, 1, None], pa.int32()), ["canary", "b"])
@@ -136,6 +177,7 @@ def test_a_written_dictionary_has_no_value_but_those_of_its_rows() -> None:
     file = io.BytesIO()
     with closing(Writer(file, columns)) as writer:
         writer.write(table)
+        assert repr(writer) == "<Writer of 2 columns>"
     assert b"canary" not in file.getvalue()
     found = parquet.read_table(file, read_dictionary=["a"])
     assert found["a"].chunk(0).dictionary.to_pylist() == ["b", "a"]

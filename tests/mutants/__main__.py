@@ -177,10 +177,14 @@ class Reach:
         return max(_LEAST_SECONDS, _TIMES * self.seconds(tests)), cpu
 
 
-def files_of(name: str, taken: set[str]) -> list[str]:
-    """Return a room's files, without those that are taken already."""
-    found = {path for glob in ROOMS[name].files for path in ROOT.glob(glob)}
-    files = sorted({str(path.relative_to(ROOT)) for path in found} - taken)
+def files_of(name: str, taken: set[str]) -> dict[str, str]:
+    """Return a room's files, without those that are taken already, each with the function or class
+    that is mutated; an empty text stands for the whole file."""
+    entries = [entry.partition("::") for entry in ROOMS[name].files]
+    scopes = {
+        str(path.relative_to(ROOT)): scope for glob, _, scope in entries for path in ROOT.glob(glob)
+    }
+    files = {file: scopes[file] for file in sorted(scopes.keys() - taken)}
     taken.update(files)
     return files
 
@@ -285,8 +289,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             files = files_of(name, taken)
             if options.rooms and name not in options.rooms:
                 continue
-            texts = ((file, (trees[0].directory / file).read_text("utf-8")) for file in files)
-            every = [mutant for file, text in texts for mutant in mutants(file, text)]
+            every = [
+                mutant
+                for file, scope in files.items()
+                for mutant in mutants(file, (trees[0].directory / file).read_text("utf-8"), scope)
+            ]
             allowed, stale = listed(every)
             for key in stale:
                 print("listed, but no mutant:", *key, sep="\n  ")
@@ -295,7 +302,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
             start = monotonic()
             survivors = unlisted = slow = 0
-            for each, came in _outcomes(trees, room, files, drawn, allowed):
+            for each, came in _outcomes(trees, room, [*files], drawn, allowed):
                 slow += came == "slow"
                 survivors += came == "survived"
                 if came == "survived" and each not in allowed:

@@ -127,8 +127,9 @@ class Mutant:
         return self.file, self.scope, self.before, self.after
 
 
-def mutants(file: str, text: str) -> list[Mutant]:
-    """Return the mutants of a file, in its order; of those with equal text the first."""
+def mutants(file: str, text: str, within: str = "") -> list[Mutant]:
+    """Return the mutants of a file, or of a function or class in it, in order; of those with equal
+    text the first."""
     parsed = ast.parse(text)
     statements, unread = [*_statements(parsed)], [*_without_effect(parsed)]
     tree = get_ast(text)
@@ -146,7 +147,10 @@ def mutants(file: str, text: str) -> list[Mutant]:
                 lines, scope = _around(statements, start[0])
                 before, after = _difference(text, changed)
                 found[changed] = Mutant(file, scope, before, after, lines, changed)
-    return sorted(found.values(), key=lambda each: (each.lines.start, each.before, each.after))
+    inside = [
+        each for each in found.values() if not within or f"{each.scope}.".startswith(f"{within}.")
+    ]
+    return sorted(inside, key=lambda each: (each.lines.start, each.before, each.after))
 
 
 def _changed(tree: Any, node: Any, operator: Operator, index: int) -> str | None:

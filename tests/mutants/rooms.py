@@ -6,8 +6,9 @@ from typing import NamedTuple
 
 
 class Room(NamedTuple):
-    """``files`` and ``tests`` are paths below the project's root; those of files may be globs, and
-    among those of tests may be options of pytest."""
+    """``files`` and ``tests`` are paths below the project's root. Those of files may be globs; only
+    the function or class after ``::`` is mutated, if one is named. Among those of tests may be
+    options of pytest."""
 
     files: tuple[str, ...]
     tests: tuple[str, ...]
@@ -28,11 +29,19 @@ ROOMS: dict[str, Room] = {
     ),
     "flow": Room(("collector/routing/__init__.py",), ("tests/routing", "tests/test_consent.py")),
     "rules": Room(
-        ("collector/filter/redaction.py",),
         (
+            "collector/filter/redaction.py",
+            "collector/arrow/mark.py",
+            "collector/arrow/tables.py",
+            "collector/contracts.py::Part",
+        ),
+        (
+            "tests/filter/test_arrow_tables.py",
             "tests/filter/test_redaction.py",
             "tests/filter/test_subject.py",
             "tests/sinks/test_inventory.py",
+            "tests/sinks/test_parquet_bounds.py::test_a_large_table_is_divided",
+            "tests/sinks/test_parquet_bounds.py::test_any_version_of_pyarrow_writes_the_same",
             "tests/sinks/test_pruning.py",
             "tests/sinks/test_rules.py",
         ),

@@ -47,6 +47,15 @@ def test_small_changes_of_what_has_an_effect() -> None:
     }
 
 
+def test_one_class_of_a_file() -> None:
+    """Has its own mutants and those of its functions; no other class has any."""
+    found = {
+        each.scope for each in mutants("a.py", f"{_TEXT}\n\nclass BodyOf:\n    a = 1\n", "Body")
+    }
+    assert found == {"Body", "Body.may"}
+    assert not mutants("a.py", _TEXT, "Bod")
+
+
 def test_a_survivor_is_printed_as_it_is_listed() -> None:
     """And the table counts the listed ones apart."""
     first = mutants("a.py", _TEXT)[0]
