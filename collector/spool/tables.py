@@ -37,7 +37,6 @@ from collector.ledger.receipt import COLUMNS, NOTHING, SALT_BYTES, Start, commit
 from collector.ledger.stored import FORMAT, UNKNOWN_FORMAT, require_known_format
 from collector.ledger.stored import TABLES as LEDGER_TABLES
 from collector.spool import idempotency
-from collector.spool.write_queue import MOST_SHARED_BYTES
 from collector.sqlite import wal
 from collector.sqlite.connection import (
     checkpoint,
@@ -131,6 +130,9 @@ NEW_HOUR = (
 )
 
 
+MOST_SHARED_BYTES = 1 << 19
+"""The most bytes of requests that share a commit, which all of them wait for: on a disk that writes
+100 MiB a second, 7 ms. A larger request has a commit of its own."""
 _PIECE = 1 << 17
 """Bytes that are compressed at once."""
 _ZLIB = b"x"
