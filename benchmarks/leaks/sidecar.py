@@ -236,8 +236,16 @@ class Sidecar:
         return self.directory / "data" / "spool.db"
 
     def waiting(self) -> list[bytes]:
-        """Return the records that wait in the spool, by batch, as they lie there."""
-        return [row[0] for row in rows(self.spool, "SELECT payload FROM batches")]
+        """Return the records that wait in the spool, by batch.
+
+        Raises ``BenchmarkError`` if one of them is damaged.
+        """
+        from collector.spool.tables import pending_batches  # noqa: PLC0415
+
+        batches = [*pending_batches(self.spool)]
+        if None in batches:
+            raise BenchmarkError("the spool has a damaged batch")
+        return [batch.payload for batch in batches if batch is not None]
 
     def lines(self) -> Iterator[bytes]:
         """Yield the lines of the files of records."""

@@ -47,6 +47,7 @@ from collector.spool.accounts import Accounts
 from collector.spool.idempotency import forget_keys
 from collector.spool.tables import (
     BATCH,
+    MOST_SHARED_BYTES,
     NEW_BATCH,
     NEW_COLUMN,
     NEW_HOUR,
@@ -67,7 +68,6 @@ from collector.spool.tables import (
 )
 from collector.spool.write_queue import (
     ID_BYTES,
-    MOST_SHARED_BYTES,
     HourlySums,
     PendingWrite,
     RecentBatches,

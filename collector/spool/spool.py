@@ -56,9 +56,8 @@ from collector.spool.file import (
 )
 from collector.spool.lock import Lock
 from collector.spool.recover import try_open
-from collector.spool.tables import Account, stored
+from collector.spool.tables import MOST_SHARED_BYTES, Account, stored
 from collector.spool.write_queue import (
-    MOST_SHARED_BYTES,
     Arrivals,
     HourlySums,
     PendingWrite,

@@ -29,12 +29,10 @@ from collector.contracts import (
 )
 from collector.errors import DeliveryError, Overloaded, SpoolFull
 from collector.ledger.entry import Note
+from collector.spool.tables import MOST_SHARED_BYTES
 
 ID_BYTES = 16
 """The length of a batch's id."""
-MOST_SHARED_BYTES = 1 << 19
-"""The most bytes of requests that share a commit, which all of them wait for: on a disk that writes
-100 MiB a second, 7 ms. A larger request has a commit of its own."""
 
 _MOST_RECENT_BYTES = 4 << 20
 """Bytes of records of batches whose rows are kept, which take three times as many;"""

@@ -4,7 +4,9 @@ The claim of a clean scan is that no canary was there, so nothing is passed over
 cannot be read raises. Found are canaries as they are, reversed, in UTF-16, base64 (any alignment),
 hex, escaped as in JSON or percent-encoded, in file names, and all of that within gzip, zlib and
 zstd data at any offset, nested up to eight times, and raw deflate at the start of a file. Not found
-are canaries that were encrypted, packed by another algorithm, or torn apart by a file format.
+are canaries that were encrypted, packed by another algorithm, or torn apart by a file format, as by
+SQLite's, which divides large values among pages: records of a large batch, which are compressed,
+are found once sinks have them.
 
 Files are read in windows that overlap; memory is constant. Compressed data is decompressed as it is
 met and searched as it comes out. Damaged data is searched up to the damage (zstd data: up to the

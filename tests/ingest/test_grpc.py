@@ -29,7 +29,7 @@ from collector.errors import ConfigError
 from collector.filter import Filter
 from collector.ingest.auth import Tokens, new_token
 from collector.ingest.grpc import METHODS, GrpcServer
-from collector.ingest.limits import IngestLimits
+from collector.ingest.limits import MIB, IngestLimits
 from collector.ingest.memory import MemoryBudget
 from collector.ingest.refusals import HEADERS_TOO_LARGE, TOO_MANY_EVENTS
 from collector.ingest.tls import Certificates
@@ -415,6 +415,30 @@ def test_calls_under_way_are_answered(listen: Listen, accepting: Accepting) -> N
         assert answer.result(WAIT_SECONDS)[1] is grpc.StatusCode.OK
         stopped.result(WAIT_SECONDS)
     assert accepting.tally.admitted == 1 + before.count(grpc.StatusCode.OK)
+
+
+def test_large_messages_leave_threads_to_small_ones(listen: Listen, accepting: Accepting) -> None:
+    """However many come: some of them are refused for the moment."""
+    held, release, number = list[int](), threading.Event(), 7
+
+    def hold() -> None:
+        held.append(1)
+        release.wait(WAIT_SECONDS)
+
+    accepting.during = hold
+    port, large = listen(), _logs(os_type="x" * (MIB + 1))
+    with ThreadPoolExecutor(number) as pool:
+        answers = [pool.submit(_call, port, large) for _ in range(number)]
+        try:
+            wait_until(lambda: len(held) + len(accepting.observed) >= number)
+            assert 2 <= len(held) < number
+            accepting.during = lambda: None
+            assert _call(port, _logs())[1] is grpc.StatusCode.OK
+        finally:
+            release.set()
+        codes = [answer.result(WAIT_SECONDS)[1] for answer in answers]
+    assert codes.count(grpc.StatusCode.OK) == len(held)
+    assert codes.count(grpc.StatusCode.UNAVAILABLE) == number - len(held)
 
 
 @pytest.mark.timed

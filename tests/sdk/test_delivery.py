@@ -17,6 +17,7 @@ from tests.support.deadline import WAIT_SECONDS, wait_until
 from tests.support.ledgers import entries_of
 from tests.support.make_batches import commit
 from tests.support.populated import PopulatedDirectory, address
+from tests.support.unpacked import every_byte
 
 _DAY = 86400
 _OLD = b"203.0.113.7"
@@ -50,7 +51,7 @@ def test_waiting_records_expire(
         assert account.lost == {"expired": 1}
         assert account.queued + account.spooled == account.admitted - 1 >= 3
         if with_spool:
-            assert not any(_OLD in path.read_bytes() for path in tmp_path.rglob("spool.db*"))
+            assert _OLD not in every_byte(*tmp_path.rglob("spool.db*"))
         telemetry.close(0)
 
 

@@ -19,6 +19,7 @@ from tests.support.programs import threads
 from tests.support.raising import raises
 from tests.support.rows import for_each
 from tests.support.sidecar import Sidecar
+from tests.support.unpacked import every_byte
 
 _HIS, _HERS = "203.0.113.7", "203.0.113.8"
 _MODEL = b"Pixel 8"
@@ -30,7 +31,7 @@ def _event(address: str = _HIS) -> dict[str, Any]:
 
 
 def _bytes(directory: Path) -> bytes:
-    return b"\n".join(path.read_bytes() for path in directory.rglob("*") if path.is_file())
+    return every_byte(directory)
 
 
 @for_each("scheme", ["sqlite", "ndjson"])

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from collector.server.control_client import Erase
 from tests.support.deadline import WAIT_SECONDS, wait_until
+from tests.support.unpacked import every_byte
 
 _TODAY = datetime.now(UTC)
 WINDOW = (
@@ -46,7 +47,7 @@ def left(folder: Path, *people: str) -> set[str]:
 def _texts(folder: Path) -> list[bytes]:
     """The files of a folder; none if one of them goes meanwhile."""
     with suppress(FileNotFoundError):
-        return [path.read_bytes() for path in folder.rglob("*") if path.is_file()]
+        return [every_byte(folder)]
     return []
 
 

@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from struct import Struct
+from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
 
 from collector.testing import canaries, scan
 from tests.support.deadline import WAIT_SECONDS
+from tests.support.unpacked import unpacked
 
 _OWN = len("-01234567")
 """What a canary has for itself; the rest is common to all."""
@@ -84,6 +86,14 @@ class Marks:
 
     def found(self, *paths: Path) -> list[Leak]:
         """What of all that is in files and directories, also of a canary that was cut short."""
+        with TemporaryDirectory() as folder:
+            for path in paths:
+                for file in path.rglob("*.db*") if path.is_dir() else [path]:
+                    if batches := b"\n".join(unpacked(file)):
+                        (Path(folder) / file.name).write_bytes(batches)
+            return self._found(*paths, Path(folder))
+
+    def _found(self, *paths: Path) -> list[Leak]:
         leaks, packed = [], [_Packed(*family) for family in self._families()]
         for needles, marks in self._kinds():
             hits = scan(paths, needles)

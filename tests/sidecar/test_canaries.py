@@ -20,6 +20,7 @@ from tests.sidecar.swept import LEAKY, events, exports, kept_records, send, swep
 from tests.support.delivery import delivered, held, log_is_empty
 from tests.support.processes import command
 from tests.support.sidecar import Sidecar
+from tests.support.unpacked import every_byte
 
 _SAID = {"starting", "started", "stopping", "stopped", "sink_failing", "sink_recovered", "refused"}
 """All that there is to say here: one sink fails, as the test holds its file, and at `debug` each
@@ -68,7 +69,7 @@ def test_nothing_of_what_is_sent_is_written_or_said(tmp_path: Path) -> None:
             sent = send(sidecar, marks, seen, {"User-Agent": marks.text("user agent")})
             _ask_admin(sidecar, marks, seen)
             log_is_empty(tmp_path / "data")  # else some might move while it is searched
-            spool = b"".join(file.read_bytes() for file in (tmp_path / "data").glob("spool.db*"))
+            spool = every_byte(*(tmp_path / "data").glob("spool.db*"))
             assert spool.count(b'"os.type":"linux"') >= sent.exports
             assert marks.found(tmp_path / "data") == []
         admitted = delivered(sidecar)

@@ -19,6 +19,7 @@ from tests.support.database import query
 from tests.support.deadline import WAIT_SECONDS
 from tests.support.delivery import delivered, held
 from tests.support.sidecar import Sidecar, UnixConnection, started
+from tests.support.unpacked import every_byte
 
 _CANARY = "canary-51c7"
 _EVENT = {
@@ -150,7 +151,7 @@ def test_what_is_refused_is_nowhere(sidecar: Sidecar, tmp_path: Path) -> None:
     with held(store):
         left = _send(sidecar)
         batches = query(tmp_path / "spool.db", "SELECT granted, payload FROM batches")
-        everything = b"".join(p.read_bytes() for p in tmp_path.glob("*.db*"))
+        everything = every_byte(*tmp_path.glob("*.db*"))
     assert delivered(sidecar) == len(left)
     ordered = [sorted(map(sorted, found)) for found in (rows(store), left)]
     assert ordered[0] == ordered[1]

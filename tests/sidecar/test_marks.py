@@ -8,6 +8,7 @@ import struct
 import zlib
 from contextlib import closing
 from pathlib import Path
+from random import Random
 
 from tests.sidecar.marks import Marks
 from tests.support.rows import for_each
@@ -92,6 +93,16 @@ def test_a_value_of_a_database_is_found(kind: str, place: str, tmp_path: Path) -
             db.execute("DELETE FROM t")
         found = {leak.place for leak in marks.found(tmp_path)}
     assert found == (set() if (kind, place) == ("narrow", "deleted") else {"planted"})
+
+
+def test_a_text_in_a_large_batch_is_found(tmp_path: Path) -> None:
+    """It is compressed, and divided among many pages."""
+    marks = Marks()
+    text = Random(7).randbytes(200_000).hex() + marks.text("planted")
+    with closing(sqlite3.connect(tmp_path / "spool.db")) as db, db:
+        db.execute("CREATE TABLE batches (payload BLOB)")
+        db.execute("INSERT INTO batches VALUES (?)", (zlib.compress(text.encode(), 1),))
+    assert {(leak.file, leak.place) for leak in marks.found(tmp_path)} == {("spool.db", "planted")}
 
 
 def test_a_name_of_a_file_is_found(tmp_path: Path) -> None:

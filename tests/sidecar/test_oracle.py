@@ -24,6 +24,7 @@ from tests.support.database import query
 from tests.support.deadline import WAIT_SECONDS
 from tests.support.delivery import delivered, held, log_is_empty
 from tests.support.sidecar import Sidecar, started
+from tests.support.unpacked import every_byte
 
 pytestmark = pytest.mark.long
 
@@ -89,7 +90,7 @@ def _told(data: Path, guesses: list[bytes]) -> int:
 
 def _left(data: Path, batches: list[Batch]) -> set[str]:
     """What of the batches is still in a file of the spool, and what of their salts in any."""
-    spool = b"".join(path.read_bytes() for path in data.glob("spool.db*"))
+    spool = every_byte(*data.glob("spool.db*"))
     every = b"".join(path.read_bytes() for path in data.iterdir() if path.is_file())
     left = {name for batch in batches for name in batch._fields if getattr(batch, name) in spool}
     left |= {"a record's bytes" for _ in range(1) if b"2001:db8::7" in spool}

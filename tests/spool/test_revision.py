@@ -26,6 +26,7 @@ from tests.support.database import query
 from tests.support.deadline import WAIT_SECONDS, wait_until
 from tests.support.ledgers import check_ledger
 from tests.support.make_batches import MINUTE, commit, drained, entry, plant_aside, waiting, without
+from tests.support.unpacked import every_byte
 
 _LATER = "2026-11-24T10:21:00Z"
 _NAME = re.compile(rb"name-\d{5}-[0-9a-f]{8}")
@@ -38,7 +39,7 @@ def _rewritten(spool: Spool, *gone: int) -> Removal:
 
 
 def _bytes(path: Path) -> bytes:
-    return b"".join(each.read_bytes() for each in path.parent.glob(f"{path.name}*"))
+    return every_byte(*path.parent.glob(f"{path.name}*"))
 
 
 def _put(spool: Spool, *numbers: int, minute: str = MINUTE, text: str | None = None) -> None:

@@ -30,6 +30,7 @@ from tests.support.deadline import WAIT_SECONDS, wait_until
 from tests.support.ledgers import check_ledger
 from tests.support.make_batches import LAYOUT, MINUTE, commit, commit_to, drained, entry
 from tests.support.raising import raises
+from tests.support.unpacked import every_byte
 
 
 def test_what_is_put_is_there_after_a_restart(path: Path) -> None:
@@ -307,7 +308,7 @@ def test_one_process_at_a_time(path: Path) -> None:
 
 
 def _bytes(path: Path) -> bytes:
-    return b"".join(each.read_bytes() for each in path.parent.iterdir())
+    return every_byte(path.parent)
 
 
 def test_deliveries_alone_are_stored(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ from collector.sinks.store import Store, StoreSettings, StoreSink
 from collector.spool import FILE_NAME, Spool
 from tests.support.deadline import WAIT_SECONDS
 from tests.support.make_batches import plant_aside
+from tests.support.unpacked import every_byte
 
 _SCHEMA = load_schema("conferencing")
 _PEOPLE = 200
@@ -106,6 +107,6 @@ def test_no_byte_of_anybody_erased_is_left(
     (removal,) = erased(tmp_path, _batches(chance), rule)
     assert removal.is_swept
     assert removal.deleted
-    content = b"".join(path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
+    content = every_byte(tmp_path)
     assert [n for n in gone if _address(n).encode() in content] == []
     assert [n for n in {*range(_PEOPLE)} - gone if _address(n).encode() not in content] == []
