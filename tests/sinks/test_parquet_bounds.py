@@ -319,6 +319,7 @@ def test_a_process_that_is_killed_at_work() -> None:
     assert _number(file) == 200
 
 
+@pytest.mark.long
 def test_a_process_without_memory() -> None:
     """Does not refuse the file: it ends, as a new process may have enough."""
     text = pa.array(["x" * (200 << 20)])
