@@ -47,7 +47,7 @@ MOST_GROUP = 64 << 20
 IDLE_SECONDS = 20.0
 """How long the process waits for a question."""
 _HEAD = struct.Struct(">BI")
-encoded = Encoder().encode
+encoded: Callable[[object], bytes] = Encoder().encode
 """Return a question or an answer as bytes."""
 _T = TypeVar("_T")
 _Number = Annotated[int, Meta(ge=0)]
