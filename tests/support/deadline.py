@@ -59,7 +59,7 @@ def children() -> set[int]:
 
 
 def kill_at_timeout() -> None:
-    """Let the timer of a test first kill the processes that the test starts from now on."""
+    """Make a test's timer first kill the processes that the test starts from now on."""
     fail, before = signal.getsignal(signal.SIGALRM), children()
     if not callable(fail):
         return
