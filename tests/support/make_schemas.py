@@ -23,7 +23,6 @@ from collector.schema.kinds import KINDS, Circumstances, FieldBase
 from collector.schema.load import parse_source
 
 NOW = datetime(2026, 11, 24, 10, 20, 30, 500_000, tzinfo=UTC)
-"""The time of the clock in tests."""
 
 PSEUDONYM = """\
 schema: devices
