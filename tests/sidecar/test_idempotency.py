@@ -533,8 +533,8 @@ def _key_rows(directory: Path) -> list[bytes]:
 
 
 def test_days_are_destroyed_to_the_last_byte(tmp_path: Path) -> None:
-    """While a secret is there, its keys are known; a month later it is in no file, nor are its
-    hashes, though the sidecar runs on and nothing is sent. Then the keys are new."""
+    """While a day's secret exists, the sidecar knows its keys. A month later no file has the secret
+    or its hashes, even if nothing is sent. Then the keys are new."""
     keys, body = [token_hex(16) for _ in range(50)], _body(1)
     with started(tmp_path) as sidecar:
         with ThreadPoolExecutor(4) as pool:
