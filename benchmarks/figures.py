@@ -156,8 +156,8 @@ class Figures:
         is_exact: bool = False,
         about: tuple[str, ...] = (),
     ) -> None:
-        """A limit fails only if the whole interval is beyond it. After a quick
-        measurement it may be missed by the tolerance, unless it ``is_exact``."""
+        """A limit fails only if the whole interval is beyond it. After a quick measurement it may
+        be missed by the tolerance, unless it ``is_exact``."""
         if limit is None:
             self.verdicts.append(Verdict(None, f"{what}: no limit"))
             return

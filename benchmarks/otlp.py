@@ -89,8 +89,7 @@ _SIGNALS: dict[Signal, tuple[str, str, Any, Any]] = {
     "traces": ("resourceSpans", "scopeSpans", _span, lambda items: {"spans": items}),
     "metrics": ("resourceMetrics", "scopeMetrics", _point, _metrics),
 }
-"""For each signal: where resources and scopes are, and what makes an item, and a scope of
-items."""
+"""For each signal: where resources and scopes are, and what makes an item, and a scope of items."""
 
 
 def bodies(corpus: Exports, rng: random.Random) -> Iterator[bytes]:

@@ -30,7 +30,8 @@ combination."""
 # These tests start hundreds of processes, which share compiled modules.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-# The command line sets this too, but children are forked from a process that needs it already.
+# The command line sets this, in this process too. Forked children need a parent that has it
+# already.
 os.environ["PYDANTIC_DISABLE_PLUGINS"] = "1"
 
 # A shell that starts the tests in the background makes them and their processes ignore Ctrl-C.

@@ -133,8 +133,8 @@ def _corpus(effort: Effort) -> _Corpus:
 
 
 def _wide(rng: random.Random) -> Iterator[tuple[str, str, float]]:
-    """Yield events with one long random text each, of letters or words, in various places; the
-    text, and its bits."""
+    """Yield events with one long random text each (letters or words, in various places), the text,
+    and its bits."""
     letters = "".join(rng.choices(_ALPHABET, k=_WIDE))
     words = rng.choices(WORDS, k=_WIDE // 8)
     for text, bits in (

@@ -65,8 +65,8 @@ class _NegateIn(Operator):  # type: ignore[misc]
 
 
 class _Delete(Operator):  # type: ignore[misc]
-    """Replaces a call, an assignment or a ``raise`` in a function or class by ``pass``. Without a
-    statement at its top level, a module could seldom be imported."""
+    """Replaces a call, an assignment or a ``raise`` in a function or class by ``pass``. A module's
+    own statements stay: without one, it could seldom be imported."""
 
     kinds: tuple[str, ...] = ("expr_stmt", "atom_expr", "raise_stmt", "del_stmt", "yield_expr")
     instead: str = "pass"

@@ -349,8 +349,8 @@ main()
 
 
 def test_what_a_sidecar_loads(tmp_path: Path) -> None:
-    """Keeper and workers load neither what colours text, which takes 4 MB, nor what builds
-    pages, before somebody asks for a page."""
+    """Neither the keeper nor a worker loads the modules that colour text, which take 4 MB, or those
+    that build pages, before a page is requested."""
     with (tmp_path / "modules").open("wb") as out:
         command = [sys.executable, "-c", _SAY_WHAT_IS_LOADED]
         with started(tmp_path, command=command, stdout=out) as sidecar:

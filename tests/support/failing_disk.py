@@ -193,7 +193,7 @@ class Clock:
 
 
 def clock(directory: Path) -> Clock:
-    """A clock whose setting lies in a directory."""
+    """A clock whose shift is in a file of a directory."""
     found = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
     named = os.environ.get("COLLECTOR_FAKETIME")
     if named:
