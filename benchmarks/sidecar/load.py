@@ -203,8 +203,7 @@ def _request(plan: Plan, body: bytes) -> bytes:
 
 
 def drive(plan: Plan) -> Outcome:
-    """Send as planned, for the measured seconds after an equally long warm-up, which does not
-    count."""
+    """Send as planned for ``seconds``, after ``warmup`` seconds that do not count."""
     with closing(_Drive(plan)) as run:
         return run.run()
 
