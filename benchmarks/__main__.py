@@ -1,9 +1,8 @@
-"""``python -m benchmarks [COMMAND]``: measure, show, and with ``--check`` compare with the limits.
+"""``python -m benchmarks [COMMAND]``: measure and show; with ``--check``, compare with the limits.
 
-``--docs`` measures everything that README.md and docs/ show, and writes it between the markers
-there and into docs/leaks.svg; nothing else is changed. It takes less than ten minutes on a
-machine that has nothing else to do. Exit codes: 0 fine, 1 a limit does not hold or a contender
-failed, 2 usage.
+``--docs`` measures every figure in README.md and docs/, and writes it between its markers there and
+into docs/leaks.svg; nothing else is changed. It takes less than ten minutes on an idle machine.
+Exit codes: 0 fine, 1 a limit does not hold or a contender failed, 2 usage.
 """
 
 from __future__ import annotations
@@ -36,7 +35,7 @@ COMMANDS: dict[str, tuple[str, Measure, Options]] = {
     "leaks": ("Measure what gets through.", leaks.leaks, leaks.OPTIONS),
     "spark": ("Measure archives on Spark.", spark.spark, {}),
 }
-"""What is measured: the filter, or what the first word names."""
+"""What each command measures; without a command, the filter."""
 _ROOT = Path(__file__).resolve().parent.parent
 README, SPEED, LEAKS = _ROOT / "README.md", _ROOT / "docs/benchmarks.md", _ROOT / "docs/leaks.md"
 DOCS: tuple[tuple[Path, tuple[str, ...]], ...] = (
@@ -49,7 +48,7 @@ DOCS: tuple[tuple[Path, tuple[str, ...]], ...] = (
     (SPEED, ("when",)),
     (LEAKS, ("leaks", "--build", "--chart", str(LEAKS.with_suffix(".svg")))),
 )
-"""The pages, and what writes figures into each."""
+"""The pages, and the commands that write figures into each."""
 _FIRST_PAGE = {
     "Collector": ("collector", "Collector, documented"),
     "bare msgspec, no check of anything": ("bare msgspec (floor)", ""),
@@ -67,8 +66,8 @@ _FIRST_PAGE = {
     "Fluent Bit": ("", "Fluent Bit, allowlist, documented"),
     "Presidio, patterns": ("", "Presidio, patterns, documented"),
 }
-"""The rows of the README's table, by the row of docs/benchmarks.md and of docs/leaks.md; one that
-is in neither is left out."""
+"""The rows of the README's table, by their names in docs/benchmarks.md and docs/leaks.md; a row
+that is in neither is left out."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -111,7 +110,8 @@ def first_page() -> None:
 
 
 def _rows(page: Path, section: str) -> dict[str, tuple[str, ...]]:
-    """Return the cells of each row of a section's tables, by the first; of equal ones the first."""
+    """Return the cells of each row of a section's tables by the first cell. Of rows with the same
+    first cell, the first one is returned."""
     text = page.read_text("utf-8").partition(f"<!-- {section}:begin -->")[2]
     found: dict[str, tuple[str, ...]] = {}
     for row in re.findall(r"^\| (.+) \|$", text.partition(":end -->")[0], re.MULTILINE):

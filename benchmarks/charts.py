@@ -1,13 +1,13 @@
-"""Bars as SVG files that can be read on light and on dark pages. The same figures give the same
-bytes. A chart brings its own paper, so that the page around it may have any colour; which of the
-two it is, the reader's setting decides."""
+"""Bar charts as SVG files for light and dark pages. The same figures give the same bytes. A chart
+has its own background, so that the page may have any colour; the reader's setting chooses between
+light and dark."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
 
-_COLOURS = {  # on light and on dark paper
+_COLOURS = {  # on a light and on a dark background
     "paper": ("#ffffff", "#0d1117"),
     "ink": ("#1f2328", "#e6edf3"),
     "faint": ("#59636e", "#9198a1"),
@@ -23,14 +23,15 @@ _STYLE = (
     f"{_LIGHT}@media(prefers-color-scheme:dark){{{_DARK}}}"
 )
 _LETTER, _ROW, _TOP, _PIXELS = 6.7, 30.0, 68.0, 4.0
-"""In pixels: the average letter, rather too wide; a row; where the first begins; and a %."""
+"""The average width of a letter (rather too wide), the height of a row, the top of the first row,
+and the width of 1 %, in pixels."""
 
 
 def bars(
     title: str, rows: Mapping[str, Sequence[tuple[float, str]]], names: Mapping[str, str]
 ) -> str:
-    """Draw a chart of shares in %. A row has a name and one bar or several, each a value and a
-    colour; ``names`` are those of the colours."""
+    """Draw a chart of shares in %. A row has a name and one bar or several, each with a value and a
+    colour; ``names`` are the colours' names."""
     parts: list[str] = []
 
     def text(

@@ -1,4 +1,4 @@
-"""The conditions of a measurement: what is held still while timing, and on what it ran."""
+"""The conditions of a measurement: what is kept constant during timing, and the machine."""
 
 from __future__ import annotations
 
@@ -38,10 +38,10 @@ _LARGEST_MMAP_THRESHOLD = 1 << 25
 def steady() -> Iterator[dict[str, str]]:
     """Pin the process to one CPU, settle the heap and switch the garbage collector off.
 
-    With it on, a contender that makes many objects pays for all that are there: orjson takes two
-    and a half times as long for a body of OTLP, by the size of this process. So it is frozen and
-    disabled for all alike. Yields what could be done, as text for the record. CPUs and garbage
-    collector are restored afterwards.
+    With the collector on, a contender that makes many objects pays for all objects in the process:
+    orjson takes two and a half times as long for an OTLP body because of this process's size. So
+    the heap is frozen and the collector is disabled for all contenders. Yields the applied
+    measures, as text for the record. CPUs and garbage collector are restored afterwards.
     """
     heap = _settled_heap()
     allowed = _affinity()
@@ -67,9 +67,9 @@ def in_rounds(
     clock: Callable[[], int] = process_time_ns,
     before: Callable[[int], object] | None = None,
 ) -> dict[str, list[float]]:
-    """Run each job once a round, in an order drawn anew, so that none is always the second; return
-    the µs of each round. A first round warms up, and does not count. ``before`` is called with the
-    number of each round, outside the time."""
+    """Run each job once a round, in a new random order, so that no job always follows the same
+    other. Return the µs of each round. A first round warms up, and does not count. ``before`` is
+    called with the number of each round, untimed."""
     times: dict[str, list[float]] = {name: [] for name in jobs}
     random = Random(seed)
     for round_ in range(rounds + 1):
@@ -88,7 +88,7 @@ def in_rounds(
 def compiled() -> dict[str, str]:
     """Compile the package before anything is timed, so that no process does so at its start.
 
-    Returns what could be done, as text for the record.
+    Returns the applied measures, as text for the record.
     """
     done = [compileall.compile_dir(_ROOT / room, quiet=2) for room in ("collector", "benchmarks")]
     return {"bytecode": "compiled before" if all(done) else "could not be compiled before"}
@@ -111,10 +111,10 @@ def _pin(allowed: set[int]) -> str:
 
 
 def _settled_heap() -> str:
-    """Keep freed memory in the process, as it is in one that has run for long.
+    """Keep freed memory in the process, as in a process that has run for long.
 
-    glibc gives the top of the heap back and faults it in again at every event when the top happens
-    to lie near its threshold: 2 µs per event for whichever contender has the bad luck.
+    If the top of the heap happens to be near its threshold, glibc gives it back and faults it in
+    again at every event. This costs an unlucky contender 2 µs per event.
     """
     if platform.libc_ver()[0] != "glibc":
         return "as the system has it"
@@ -126,7 +126,8 @@ def _settled_heap() -> str:
 
 
 def environment() -> dict[str, str]:
-    """Interpreter, libraries and machine, without anything that names the machine's owner."""
+    """Return interpreter, libraries and machine, without anything that identifies the machine's
+    owner."""
     about = {
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "system": f"{platform.system()} {platform.machine()}",

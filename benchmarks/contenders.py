@@ -1,11 +1,12 @@
 """The contenders: NDJSON bytes in, nine fields of each event out, as NDJSON bytes, on one thread.
 
-Each is a function that takes events and returns what does the whole job once; the table at the end
-says the rest about it. One whose library is not installed is skipped. Of the ways to do the job
-with a library the fastest is here; what else was tried stands beside it, in µs for a medium event.
+Each contender is a function that takes events and returns a job that does all the work once; the
+table at the end adds its properties. A contender whose library is not installed is skipped. For
+each library, the fastest way is here; comments name the other ways that were tried, in µs for a
+medium event.
 
 ``python -m benchmarks.contenders NAME SOURCE TARGET`` filters one file into another once, with all
-cores, for the engines that can.
+cores, for engines that support this.
 """
 
 from __future__ import annotations
@@ -38,29 +39,31 @@ from collector.schema.kinds.version import VersionField
 Record = dict[str, Any]
 """One flat record: the key ``schema`` and the fields that the event has."""
 Job = Callable[[], bytes]
-"""Does the whole job once; the output is NDJSON."""
+"""Does all the work once; the output is NDJSON."""
 
 SCHEMA, QOS_SCHEMA = "conferencing/1.0.0", "participants-qos/1.0.0"
-"""What the key ``schema`` says; that the loaded schemas say the same, equal records show."""
+"""The values of the key ``schema``. Equal records show that the loaded schemas have the same
+names."""
 FIELDS: tuple[str, ...] = (
     *("client.address", "device.type", "device.manufacturer", "device.model.identifier"),
     *("device.model.name", "os.type", "os.name", "os.version", "os.build_id"),
 )
-"""The fields in schema order; dots are levels of an event."""
+"""The fields in schema order; dots separate the levels of an event."""
 _BOTH = ("conferencing", "participants-qos")
 _DUMPS, _NEWLINE = orjson.dumps, orjson.OPT_APPEND_NEWLINE
 
 
 class Outcome(NamedTuple):
-    """What came of a run: the records in the order of the events, and, from a contender that
-    counts, ``received``, ``admitted``, ``rejected``, ``dropped`` and ``content``."""
+    """The outcome of a run: the records in the order of the events, and, if the contender counts,
+    ``received``, ``admitted``, ``rejected``, ``dropped`` and ``content``."""
 
     records: list[Record]
     tally: dict[str, Any] | None = None
 
 
 def parsed(output: bytes) -> list[Record]:
-    """Return the values of NDJSON text, without nulls: rows of engines have every column."""
+    """Return the values of NDJSON text without nulls, because engines write every column in each
+    row."""
     return [_present(row) for row in map(orjson.loads, output.splitlines())]
 
 
@@ -70,12 +73,12 @@ def _present(row: Record) -> Record:
 
 @dataclass
 class Contender:
-    """One way to do the job. ``prepare`` once per corpus, then ``run`` as often as it is timed.
+    """One way to do the job: ``prepare`` once per corpus, then ``run`` once for each timing.
 
-    ``checks_values`` says whether a value that the schema would refuse is refused. ``does_not`` is
-    what is not done of the job; docs/benchmarks.md explains the words. ``schemas`` are the shipped
-    ones that it knows, ``library`` is what it needs. ``read`` makes records of the output, and
-    ``count`` a tally of the events.
+    ``checks_values`` says whether it refuses values that the schema would refuse. ``does_not``
+    names missing parts of the job; docs/benchmarks.md explains the words. ``schemas`` are the
+    shipped schemas that it knows, ``library`` is the library that it needs. ``read`` parses the
+    output into records, and ``count`` returns a tally of the events.
     """
 
     name: str
@@ -90,31 +93,32 @@ class Contender:
     run: Job = field(init=False)
 
     def prepare(self, lines: list[bytes], schema: str) -> None:
-        """Take the events, one JSON text each, and make what is made only once."""
+        """Take the events, one JSON text each, and prepare everything that needs to be made only
+        once."""
         self.run, self._given = self.make(lines, schema), (lines, schema)
 
     def check(self, output: bytes) -> Outcome:
-        """Return what came of ``run``, in one form: keys are compared in any order."""
+        """Return the outcome of ``run`` in a comparable form: the order of keys does not matter."""
         tally = None
-        if self.count is not None:  # without bytes, which differ with how events are handed over
+        if self.count is not None:  # without bytes, which depend on the form of the input
             total = reduce(add, self.count(*self._given), Tally()).as_dict()
             tally = {name: of for name, of in total.items() if not name.startswith("bytes_")}
         return Outcome(self.read(output, self._given[1]), tally)
 
 
 def _each_line(lines: list[bytes]) -> Callable[[], BytesIO]:
-    """Return what gives the lines of the NDJSON payload, one at a time.
+    """Return a function that iterates over the lines of the NDJSON payload.
 
-    Of the ways to cut a payload that were tried (``split``, slices of 64 and 128 KiB, this), this
-    one costs the least, so no contender is slowed down by it.
+    It costs less than the other ways that were tried (``split``, slices of 64 and 128 KiB), so it
+    slows no contender down.
     """
     payload = b"\n".join(lines)
     return lambda: BytesIO(payload)
 
 
 def _devices(name: str) -> dict[str, str]:
-    """Return what the schema ``participants-qos`` makes of a value of ``device`` for a field, for
-    contenders with a table of their own."""
+    """Return the values that the schema ``participants-qos`` maps a ``device`` to for a field, for
+    contenders with their own table."""
     found = load_schema("participants-qos").fields[name]
     if not isinstance(found, EnumField):
         raise TypeError(f"{name} is not an enum")
@@ -142,7 +146,7 @@ _TYPES = {
 
 
 def _bare(lines: list[bytes], schema: str) -> Job:
-    """No aliases, no checks, no flat record: what a filter around msgspec cannot be faster than."""
+    """No aliases, no checks, no flat record: the lower bound for a filter around msgspec."""
     decode: Any = msgspec.json.Decoder(_TYPES[schema]).decode
     encode, events = msgspec.json.Encoder().encode_lines, _each_line(lines)
     return lambda: encode([decode(line) for line in events()])
@@ -207,7 +211,7 @@ event = parse(line)
 client, device, system = event.get("client", {}), event.get("device", {}), event.get("os", {})
 """
 # `as_dict` of the three objects 3.0, `get` of each member 4.1, `at_pointer` of each field 5.0. A
-# document must be let go of before the parser takes the next.
+# document must be freed before the parser takes the next one.
 _WITH_SIMDJSON = """\
 event = parse(line)
 client = {} if (lazy := event.get("client")) is None else lazy.as_dict()
@@ -218,8 +222,8 @@ event = lazy = None
 
 
 def _written(read: str, parse: Callable[[bytes], Any]) -> Callable[[Any], bytes]:
-    """Return a projection that is written out, because a loop over a table of names, a call, or a
-    dict that the absent fields are taken out of again, is slower."""
+    """Return a projection as generated code. A loop over a table of names, a call, or a dict from
+    which absent fields are removed again would be slower."""
     body = f"{read}model = device.get('model', {{}})\nrecord = {{'schema': {SCHEMA!r}}}\n"
     for name in FIELDS:
         above, _, leaf = name.rpartition(".")
@@ -235,7 +239,7 @@ def _written(read: str, parse: Callable[[bytes], Any]) -> Callable[[Any], bytes]
 
 
 def _orjson(lines: list[bytes], schema: str) -> Job:
-    """The whole event is parsed."""
+    """It parses the whole event."""
     events = _each_line(lines)
     if schema == "conferencing":
         projected = _written(_WITH_ORJSON, orjson.loads)
@@ -262,7 +266,7 @@ def _orjson(lines: list[bytes], schema: str) -> Job:
 
 
 def _simdjson(lines: list[bytes], _schema: str) -> Job:
-    """One parser, as its documentation advises, and lazy access."""
+    """One parser, as its documentation recommends, and lazy access."""
     import simdjson  # noqa: PLC0415 - it may not be installed
 
     events, projected = _each_line(lines), _written(_WITH_SIMDJSON, simdjson.Parser().parse)
@@ -272,7 +276,7 @@ def _simdjson(lines: list[bytes], _schema: str) -> Job:
 # -- pydantic: nested models that check what the schema checks, then a flat record -----------------
 
 _VERSION = r"^[0-9]{1,2}(\.[0-9]{1,2}(\.[0-9]{1,5}(\.[0-9]{1,5})?)?)?$"
-"""The schema's version: at most 99.99.99999, and a last part that is cut off."""
+"""The schema's version format: at most 99.99.99999, and a last part that is cut off."""
 
 
 def _address(text: str) -> str:
@@ -293,7 +297,7 @@ def _member(entries: Collection[str], text: str) -> str:
 
 
 def _model() -> Any:
-    """Return the model of an event. Catalogues and patterns are the schema's own."""
+    """Return the model of an event, with the schema's catalogues and patterns."""
     from pydantic import AfterValidator, Field, create_model  # noqa: PLC0415 - as above
 
     tree: dict[str, Any] = {}
@@ -324,8 +328,8 @@ def _model() -> Any:
 
 
 def _pydantic(lines: list[bytes], _schema: str) -> Job:
-    """A value that is refused costs the event here, and only its field in the collector; no corpus
-    holds events with some valid values and some that are refused."""
+    """A refused value costs the whole event here, and only its field in Collector. No corpus has
+    events with both valid and refused values."""
     from pydantic import ValidationError  # noqa: PLC0415 - as above
 
     validate, dumps, newline = _model().model_validate_json, _DUMPS, _NEWLINE
@@ -373,7 +377,7 @@ _SELECTED = ", ".join((f"'{SCHEMA}' AS schema", *(f'{name} AS "{name}"' for name
 # Columns of STRUCT 4.1, of JSON with `->>` 4.9, `json_extract_string` of whole objects 5.4; rows
 # fetched and written by orjson 4.4. Files in memory are not faster.
 def _statement(source: Path, target: Path) -> str:
-    """Return the SQL that filters one file into another. The paths are our own, without quotes."""
+    """Return the SQL that filters one file into another. The paths are ours, and have no quotes."""
     return (
         f"COPY (SELECT {_SELECTED} FROM read_ndjson('{source}', columns = {_COLUMNS}))"
         f" TO '{target}' (FORMAT json)"
@@ -381,7 +385,7 @@ def _statement(source: Path, target: Path) -> str:
 
 
 def _duckdb(lines: list[bytes], _schema: str) -> Job:
-    """From file to file on one thread; the output is then read, as bytes are asked for."""
+    """From file to file on one thread. The output is then read, because the job returns bytes."""
     import duckdb  # noqa: PLC0415 - as above
 
     folder = Path(mkdtemp(prefix="collector-benchmarks-"))
@@ -406,7 +410,7 @@ def _duckdb_whole(source: Path, target: Path) -> None:
 # Scan and sink 7.7, `read_ndjson` and `write_ndjson` 8.2, `json_decode` of a column of texts 9.2,
 # `json_path_match` per field 81.
 def _polars_copy(source: BytesIO | Path, target: BytesIO | Path) -> None:
-    """Filter one file, or buffer, into another."""
+    """Filter one file or buffer into another."""
     import polars as pl  # noqa: PLC0415 - as above
 
     text = pl.String
@@ -425,8 +429,8 @@ def _polars_copy(source: BytesIO | Path, target: BytesIO | Path) -> None:
 
 
 def _polars(lines: list[bytes], _schema: str) -> Job:
-    """From memory to memory, with a pool of one thread (which is not the caller's)."""
-    os.environ.setdefault("POLARS_MAX_THREADS", "1")  # it is read when Polars is imported
+    """From memory to memory, with a pool of one thread, which is not the caller's."""
+    os.environ.setdefault("POLARS_MAX_THREADS", "1")  # read when Polars is imported
     payload = b"\n".join(lines)
 
     def job() -> bytes:
@@ -440,7 +444,7 @@ def _polars(lines: list[bytes], _schema: str) -> Job:
 # Structs by msgspec 5.7, dictionaries by orjson 6.3, `Table.to_pylist` and orjson 6.9, Polars as
 # the writer 6.4, text put together in Arrow 6.7; blocks of 8 MiB are read in 4.9.
 def _pyarrow(lines: list[bytes], _schema: str) -> Job:
-    """Read on the caller's thread. PyArrow writes no JSON, so msgspec does."""
+    """It reads on the caller's thread. PyArrow cannot write JSON, so msgspec does."""
     import pyarrow as pa  # noqa: PLC0415 - as above
     import pyarrow.compute  # noqa: PLC0415
     import pyarrow.json  # noqa: PLC0415
@@ -486,7 +490,7 @@ _PROGRAM = (
 
 
 def _vrl(lines: list[bytes], _schema: str) -> Job:
-    """The program is compiled at each call, which is once per payload; it takes texts."""
+    """The program is compiled at each call, which is once per payload; it takes text."""
     from vector_vrl import execute_vrl  # noqa: PLC0415 - as above
 
     payload = b"\n".join(lines)
@@ -539,16 +543,16 @@ _ALL = (
     Contender("vrl", "Vector's VRL, in process", _BY_HAND, _vrl, library="vector_vrl"),
 )
 CONTENDERS: dict[str, Contender] = {each.name: each for each in _ALL}
-"""By name, in the order in which they are reported."""
+"""By name, in reporting order."""
 WHOLE: dict[str, Callable[[Path, Path], None]] = {
     "duckdb_copy": _duckdb_whole,
     "polars_lazy": _polars_copy,
 }
-"""The engines that filter a file with all cores."""
+"""The engines that can filter a file with all cores."""
 
 
 def load(names: Iterable[str] = tuple(CONTENDERS)) -> tuple[list[Contender], dict[str, str]]:
-    """The contenders that can run here, and for each of the others the reason why it cannot."""
+    """The contenders that can run here, and the reasons why the others cannot."""
     given = [CONTENDERS[name] for name in names]
     missing = {each.name: each.library for each in given if find_spec(each.library) is None}
     skipped = {name: f"{library} is not installed" for name, library in missing.items()}
@@ -556,8 +560,8 @@ def load(names: Iterable[str] = tuple(CONTENDERS)) -> tuple[list[Contender], dic
 
 
 def takes(contender: Contender, corpus: Corpus) -> bool:
-    """Return whether a contender can do a corpus: it knows the schema, and it checks values where
-    none may be admitted."""
+    """Return whether a contender can process a corpus: it must know the schema and, if no event may
+    be admitted, check values."""
     return corpus.schema in contender.schemas and (corpus.admitted or contender.checks_values)
 
 

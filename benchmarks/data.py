@@ -1,6 +1,6 @@
 """Seeded corpora: the same name, number and seed give the same bytes.
 
-A corpus is made of lines, one JSON text each; a line holds one event, or a document with several.
+A corpus consists of lines, one JSON text each. A line holds one event, or a document with several.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from benchmarks import meetings
 from benchmarks.meetings import Event
 
 SEED = 20261124
-"""The seed of everything drawn here, unless another is asked for."""
+"""The default seed of everything drawn here."""
 
 _Draw = Callable[[random.Random], Iterator[bytes]]
 
 
 @dataclass(frozen=True, slots=True)
 class Corpus:
-    """A kind of lines. ``bytes`` is the size that one of them is meant to have, ``events`` the
-    number of events in it; ``admitted`` says whether each event gives a record, or none does.
-    ``fresh`` says that no line may be seen twice, in no round."""
+    """A kind of lines. ``bytes`` is the intended size of a line, ``events`` the number of events in
+    it. ``admitted`` says whether each event gives a record, or none does. ``fresh`` says that no
+    line may occur twice, even in different rounds."""
 
     name: str
     bytes: int
@@ -39,12 +39,12 @@ class Corpus:
 
     @property
     def records(self) -> int:
-        """The records of one line."""
+        """The number of records that a line gives."""
         return self.events if self.admitted else 0
 
 
 def _each(draw: Callable[[random.Random], Event]) -> _Draw:
-    """Yield lines that have nothing to do with each other."""
+    """Yield independent lines."""
 
     def drawn(rng: random.Random) -> Iterator[bytes]:
         while True:
@@ -90,11 +90,11 @@ CORPORA: dict[str, Corpus] = {
         ),
     )
 }
-"""The corpora by name, in the order in which they are reported."""
+"""The corpora by name, in reporting order."""
 
 
 def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Return the leaves of nested objects under their dotted names."""
+    """Return the leaves of nested objects by their dotted names."""
     leaves: dict[str, Any] = {}
     for name, value in nested.items():
         inner = f"{prefix}{name}"
@@ -103,7 +103,7 @@ def flat(nested: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def stream(name: str, number: int, seed: int = SEED) -> Iterator[bytes]:
-    """Return the first ``number`` lines of a corpus, one at a time, without line ends."""
+    """Yield the first ``number`` lines of a corpus, without line ends."""
     return islice(CORPORA[name].draw(random.Random(seed)), number)
 
 

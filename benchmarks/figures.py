@@ -1,8 +1,8 @@
-"""What every benchmark shares: tables of figures, verdicts against ``limits.toml``, and where both
-go: the terminal, JSON, and the tables between two markers of a page.
+"""Shared by all benchmarks: tables of figures, verdicts against ``limits.toml``, and output to the
+terminal, to JSON, and to the tables between two markers of a page.
 
-A benchmark is a function that measures, and adds a ``Table``, the ``values`` behind it and a
-``Verdict`` for each limit to ``Figures``. ``run`` makes a command of it.
+A benchmark is a function that measures, and adds to ``Figures`` a ``Table``, its ``values`` and a
+``Verdict`` for each limit. ``run`` makes a command of it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _RESAMPLES, _SEED = 2_000, 95
 
 
 class BenchmarkError(Exception):
-    """A contender did not do the job, so that no time of it would mean anything."""
+    """A contender did not do the job, so its times would mean nothing."""
 
 
 class UsageError(Exception):
@@ -43,12 +43,12 @@ class Interval(NamedTuple):
         return self.shown()
 
     def shown(self, digits: int = 2) -> str:
-        """Write it to so many digits."""
+        """Format it with this many digits."""
         return f"{self.median:.{digits}f} ({self.low:.{digits}f}–{self.high:.{digits}f})"
 
 
 def interval(values: Sequence[float]) -> Interval:
-    """Return the median over rounds, with its percentile bootstrap, seeded."""
+    """Return the median over rounds, with a seeded percentile bootstrap."""
     rng = random.Random(_SEED)
     medians = sorted(median(rng.choices(values, k=len(values))) for _ in range(_RESAMPLES))
     cut = round(_RESAMPLES * 0.025)
@@ -56,26 +56,26 @@ def interval(values: Sequence[float]) -> Interval:
 
 
 def paired(numerator: Sequence[float], denominator: Sequence[float]) -> Interval:
-    """Return the ratio of two contenders, taken round by round, so that what disturbs a round
-    cancels."""
+    """Return the ratio of two contenders, computed round by round, so that disturbances of a round
+    cancel out."""
     return interval([above / below for above, below in zip(numerator, denominator, strict=True)])
 
 
 def percentile(ordered: Sequence[float], share: float) -> float:
-    """Return the smallest of ordered values that so large a share of them does not exceed."""
+    """Return the smallest value that this share of the ordered values does not exceed."""
     return ordered[max(0, -int(-share * len(ordered) // 1) - 1)]
 
 
 def slope(xs: Sequence[float], ys: Sequence[float]) -> float:
-    """Return the slope of the straight line that fits best (least squares)."""
+    """Return the slope of the least-squares line."""
     x0, y0 = sum(xs) / len(xs), sum(ys) / len(ys)
     across = sum((x - x0) ** 2 for x in xs)
     return sum((x - x0) * (y - y0) for x, y in zip(xs, ys, strict=True)) / across
 
 
 def peak_mb() -> float:
-    """Return the most resident memory of this process. What ``getrusage`` says begins with the
-    memory of the process that started it."""
+    """Return the peak resident memory of this process. ``getrusage`` would include the memory of
+    the parent process."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
     return int(status.partition("VmHWM:")[2].split()[0]) * 1024 / 1e6
 
@@ -91,7 +91,7 @@ class Table(NamedTuple):
     rows: Sequence[Row]
 
     def text(self) -> str:
-        """Write it for a terminal."""
+        """Format it for a terminal."""
         widths = [max(map(len, column)) for column in zip(self.header, *self.rows, strict=True)]
         lines = [self.title]
         for row in (self.header, ["-" * width for width in widths], *self.rows):
@@ -101,15 +101,15 @@ class Table(NamedTuple):
         return "\n".join(lines)
 
     def markdown(self) -> str:
-        """Write it in Markdown."""
+        """Format it as Markdown."""
         rule = ("---", *("---:" for _ in self.header[1:]))
         lines = [f"| {' | '.join(row)} |" for row in (self.header, rule, *self.rows)]
         return "\n".join((f"**{self.title}**", "", *lines))
 
 
 class Verdict(NamedTuple):
-    """One limit. ``holds`` is ``None`` where there was nothing to compare; ``about`` is what would
-    have to be measured again."""
+    """One limit. ``holds`` is ``None`` if there was nothing to compare; ``about`` names what to
+    measure again on a failure."""
 
     holds: bool | None
     text: str
@@ -118,8 +118,8 @@ class Verdict(NamedTuple):
 
 @dataclass
 class Figures:
-    """All that one call of a benchmark finds. ``values`` go into JSON, and ``skipped`` says what
-    was not measured, and why."""
+    """The results of one benchmark run. ``values`` go into JSON, and ``skipped`` says what was not
+    measured, and why."""
 
     environment: dict[str, str] = field(default_factory=dict)
     limits: Mapping[str, Any] = field(default_factory=dict)
@@ -139,11 +139,11 @@ class Figures:
         return self.limits.get(section, {}).get(name)
 
     def at_most(self, what: str, limit: float | None, found: Any, **more: Any) -> None:
-        """Judge a ceiling, of an ``Interval`` or a number."""
+        """Judge an upper limit of an ``Interval`` or a number."""
         self._judge(what, limit, found, is_most=True, **more)
 
     def at_least(self, what: str, limit: float | None, found: Any, **more: Any) -> None:
-        """Judge a floor, of an ``Interval`` or a number."""
+        """Judge a lower limit of an ``Interval`` or a number."""
         self._judge(what, limit, found, is_most=False, **more)
 
     def _judge(
@@ -156,8 +156,8 @@ class Figures:
         is_exact: bool = False,
         about: tuple[str, ...] = (),
     ) -> None:
-        """A limit does not hold only where all of the interval lies beyond it; where little was
-        measured, it may be missed by the tolerance, unless it ``is_exact``."""
+        """A limit fails only if the whole interval is beyond it. After a quick measurement it may
+        be missed by the tolerance, unless it ``is_exact``."""
         if limit is None:
             self.verdicts.append(Verdict(None, f"{what}: no limit"))
             return
@@ -173,11 +173,11 @@ class Figures:
         self.verdicts.append(Verdict(holds, f"{text}, is {told}", about))
 
     def check(self, holds: bool | None, text: str) -> None:
-        """Judge what is not a number."""
+        """Judge a condition that is not a number."""
         self.verdicts.append(Verdict(holds, text))
 
     def missed(self) -> set[str]:
-        """Return what has to be measured again."""
+        """Return what must be measured again."""
         return {each for of in self.verdicts if of.holds is False for each in of.about}
 
 
@@ -185,10 +185,10 @@ class Figures:
 
 
 def read_limits(path: Path, python: tuple[int, ...] = sys.version_info[:2]) -> dict[str, Any]:
-    """Return the limits of a file, for a version of Python.
+    """Return the limits in a file for a version of Python.
 
-    Raises ``UsageError`` for a file that cannot be read, and for one with a limit that the
-    project's own file does not have: it would be that of something that is never measured.
+    Raises ``UsageError`` if a file cannot be read, or has a limit that the project's own file does
+    not have, because nothing would measure it.
     """
     try:
         limits, own = (tomllib.loads(each.read_text("utf-8")) for each in (path, LIMITS))
@@ -229,11 +229,11 @@ def _leaves(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
 
 Measure = Callable[[Namespace, Figures], object]
 Options = Mapping[str, Mapping[str, Any]]
-"""Further options: what ``add_argument`` is told of each."""
+"""Further options, with the arguments of ``add_argument`` for each."""
 
 
 def say(text: str) -> None:
-    """Print what is measured now to stderr, for people who wait."""
+    """Print the current measurement to stderr, for people who wait."""
     print(text, file=sys.stderr, flush=True)
 
 
@@ -291,7 +291,7 @@ def _show(given: Namespace, figures: Figures, section: str) -> None:
 
 def put(page: Path, section: str, figures: Figures, last: str = "") -> None:
     """Write the tables between the markers of a section, and a last line that says how they were
-    measured, unless another is given; the rest of the page stays as it is."""
+    measured, unless another one is given. The rest of the page stays unchanged."""
     parts = [each.markdown() for each in figures.tables]
     skipped = [f"{name} ({why})" for name, why in figures.skipped.items()]
     if skipped:
@@ -307,8 +307,8 @@ def put(page: Path, section: str, figures: Figures, last: str = "") -> None:
 
 
 def _around(page: Path, section: str) -> tuple[str, str]:
-    """Return what stands before and after the tables of a section, markers included; line ends are
-    kept. Raises ``UsageError`` where the markers do not stand there once each, in order."""
+    """Return the text before and after the tables of a section, including markers and line ends.
+    Raises ``UsageError`` unless both markers occur once, in order."""
     opening, closing = f"<!-- {section}:begin -->", f"<!-- {section}:end -->"
     with page.open(encoding="utf-8", newline="") as file:
         text = file.read()

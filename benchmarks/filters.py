@@ -1,9 +1,9 @@
-"""``python -m benchmarks``: the filter against others, in one process and as whole processes.
+"""``python -m benchmarks``: the filter and other programs, in one process and as whole processes.
 
-In one process, contenders take turns, round by round, on the same events, once all of them have
-given the same records. The clock is that of the process, because engines work on threads of their
-own. Whole processes are ``collector filter FILE`` beside jq, Fluent Bit and engines with every
-thread; CPU is user and system time with their start, and memory the peak resident size.
+In one process, contenders first have to give the same records. Then they take turns, round by
+round, on the same events. The clock is that of the process, because engines have their own threads.
+Whole processes are ``collector filter FILE``, jq, Fluent Bit, and engines with all threads. CPU is
+user and system time including the start, and memory is the peak resident size.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ RATIOS: tuple[tuple[str, str], ...] = (
     ("ours_mappings", "ours"),
     *((name, "ours") for name in contenders.CONTENDERS if name != "bare" and "ours" not in name),
 )
-"""Which contender's time is divided by which other's."""
+"""Pairs of contenders whose times are divided: numerator, denominator."""
 _AGAIN = 3
-"""A corpus on which a limit does not hold is measured again up to so many times, as a machine that
-others use too has slow minutes; every round counts."""
+"""How often a corpus is measured again if a limit does not hold, because a shared machine has slow
+minutes. Every round counts."""
 
 
 class Effort(NamedTuple):
-    """How much is measured. ``payload`` are the bytes of events in a round of one contender;
-    ``events`` and ``runs`` are those of whole processes; ``times`` says how often these events are
-    written for those that use every CPU. ``starts`` are the runs of one that is only started."""
+    """How much is measured. ``payload`` is the bytes of events in one contender's round. ``events``
+    and ``runs`` are those of whole processes. Files for programs that use every CPU repeat the
+    events ``times`` times. ``starts`` is the number of runs that measure the start."""
 
     rounds: int
     payload: int
@@ -61,31 +61,31 @@ class Effort(NamedTuple):
     starts: int = 1
 
 
-# Engines that work on batches have a cost per call: DuckDB takes 6.0 µs per medium event of 2 MB,
-# 4.3 of 6 MB, so a payload must not be small.
+# Engines that work on batches have a cost per call, so a payload must not be small: DuckDB takes
+# 6.0 µs per medium event for 2 MB, 4.3 for 6 MB.
 FULL = Effort(rounds=8, payload=6_000_000, events=200_000, runs=3, times=2, starts=9)
 QUICK = Effort(rounds=7, payload=3_000_000, events=20_000, runs=3, starts=7)
 
 
 @dataclass(slots=True)
 class Timed:
-    """One corpus: ``times`` are µs of CPU per event, by contender, per round."""
+    """One corpus: ``times`` are µs of CPU per event, by contender and round."""
 
     what: str
     bytes_per_event: float
     times: dict[str, list[float]]
 
     def ratio(self, above: str, below: str) -> Interval | None:
-        """Return the ratio of two contenders that took part."""
+        """Return the ratio of two contenders, if both took part."""
         both = self.times.get(above), self.times.get(below)
         return paired(both[0], both[1]) if both[0] and both[1] else None
 
     def typical(self, name: str) -> float | None:
-        """Return the median of a contender that took part."""
+        """Return the median of a contender, if it took part."""
         return median(self.times[name]) if name in self.times else None
 
     def add(self, other: Timed) -> None:
-        """Take the rounds of another measurement."""
+        """Add the rounds of another measurement."""
         for name, times in other.times.items():
             self.times[name] += times
 
@@ -95,7 +95,7 @@ def measure(options: Namespace, figures: Figures) -> None:
     effort = QUICK if options.quick else FULL
     figures.environment = conditions.environment() | conditions.compiled()
     timed: dict[str, Timed] = {}
-    # Contenders are loaded when the process is pinned, so that threads of theirs are pinned too.
+    # Contenders are loaded after the process is pinned, so that their threads are pinned too.
     with conditions.steady() as pinned:
         ready, figures.skipped = contenders.load()
         clock = {"seed": str(SEED), "clock": "CPU time of the process, all threads"}
@@ -129,7 +129,7 @@ def measure(options: Namespace, figures: Figures) -> None:
 
 
 def _corpus(corpus: str, ready: Sequence[Contender], effort: Effort) -> Timed:
-    """Time the contenders that can do a corpus."""
+    """Time the contenders that can process a corpus."""
     about = CORPORA[corpus]
     takers = [each for each in ready if contenders.takes(each, about)]
     payload = lines(corpus, max(1, effort.payload // about.bytes))
@@ -147,17 +147,17 @@ def _run(contender: Contender) -> object:
 
 
 def _prepare(takers: Sequence[Contender], about: Corpus, number: int, round_: int) -> None:
-    """Draw lines and hand them over anew, outside the time."""
+    """Draw new lines and prepare the contenders, untimed."""
     drawn = lines(about.name, number, SEED + round_)
     for contender in takers:
         contender.prepare(drawn, about.schema)
 
 
 def agree(takers: Sequence[Contender], payload: list[bytes], about: Corpus) -> None:
-    """Prepare the contenders on a payload, and compare what they make of it.
+    """Prepare the contenders on a payload, and compare their records.
 
-    Raises ``BenchmarkError`` naming the first contender that gives other records than the first,
-    or other counts than the first that counts.
+    Raises ``BenchmarkError`` for the first contender whose records differ from the first
+    contender's, or whose counts differ from those of the first contender that counts.
     """
     expected: Outcome | None = None
     for contender in takers:
@@ -224,7 +224,7 @@ def _otlp_table(items: Mapping[str, Timed]) -> Iterable[Table]:
 
 def _judge(figures: Figures, timed: Mapping[str, Timed], items: Mapping[str, Timed]) -> None:
     """Judge ratios of times, in the order of the file. Raises ``BenchmarkError`` for a limit of
-    what is never measured: it would hold for ever."""
+    something that is never measured, because it would always hold."""
     for judge, part in ((figures.at_most, "at_most"), (figures.at_least, "at_least")):
         for ratio, by_corpus in figures.limits.get(part, {}).items():
             above, _, below = ratio.partition("/")
@@ -255,8 +255,8 @@ def _check_known(names: Iterable[str], known: Iterable[str]) -> None:
 
 # -- whole processes -------------------------------------------------------------------------------
 
-# Of five ways to leave absent fields out this was the fastest in jq 1.7.1: 29 µs per event, where
-# `with_entries(select(…))` took 53. Keeping them as null, which is not the same record, took 27.
+# This was the fastest of five ways to leave absent fields out in jq 1.7.1: 29 µs per event;
+# `with_entries(select(…))` took 53. Keeping them as null, which gives a different record, took 27.
 JQ_PROGRAM = f'{{"schema": "{SCHEMA}"}}' + "".join(
     f' + (.{name} | if . == null then {{}} else {{"{name}": .}} end)' for name in FIELDS
 )
@@ -338,7 +338,7 @@ def _whole(figures: Figures, effort: Effort, fluent_path: str | None) -> None:
 def beside(source: Source, runs: int, fluent: str | None, figures: Figures) -> dict[str, Process]:
     """Run the commands in turns on a file of events, and add their table.
 
-    Raises ``BenchmarkError`` when one fails or when their records differ.
+    Raises ``BenchmarkError`` if one fails or their records differ.
     """
     ours = _command(source.path, source.beside("collector.ndjson"), "collector filter")
     jq = Process("jq", ("jq", "-c", JQ_PROGRAM, str(source.path)), source.beside("jq.ndjson"))
@@ -352,7 +352,7 @@ def beside(source: Source, runs: int, fluent: str | None, figures: Figures) -> d
         if not theirs.records.is_file():
             raise BenchmarkError("fluent-bit wrote no file")
         compare(ours.records, theirs.records, source.events, fluent_bit.record)
-        theirs.records.unlink()  # it appends to a file that is there
+        theirs.records.unlink()  # it would append to an existing file
         commands.append(theirs)
     in_turns(commands, runs)
     titles = (
@@ -379,9 +379,10 @@ def beside(source: Source, runs: int, fluent: str | None, figures: Figures) -> d
 def compare(
     ours: Path, theirs: Path, events: int, read: Callable[[bytes], Record] = orjson.loads
 ) -> None:
-    """Compare line counts of the whole, and the records of the first few thousand lines.
+    """Compare the numbers of all lines, and the records of the first few thousand.
 
-    ``read`` makes a record of a line of theirs. Raises ``BenchmarkError`` where they differ.
+    ``read`` parses a line of the other program into a record. Raises ``BenchmarkError`` if they
+    differ.
     """
     for path in (ours, theirs):
         with path.open("rb") as file:
@@ -403,11 +404,11 @@ def cpus() -> int:
 def every_cpu(
     source: Source, runs: int, figures: Figures
 ) -> tuple[Interval | None, Interval | None]:
-    """Run ``--jobs`` of one and doubled up to every CPU, engines with every thread, and a control:
-    two processes that share nothing, each on half of the events, which is the most that two jobs
-    could be. Returns two jobs over one, and over the control, where there are two CPUs.
+    """Run one to as many ``--jobs`` as CPUs, in powers of two, and engines with all threads. A
+    control runs two independent processes, each on half of the events, which is the upper bound for
+    two jobs. Returns the speed of two jobs over one, and over the control, if there are two CPUs.
 
-    Raises ``BenchmarkError`` when one fails or when their records differ.
+    Raises ``BenchmarkError`` if one fails or their records differ.
     """
     most = max(2, cpus())
     numbers = sorted(
@@ -452,7 +453,7 @@ def every_cpu(
 
 
 def control_gain(source: Source, runs: int) -> Interval:
-    """Return how much more two processes do that share nothing than one does alone."""
+    """Return how much faster two independent processes are than one."""
     half = _half(source)
     alone, both = _command(half, source.beside("alone.ndjson"), "half"), _pair(source, half)
     in_turns([alone, both], runs + 1)
@@ -460,7 +461,7 @@ def control_gain(source: Source, runs: int) -> Interval:
 
 
 def _half(source: Source) -> Path:
-    """Write the first half of the events to a file of its own."""
+    """Write the first half of the events to another file."""
     half = source.beside("half.ndjson")
     with source.path.open("rb") as events, half.open("wb") as file:
         left = source.bytes // 2 - 1
@@ -494,8 +495,8 @@ def _command(
 
 
 def _start(source: Source, runs: int, figures: Figures) -> Interval:
-    """Measure the start of ``collector filter`` on one event, against an interpreter that imports
-    only the libraries that a command cannot do without."""
+    """Measure the start of ``collector filter`` on one event, relative to an interpreter that
+    imports only the libraries that every command needs."""
     imports = "import msgspec, orjson, typer"
     both = [
         Process(
@@ -505,7 +506,7 @@ def _start(source: Source, runs: int, figures: Figures) -> Interval:
         ),
         Process(f"python -c '{imports}'", (sys.executable, "-c", imports), source.beside("b")),
     ]
-    in_turns(both, 1)  # whatever a first run may have to read
+    in_turns(both, 1)  # warms the file cache
     for each in both:
         each.runs.clear()
     in_turns(both, runs)

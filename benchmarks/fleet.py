@@ -1,7 +1,7 @@
-"""The machines that take part: a few hundred combinations of device and operating system.
+"""The fleet of machines: a few hundred combinations of device and operating system.
 
-Every value is spelled as the schema ``conferencing`` admits it unchanged, so that a contender
-without aliases gives the same records. What a machine does not report is left out.
+Every value is spelled so that the schema ``conferencing`` admits it unchanged: a contender without
+aliases then gives the same records. A machine may lack some values.
 """
 
 from __future__ import annotations
@@ -86,12 +86,12 @@ _FLEET = """\
   Android | 12
 """
 """Groups, each with its share of all events and the type of its system. A line with colons has
-models of one form and manufacturer, each ``name`` or ``identifier|name``; the others have the name,
-version and build of a system. Every model of a group runs every system of it."""
+models of one form and manufacturer, each ``name`` or ``identifier|name``; other lines have the
+name, version and build of a system. Every model of a group is combined with every system of it."""
 
 
 class Machine(NamedTuple):
-    """The members ``device`` and ``os`` of an event, to be copied and never changed."""
+    """The members ``device`` and ``os`` of an event. Copy them, never change them."""
 
     device: dict[str, object]
     os: dict[str, object]
@@ -102,7 +102,7 @@ def _present(**members: object) -> dict[str, object]:
 
 
 def _group(share: str, kind: str, lines: list[str]) -> Iterator[tuple[Machine, float]]:
-    """Yield the machines of a group, each with its share of all events."""
+    """Yield the machines of a group with their shares of all events."""
     models = [line.split(": ") for line in lines if ": " in line]
     systems = [[*line.split(" | "), "", ""] for line in lines if ": " not in line]
     machines = []
@@ -127,7 +127,7 @@ _WEIGHTED = list(_weighted())
 _CUMULATED = list(accumulate(weight for _, weight in _WEIGHTED))
 
 MACHINES: list[Machine] = [each for each, _ in _WEIGHTED]
-"""Every machine of the fleet, each once."""
+"""Every machine of the fleet, once."""
 
 
 def machine(rng: random.Random) -> Machine:

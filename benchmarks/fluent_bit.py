@@ -1,8 +1,8 @@
-"""Fluent Bit: its tail input with a JSON parser, or its HTTP input; the allowlist of
-record_modifier; a file of JSON.
+"""Fluent Bit: its tail input with a JSON parser, or its HTTP input; record_modifier's allowlist;
+and a JSON file as output.
 
-Its allowlist knows keys of the top level only: below them everything stays, locale and port too. So
-the records are compared after what the schema does not name has been taken out of them.
+Its allowlist covers only top-level keys. Everything below them stays, including locale and port, so
+members outside the schema are removed before records are compared.
 """
 
 from __future__ import annotations
@@ -24,30 +24,30 @@ from benchmarks.processes import Process, Source
 from benchmarks.sidecar.server import Server, pinned
 
 OBSTACLE = "fluent-bit is not installed (its path may be given by --fluent-bit)"
-"""Why it is skipped."""
+"""Why Fluent Bit is skipped."""
 
 OUTPUT = "fluent-bit.ndjson"
-"""The file that it writes."""
+"""The file that Fluent Bit writes."""
 _START_SECONDS = 10.0
 _USUAL = "/opt/fluent-bit/bin/fluent-bit"
 _PARSER = "[PARSER]\n    Name json\n    Format json\n"
 
 
 def find(path: str | None = None) -> str | None:
-    """Return the executable: the one that is asked for, or one in a usual place."""
+    """Return the executable: the requested one, or one in a usual place."""
     if path is not None:
         return shutil.which(path)
     return shutil.which("fluent-bit") or shutil.which(_USUAL)
 
 
 def version(executable: str) -> str:
-    """As it tells it, in one line."""
+    """Return its version in one line."""
     done = subprocess.run([executable, "--version"], capture_output=True, text=True, check=True)
     return next(iter(done.stdout.splitlines()), "unknown")
 
 
 def process(executable: str, source: Source) -> Process:
-    """The command that filters a file into ``fluent-bit.ndjson`` beside it, and then ends."""
+    """Return the command that filters a file into ``fluent-bit.ndjson`` beside it and then ends."""
     parsers = source.beside("parsers.conf")
     parsers.write_text(_PARSER, encoding="utf-8")
     target = source.beside(OUTPUT)
@@ -62,8 +62,8 @@ def process(executable: str, source: Source) -> Process:
 
 @contextmanager
 def served(executable: str, directory: Path, cores: Collection[int]) -> Iterator[Server]:
-    """Run it as a sidecar in a directory of its own: HTTP input, filesystem buffer. It answers
-    before anything is on disk for sure. Raises ``BenchmarkError`` if it does not start."""
+    """Run Fluent Bit as a sidecar in its own directory: HTTP input, filesystem buffer. It answers
+    before anything is safely on disk. Raises ``BenchmarkError`` if it does not start."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = int(free.getsockname()[1])
@@ -85,7 +85,7 @@ def served(executable: str, directory: Path, cores: Collection[int]) -> Iterator
 
 
 def _filtered_into(target: Path) -> tuple[str, ...]:
-    """Return the arguments for the allowlist, and for the file that is written."""
+    """Return the arguments for the allowlist and for the output file."""
     members = dict.fromkeys(name.partition(".")[0] for name in FIELDS)
     into = (f"path={target.parent}", f"file={target.name}", "format=plain")
     return (
@@ -100,7 +100,7 @@ def _properties(*values: str) -> tuple[str, ...]:
 
 
 def record(line: bytes) -> Record:
-    """Return the flat record that a line of its output holds."""
+    """Return the flat record in a line of its output."""
     found = flat(orjson.loads(line))
     kept = {name: found.get(name) for name in FIELDS}
     return {"schema": SCHEMA} | {name: value for name, value in kept.items() if value is not None}

@@ -1,9 +1,9 @@
-"""How the time of the filter grows along one number: the size of an event, its members, the fields
-of a schema, or the events of a call. All of it is seeded or counted out.
+"""How the filter's time grows with one number: the size of an event, its members, the fields of a
+schema, or the events of a call. All inputs are seeded or enumerated.
 
-The filter takes turns with bare msgspec, whose types are made from the names of the fields, because
-along a curve the schema changes too. The exponent (the slope in log-log over the upper half of a
-curve) is 1 for a straight line through zero, 0 for a flat one.
+The filter takes turns with bare msgspec, whose types are generated from the names of the fields,
+because the schema changes along a curve too. The exponent is the slope in log-log over the upper
+half of a curve: 1 for a straight line through zero, 0 for a flat one.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Case:
     form: str = "lines"
 
     def payload(self) -> bytes:
-        """Return what one call is given."""
+        """Return the input of one call."""
         if self.form == "lines":
             return b"\n".join(self.events)
         return b"[" + b",".join(self.events) + b"]"
@@ -66,7 +66,8 @@ class Case:
 
 
 def _number(size: int) -> int:
-    """How many events of about ``size`` bytes make a call so long that its fixed cost is lost."""
+    """Return how many events of about ``size`` bytes make a call so long that its fixed cost is
+    negligible."""
     return min(_MOST_EVENTS, max(1, _PAYLOAD // size))
 
 
@@ -76,12 +77,12 @@ def _reports(count: int) -> Sequence[bytes]:
 
 
 def _calls(form: str, events: int) -> Case:
-    """Return reports of half a kilobyte without content, under the shipped schema."""
+    """Return reports of half a kilobyte without content, for the shipped schema."""
     return Case(load_schema("conferencing"), _reports(events), form)
 
 
 def _extended(members: Callable[[int], Iterable[bytes]], count: int) -> Case:
-    """Return reports with further members, each the JSON text of a key, a colon and a value."""
+    """Return reports with additional members, each a JSON key, a colon and a value."""
     more = b"".join(b"," + member for member in members(count)) + b"}"
     base = _calls("lines", _number(500 + len(more)))
     return Case(base.schema, [event[:-1] + more for event in base.events])
@@ -110,7 +111,7 @@ def _messages(tongues: Sequence[Tongue]) -> Sequence[bytes]:
 
 
 def _talk(tongues: Sequence[Tongue], room: int) -> bytes:
-    """As many messages as fit, and a text of dots that fills up what is left."""
+    """Return as many messages as fit, and a text of dots that fills the rest."""
     messages: list[bytes] = []
     left = room - len(b'[""]')
     for message in cycle(_messages(tongues)):
@@ -126,7 +127,8 @@ def _sound(room: int) -> bytes:
 
 
 def _filled(name: str, content: Callable[[int], bytes], size: int) -> Case:
-    """Return reports that content fills up to ``size`` bytes; smaller ones have none."""
+    """Return reports whose content fills them up to ``size`` bytes; smaller ones have no
+    content."""
     base = _calls("lines", _number(size))
     events = []
     for event in base.events:
@@ -137,8 +139,8 @@ def _filled(name: str, content: Callable[[int], bytes], size: int) -> Case:
 
 
 def _fields(present: Callable[[int], Sequence[int]], fields: int, paths: int = 1) -> Case:
-    """Return events with the fields ``present``, in that order, under a schema of so many fields.
-    Each field may be found at so many paths, and is at the last."""
+    """Return events with the fields ``present``, in that order, for a schema with this many fields.
+    Each field has this many paths, and is at the last one."""
     names = [f"part.field{index}" for index in range(fields)]
     text = _HEAD
     for name in names:
@@ -153,7 +155,7 @@ def _fields(present: Callable[[int], Sequence[int]], fields: int, paths: int = 1
 
 
 def _refused(fields: int) -> Case:
-    """Return all fields present, of which the first has a wrong type."""
+    """Return events with all fields, the first with a wrong type."""
     case = _fields(range, fields)
     events = [event.replace(b':"first"', b':["first"]', 1) for event in case.events]
     return Case(case.schema, events)
@@ -171,7 +173,7 @@ def _ours(case: Case) -> _Job:
 
 
 def _bare(case: Case) -> _Job:
-    """Only the canonical fields, nested as they are, without any check: the floor."""
+    """Decode and encode only the canonical fields, nested, without any check: the floor."""
     root: dict[str, Any] = {}
     for name in case.schema.fields:
         *parents, leaf = name.split(".")
@@ -197,16 +199,16 @@ _JOBS: Mapping[str, tuple[Callable[[Case], _Job], str]] = {
     "ours": (_ours, "collector"),
     "bare": (_bare, "bare msgspec (floor)"),
 }
-"""What makes a job of a case, and its title."""
+"""For each job, the function that makes it from a case, and its title."""
 
 
 # -- curves ----------------------------------------------------------------------------------------
 
 
 class Axis(NamedTuple):
-    """A number that is varied, the places in rising order, and the case at each of them. ``jobs``
-    are those that can do it. ``per_call`` says that it is the number of events in a call, so that
-    a straight line is a flat one: time per event must not grow at all."""
+    """A number that is varied, its values (``places``) in rising order, and the case for each.
+    ``jobs`` are the jobs that can do it. ``per_call`` says that the number is the events in a call:
+    then the time per event must not grow."""
 
     name: str
     title: str
@@ -276,19 +278,19 @@ AXES = (
         )
     ),
 )
-"""In the order in which they are shown."""
+"""In display order."""
 
 
 def measure(figures: Figures) -> None:
     """Time every curve, and add the table.
 
-    Raises ``BenchmarkError`` when two jobs differ in a record.
+    Raises ``BenchmarkError`` if the records of two jobs differ.
     """
     rows = []
     rounds, least_ms, step = (3, 2, 2) if figures.quick else (5, 3, 1)
     for axis in AXES:
         say(f"measuring growth: {axis.name}")
-        places = axis.places[::-step][::-1]  # counted from the end: the last place shows most
+        places = axis.places[::-step][::-1]  # counted from the end: the last place matters most
         times: dict[str, list[float]] = {name: [] for name in axis.jobs}
         for place in places:
             for name, found in _timed(axis, place, rounds, least_ms).items():
@@ -304,7 +306,7 @@ def measure(figures: Figures) -> None:
 
 
 def _timed(axis: Axis, place: int, rounds: int, least_ms: float) -> dict[str, list[float]]:
-    """Return µs per event by job, per round. Short jobs are repeated within a round."""
+    """Return µs per event by job and round. Short jobs are repeated within a round."""
     case = axis.case(place)
     jobs = {name: _JOBS[name][0](case) for name in axis.jobs}
     expected: object = None
@@ -341,7 +343,7 @@ def _row(
     half = [place for place in places[upper] if place > 0]
     xs, ours = list(map(log, half)), times["ours"]
     exponents = {
-        name: f"{round(slope(xs, list(map(log, of[-len(half) :]))), 2) + 0:.2f}"  # never -0.00
+        name: f"{round(slope(xs, list(map(log, of[-len(half) :]))), 2) + 0:.2f}"  # avoids -0.00
         for name, of in times.items()
     }
     per_unit = f"{float(format(slope(places[upper], ours[upper]) * 1_000, '.3g')):,.10g}"

@@ -1,12 +1,12 @@
-"""Run a command from a small process, and print what it used as JSON.
+"""Run a command from a small process, and print its resource usage as JSON.
 
-A child's peak memory, as the system counts it, starts at the size of the process that started it;
-the benchmarks themselves, with their corpora, are far larger than what they measure.
+The system counts a child's peak memory from the size of its parent. The benchmarks with their
+corpora are much larger than the programs that they measure.
 
     python -I -S launch.py OUTPUT ERRORS COMMAND… [:: COMMAND…]
 
-Commands with ``::`` between them run at the same time, and are measured together: CPU time is the
-sum, memory that of the largest, and time on the wall lasts until all have ended.
+Commands separated by ``::`` run at the same time and are measured together. CPU time is their sum,
+memory is that of the largest, and wall time lasts until all have ended.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import time
 
 AND = "::"
-"""Stands between commands that run at the same time."""
+"""Separates commands that run at the same time."""
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
     children = [os.posix_spawnp(c[0], c, os.environ, file_actions=files) for c in commands]
     ended = [os.wait4(child, 0) for child in children]
     wall = time.perf_counter() - start
-    # ru_maxrss is in KiB, except where it is in bytes.
+    # ru_maxrss is in KiB, but in bytes on macOS.
     unit = 1 if sys.platform == "darwin" else 1024
     used = {
         "status": max(os.waitstatus_to_exitcode(status) for _, status, _ in ended),

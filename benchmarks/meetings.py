@@ -1,9 +1,9 @@
-"""Events of a meeting client, drawn at random: reports, chat, transcripts, heartbeats; the document
-that a large vendor's dashboard gives for a meeting; and events that nothing is admitted of.
+"""Random events of a meeting client: reports, chat, transcripts, heartbeats. Also a meeting's
+document from a large vendor's dashboard, and events of which nothing is admitted.
 
-Addresses are of reserved ranges: documentation (RFC 5737, RFC 3849), benchmarking
-(RFC 2544), shared (RFC 6598) and private (RFC 1918) space; the first two are too small alone for
-addresses that hardly ever repeat.
+Addresses are from reserved ranges: documentation (RFC 5737, RFC 3849), benchmarking (RFC 2544),
+shared (RFC 6598) and private (RFC 1918) space. The first two alone are too small for addresses that
+hardly ever repeat.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _SHORTEST_TEXT = 8
 _CLIENTS = 500
 
 Event = dict[str, Any]
-"""One event, before it is written as JSON."""
+"""One event before it is encoded as JSON."""
 
 
 def address(rng: random.Random) -> str:
-    """Return an address that hardly repeats; about 15 % are IPv6."""
+    """Return an address that hardly ever repeats; about 15 % are IPv6."""
     if rng.random() < _IPV6_SHARE:
         return str(IPv6Address(_DOCUMENTATION6 | rng.getrandbits(96)))
     first, size = rng.choices(_IPV4, _IPV4_WEIGHTS)[0]
@@ -54,9 +54,9 @@ def hexadecimal(rng: random.Random, bits: int = 64) -> str:
 
 
 def report(rng: random.Random, tongue: Tongue, of: Machine | None = None) -> Event:
-    """Return what a client reports every few seconds: about 0.5 KB, without content.
+    """Return a client's periodic report: about 0.5 KB, without content.
 
-    ``of`` is the machine that reports; ``None`` draws one of the fleet.
+    ``of`` is the reporting machine; ``None`` draws one from the fleet.
     """
     each = of or machine(rng)
     return {
@@ -81,14 +81,16 @@ def _size(value: Any) -> int:
 
 
 def _fitted(text: str, room: int) -> str:
-    """The text, shortened until its JSON form is at most ``room`` bytes; it may become empty."""
+    """Return the text, shortened until its JSON form is at most ``room`` bytes; it may become
+    empty."""
     while text and _size(text) > room:
         text = text[: -max(1, (_size(text) - room) // 4)]
     return text
 
 
 def _said(rng: random.Random, event: Event, size: int, tongues: tuple[Tongue, ...]) -> Event:
-    """The event with chat, and with a transcript that fills it up to about ``size`` bytes."""
+    """Return the event with chat, and with a transcript that fills it up to about ``size``
+    bytes."""
     tongue = rng.choice(tongues)
     event["chat"] = [
         {"from": rng.choice(tongue.names), "text": rng.choice(tongue.sentences), "at": at}
@@ -109,7 +111,7 @@ def _said(rng: random.Random, event: Event, size: int, tongues: tuple[Tongue, ..
 
 
 def small(rng: random.Random) -> Event:
-    """Return a report alone."""
+    """Return only a report."""
     return report(rng, ENGLISH)
 
 
@@ -126,13 +128,13 @@ def large(rng: random.Random) -> Event:
 
 
 def non_ascii(rng: random.Random) -> Event:
-    """As ``medium``, in Indonesian, German or Chinese."""
+    """Return an event like ``medium``, in Indonesian, German or Chinese."""
     event = report(rng, rng.choice(TONGUES))
     return _said(rng, event, rng.randrange(2_040, 2_101), TONGUES)
 
 
 def heartbeats(rng: random.Random) -> Iterator[Event]:
-    """Yield what a fleet of 500 clients reports again and again, each always from where it is."""
+    """Yield the repeated reports of a fleet of 500 clients, each always from its own address."""
     clients = [(address(rng), machine(rng), hexadecimal(rng)) for _ in range(_CLIENTS)]
     sequence = 0
     while True:
@@ -147,8 +149,8 @@ def heartbeats(rng: random.Random) -> Iterator[Event]:
 
 
 def strangers(rng: random.Random) -> Iterator[Event]:
-    """Yield clients of which no two are alike, as far as catalogues and grammars reach: whatever a
-    filter remembers of earlier values helps it as little as possible."""
+    """Yield clients that all differ, as far as catalogues and grammars allow: a filter profits as
+    little as possible from remembering earlier values."""
     makers, models, systems = map(_entries, ("device.manufacturer", "device.model.name", "os.name"))
     while True:
         device: Event = {
@@ -166,7 +168,7 @@ def strangers(rng: random.Random) -> Iterator[Event]:
 
 
 def _entries(name: str) -> list[str]:
-    """Return a field's catalogue, in an order that is always the same."""
+    """Return a field's catalogue in a fixed order."""
     field = load_schema("conferencing").fields[name]
     if not isinstance(field, TokenField):
         raise TypeError(f"{name} is not a token")
@@ -174,7 +176,7 @@ def _entries(name: str) -> list[str]:
 
 
 def _identifier(rng: random.Random) -> str:
-    """Return one of some five million model codes of the schema's grammar."""
+    """Return one of about five million model codes of the schema's grammar."""
     suffixes: tuple[str, ...] = ("", *"0DLNQTUWYZ")
     letter, digits = rng.choice("ACEFGJMNPSTWX"), rng.randrange(1_000)
     revision = rng.choice("ABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789")
@@ -184,7 +186,7 @@ def _identifier(rng: random.Random) -> str:
 # -- a vendor's document, spelled as the schema ``participants-qos`` has it -----------------------
 
 PARTICIPANTS = 20
-"""How many took part in each meeting."""
+"""The number of participants in each meeting."""
 
 _DEVICES = ("Windows", "Mac", "Linux", "iOS", "Android", "H.323/SIP", "Zoom Rooms", "Web", "Phone")
 _WEIGHTS = (44, 20, 3, 13, 9, 3, 3, 4, 1)
@@ -246,8 +248,8 @@ def _wrong(rng: random.Random) -> object:
 
 def hostile(rng: random.Random) -> bytes:
     """Return an event as JSON text of about 2 KB: every field invalid or of a wrong type, unlisted
-    and repeated keys, content. A valid value stands before some of the invalid ones, under the same
-    key; in JSON as everybody reads it, the last one counts."""
+    and repeated keys, content. Some invalid values follow a valid one under the same key; JSON
+    parsers use the last one."""
     valid = machine(rng)
     model = _object(*((key, _wrong(rng)) for key in ("identifier", "name", "name")))
     parts = [
@@ -281,5 +283,5 @@ def _object(*members: tuple[str, object]) -> bytes:
 
 
 def _members(members: list[tuple[str, bytes]]) -> bytes:
-    """Return a JSON object; unlike a dictionary it may have a key twice."""
+    """Return a JSON object, which unlike a dictionary may have a key twice."""
     return b"{" + b",".join(_text(key) + b":" + value for key, value in members) + b"}"

@@ -1,13 +1,13 @@
-"""OTLP in the filter, against a floor: a parser whose outcome is thrown away.
+"""OTLP in the filter, compared with a floor: a parser whose result is discarded.
 
-JSON is parsed by orjson. Protobuf is parsed by the official classes and walked: the key and the
-text of each attribute are read, because Python has none of them before.
+orjson parses JSON. The official classes parse protobuf; then a walk reads the key and the text of
+each attribute, because Python objects for them do not exist before.
 
-A body has 200 log records, spans or data points, with what the corpus ``small`` says under the
-names of the semantic conventions. Log records have a body of chat, too. Either ``shared``, as an
-SDK sends them: device and system are the resource's, and each item has an address and five
-attributes more. Or as a gateway does that gathers from many clients: each item has everything, 17
-to 20 attributes. No two items are alike.
+A body has 200 log records, spans or data points, with the values of the corpus ``small`` under the
+names of the semantic conventions. Log records also have a body of chat. In a ``shared`` body, as
+from an SDK, device and system are in the resource, and each item has an address and five more
+attributes. In other bodies, as from a gateway with many clients, each item has everything: 17 to 20
+attributes. No two items are alike.
 """
 
 from __future__ import annotations
@@ -30,10 +30,10 @@ from collector import Filter, load_schema
 from collector.contracts import SIGNALS, Signal
 
 OURS, BARE = "collector", "parsing (floor)"
-"""The contenders: ``Filter.admit_otlp(…).encode()``, and a parser whose outcome is thrown away."""
+"""The contenders: ``Filter.admit_otlp(…).encode()``, and a parser whose result is discarded."""
 
 ITEMS, _BODIES = 200, 20
-"""Items of one body, and bodies."""
+"""The items of a body, and the number of bodies."""
 _NANO = 1_000_000
 _SHARED = ("device", "os")
 _RESOURCE = {
@@ -53,7 +53,7 @@ class Exports(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What it is called in tables."""
+        """The corpus's name in tables."""
         encoding = "protobuf" if self.protobuf else "JSON"
         return f"{self.signal}, {encoding}, {'one resource' if self.shared else 'many clients'}"
 
@@ -89,11 +89,11 @@ _SIGNALS: dict[Signal, tuple[str, str, Any, Any]] = {
     "traces": ("resourceSpans", "scopeSpans", _span, lambda items: {"spans": items}),
     "metrics": ("resourceMetrics", "scopeMetrics", _point, _metrics),
 }
-"""Where resources and scopes lie, what makes an item, and what a scope of items."""
+"""For each signal: where resources and scopes are, and what makes an item, and a scope of items."""
 
 
 def bodies(corpus: Exports, rng: random.Random) -> Iterator[bytes]:
-    """Yield bodies without end."""
+    """Yield an endless sequence of bodies."""
     resources, scopes, make, scope = _SIGNALS[corpus.signal]
     while True:
         about = dict(_RESOURCE)
@@ -139,7 +139,7 @@ def measure(corpus: Exports, rounds: int) -> tuple[float, dict[str, list[float]]
 
 
 def _walk(request: Any, signal: Signal) -> None:
-    """Read the key and the text of every attribute of a message."""
+    """Read the key and the text of every attribute in a message."""
     for each in request.ListFields()[0][1]:
         for attributes in (each.resource.attributes, *_attributes(each, signal)):
             for pair in attributes:
@@ -147,7 +147,7 @@ def _walk(request: Any, signal: Signal) -> None:
 
 
 def _attributes(each: Any, signal: Signal) -> Iterator[Any]:
-    """Yield the attributes of every item of a resource."""
+    """Yield the attributes of every item in a resource."""
     if signal == "metrics":
         metrics = (metric for scope in each.scope_metrics for metric in scope.metrics)
         return (point.attributes for metric in metrics for point in metric.gauge.data_points)

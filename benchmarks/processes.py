@@ -1,4 +1,4 @@
-"""Commands that are measured as whole processes, and the file of events that they are given."""
+"""Commands that are measured as whole processes, and their input file of events."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _ROOT = Path(__file__).resolve().parent.parent
 
 
 class Source(NamedTuple):
-    """A file of events, in a folder that may be written to and does not stay."""
+    """A file of events, in a temporary folder that may be written to."""
 
     path: Path
     corpus: str
@@ -32,14 +32,14 @@ class Source(NamedTuple):
     bytes: int
 
     def beside(self, name: str) -> Path:
-        """Return a file for an output."""
+        """Return the path of an output file in the same folder."""
         return self.path.with_name(name)
 
 
 @contextmanager
 def source(corpus: str, events: int, times: int = 1) -> Iterator[Source]:
-    """Provide the first events of a corpus as a file of NDJSON, written ``times`` times one after
-    the other; it is gone afterwards."""
+    """Provide the first events of a corpus as an NDJSON file, repeated ``times`` times; it is
+    deleted afterwards."""
     with TemporaryDirectory(prefix="collector-benchmarks-") as name:
         path = Path(name, "events.ndjson")
         lines = [line + b"\n" for line in stream(corpus, events)]
@@ -51,11 +51,11 @@ def source(corpus: str, events: int, times: int = 1) -> Iterator[Source]:
 
 @dataclass(slots=True, eq=False)
 class Process:
-    """A command, where what it prints goes, and what its runs used: ``cpu_seconds``,
-    ``wall_seconds`` and ``peak_bytes``, the last that of the largest of its processes.
+    """A command, where its output goes, and what its runs used: ``cpu_seconds``, ``wall_seconds``
+    and ``peak_bytes``, the last for its largest process.
 
-    ``target`` is where it writes its records, if it does not print them. ``beside`` is a second
-    command, which is started at the same time.
+    ``target`` is the file of its records, if it does not print them. ``beside`` is a second command
+    that starts at the same time.
     """
 
     name: str
@@ -67,35 +67,35 @@ class Process:
 
     @property
     def records(self) -> Path:
-        """Where the records are after a run."""
+        """The file of the records after a run."""
         return self.target or self.output
 
     @property
     def cpu_seconds(self) -> list[float]:
-        """User and system time, by run."""
+        """User and system time of each run."""
         return [run["cpu_seconds"] for run in self.runs]
 
     @property
     def wall_seconds(self) -> list[float]:
-        """Seconds on the wall, by run."""
+        """Wall time of each run."""
         return [run["wall_seconds"] for run in self.runs]
 
     @property
     def peak_mb(self) -> list[float]:
-        """Peak resident MB (10⁶ bytes), by run."""
+        """Peak resident MB (10⁶ bytes) of each run."""
         return [run["peak_bytes"] / 1e6 for run in self.runs]
 
     def used(self) -> dict[str, Any]:
-        """Return what its runs used, for JSON."""
+        """Return the usage of its runs, for JSON."""
         names = ("cpu_seconds", "wall_seconds", "peak_mb")
         return {name: getattr(self, name) for name in names}
 
     def run(self) -> dict[str, float]:
-        """Run it once. Raises ``BenchmarkError`` when it fails."""
+        """Run it once. Raises ``BenchmarkError`` if it fails."""
         errors = self.output.with_suffix(".errors")
         beside = (launch.AND, *self.beside) if self.beside else ()
         small = (sys.executable, "-I", "-S", str(Path(launch.__file__)))
-        # How many threads an engine may use is set for this process, and not for its children.
+        # This process sets the number of an engine's threads for itself, not for its children.
         environment = {k: v for k, v in os.environ.items() if k != "POLARS_MAX_THREADS"}
         done = subprocess.run(
             [*small, str(self.output), str(errors), *self.command, *beside],
@@ -111,7 +111,7 @@ class Process:
 
 
 def in_turns(processes: Sequence[Process], runs: int) -> None:
-    """Run each as often, one after the other, so that what disturbs one disturbs its neighbours."""
+    """Run each process ``runs`` times, in turns, so that a disturbance affects neighbours alike."""
     for _ in range(runs):
         for process in processes:
             process.runs.append(process.run())

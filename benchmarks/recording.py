@@ -1,13 +1,13 @@
-"""``python -m benchmarks recording``: content into the vault and out of it, beside bare age.
+"""``python -m benchmarks recording``: content into the vault and out of it, compared with bare age.
 
-A process of its own puts 1 MiB chunks of several recordings into a vault, sealed, synced and stated
-in the manifest, and reads them back, verified. In turns with it, the same chunks are encrypted and
-decrypted by pyrage alone, by one thread: in memory, with which the vault is compared, and with
-files, each synced with its directory, as any program must that keeps them. Another recording is
-written and read by one thread alone, which waits for each chunk. The garbage collector is off.
+A separate process puts 1 MiB chunks of several recordings into a vault, sealed, synced and noted in
+the manifest, and reads them back, verified. In turns, one thread encrypts and decrypts the same
+chunks with pyrage alone: in memory, which is the vault's reference, and with files, each synced
+with its directory, as any program must that keeps them. One thread alone writes and reads another
+recording, and waits for each chunk. The garbage collector is off.
 
-Rates are of whole rounds on the wall, and of CPU time; that of the vault includes the kernel's for
-writing and syncing.
+Rates are for whole rounds, by wall time and by CPU time. The vault's CPU time includes the kernel's
+for writing and syncing.
 """
 
 from __future__ import annotations
@@ -33,21 +33,21 @@ from collector.files import sync
 
 _CHUNK = 1 << 20
 _SENDERS = 4
-"""Recordings that are written, or read, at once: while one waits for the disk, others go on."""
+"""Recordings that are written or read in parallel: while one waits for the disk, others go on."""
 _CHUNKS, _ROUNDS = 64, 12
-"""64 MiB a round: 768 MiB in and out."""
+"""64 MiB a round, so 768 MiB in and out."""
 _SHARE = _CHUNKS // _SENDERS
-"""Chunks of a sender in a round."""
+"""The chunks of one sender in a round."""
 _QUICK_ROUNDS = 2
 
 
 _RATES = ("bare", "files", "vault", "alone")
-"""What has rates, in MiB per second, round by round: bare age in memory, and with synced files; the
-vault, and the vault with one sender."""
+"""The rates, in MiB per second and round: bare age in memory, and with synced files; the vault, and
+the vault with one sender."""
 
 
 def recording(options: Namespace, figures: Figures) -> None:
-    """Measure in a process of its own, whose memory counts."""
+    """Measure in a separate process, because its memory counts."""
     rounds = _QUICK_ROUNDS if options.quick else _ROUNDS
     say(f"recording: {rounds * _CHUNKS} MiB in and out")
     command = [sys.executable, "-m", "benchmarks.recording", str(rounds)]
@@ -114,7 +114,7 @@ def main(rounds: str) -> None:
 
 
 class _BareAge:
-    """Pyrage alone, by one thread."""
+    """Pyrage alone, on one thread."""
 
     def __init__(self, directory: Path, chunks: Sequence[bytes]) -> None:
         from pyrage.x25519 import Identity  # noqa: PLC0415 - the extra
@@ -138,7 +138,7 @@ class _BareAge:
         return self._open(self._sealed[number % len(self._sealed)])
 
     def write(self, number: int) -> None:
-        """Encrypt a chunk into a new file, which is on disk on return, and not in memory."""
+        """Encrypt a chunk into a new file. On return it is on disk and no longer in memory."""
         sealed, self._files = self.encrypt(number), self._files + 1
         with (self._directory / f"{self._files}.age").open("xb", buffering=0) as file:
             file.write(sealed)
@@ -147,7 +147,7 @@ class _BareAge:
         sync(self._directory)
 
     def read(self, number: int) -> None:
-        """Decrypt it from there: the last of the files that were written but for a number."""
+        """Decrypt a chunk from its file; ``number`` counts back from the newest one."""
         self._open((self._directory / f"{self._files - number}.age").read_bytes())
 
     def _open(self, sealed: bytes) -> bytes:
@@ -157,7 +157,7 @@ class _BareAge:
 
 
 class _Contents:
-    """A vault with a recording for each sender, and what goes in and out in a round."""
+    """A vault with a recording for each sender, and the content of a round."""
 
     def __init__(self, directory: Path, chunks: Sequence[bytes]) -> None:
         from collector.recording.store import Store  # noqa: PLC0415 - the extra
@@ -179,7 +179,7 @@ class _Contents:
             self.vault.add(*place, data, owner_mark="owner", kind="video")
 
     def read(self, round_: int, sender: int) -> None:
-        """Read it back."""
+        """Read a sender's share of a round back."""
         size = _SHARE * _CHUNK
         parts = self.vault.read(f"{sender:032x}", "track", round_ * size, (round_ + 1) * size)
         if sum(map(len, parts)) != size:

@@ -1,7 +1,8 @@
-"""``python -m benchmarks sdk``: what an application pays that has ``Collector`` in it.
+"""``python -m benchmarks sdk``: what ``Collector`` costs an application.
 
-Calls of ``emit`` beside ``Filter.admit`` alone; calls while the receiver takes connections and
-never answers; fresh processes; what the OpenTelemetry wrapper adds; and a fresh installation.
+Measured: calls of ``emit`` and of only ``Filter.admit``; calls while the receiver accepts
+connections and never answers; fresh processes; the overhead of the OpenTelemetry wrapper; and a
+fresh installation.
 """
 
 from __future__ import annotations
@@ -46,14 +47,14 @@ KINDS = {
     "medium, JSON as bytes": ("medium", False),
     "small, JSON as bytes": ("small", False),
 }
-"""Events by name: of a corpus, as mappings or as the bytes that they are parsed from. The first has
-a limit."""
+"""Events by name: from a corpus, as mappings or as the bytes that they are parsed from. The first
+has a limit."""
 _FIRST = next(iter(KINDS))
 _EVENTS, _FLUSH_SECONDS, _RATE = 2_000, 60.0, 10_000
 _BEHIND_SECONDS, _TRIES = 0.1, 5
-"""A machine that others use too may stand still just before the end."""
+"""A shared machine may stall just before the end."""
 _BATCH, _BATCHES = 512, 20
-"""Spans of one export: what OpenTelemetry's processor hands over unless told otherwise."""
+"""The spans of one export: the default of OpenTelemetry's processor."""
 _ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -153,18 +154,18 @@ def _show(figures: Figures, rounds: int, runs: int, seconds: float) -> None:
 
 
 def events(kind: str, number: int) -> list[Any]:
-    """Return events, each an object of its own."""
+    """Return events, each as a separate object."""
     corpus, is_parsed = KINDS[kind]
     drawn = lines(corpus, number)
     return [orjson.loads(line) for line in drawn] if is_parsed else drawn
 
 
 def calls(kind: str, rounds: int, place: Path, number: int = _EVENTS) -> dict[str, Any]:
-    """Time single calls, while the collector's own thread delivers into a real store: µs on the
-    wall, the medians of each round, and the ``p99`` of all calls of ``emit``.
+    """Time single calls, while the collector's own thread delivers into a real store: µs of wall
+    time, as medians of each round, and the ``p99`` of all calls of ``emit``.
 
-    Every job has its turn once per round, in an order drawn anew; the first round warms up. What
-    was emitted is delivered before the next turn: a job pays for its own thread only. Raises
+    Each round runs every job once, in a new random order; the first round warms up. Emitted events
+    are delivered before the next job's turn, so a job pays only for its own thread. Raises
     ``BenchmarkError`` if an event is not admitted, or a record is not delivered.
     """
     given, rng = events(kind, number), random.Random(SEED)
@@ -206,9 +207,10 @@ def _timed(job: Callable[[Any], object], given: Sequence[Any]) -> list[int]:
 
 
 def hung(seconds: float, rate: int = _RATE) -> dict[str, Any]:
-    """Emit medium mappings at a rate, in µs; the queue holds half of them, and overflows then.
+    """Emit medium mappings at a fixed rate, in µs per call; the queue holds half of them, and then
+    overflows.
 
-    Raises ``BenchmarkError`` if the calling thread could not keep the rate, in none of some tries.
+    Raises ``BenchmarkError`` if the calling thread could not keep the rate in any try.
     """
     given, number = events(_FIRST, _EVENTS), int(seconds * rate)
     for _ in range(_TRIES):
@@ -266,7 +268,7 @@ print([there - began, ready - there, first - ready])
 
 
 def start(runs: int, place: Path) -> dict[str, list[float]]:
-    """Return ms of each step, by run; a first run, which may have to compile, does not count."""
+    """Return ms of each step by run. The first run may have to compile, and does not count."""
     found: dict[str, list[float]] = {step: [] for step in _STEPS}
     with TemporaryDirectory(prefix="collector-benchmarks-", dir=place) as name:
         command = [sys.executable, "-c", _PROGRAM, str(Path(name, "start.db").resolve())]
@@ -281,8 +283,8 @@ def start(runs: int, place: Path) -> dict[str, list[float]]:
 
 
 def install(place: Path) -> dict[str, Any]:
-    """Return what ``pip install`` without extras brings into a fresh environment; needs the package
-    index. Raises ``BenchmarkError`` if the installation fails."""
+    """Return what ``pip install`` without extras puts into a fresh environment. It needs the
+    package index. Raises ``BenchmarkError`` if the installation fails."""
     with TemporaryDirectory(prefix="collector-benchmarks-", dir=place) as name:
         EnvBuilder().create(name)
         before = _bytes(Path(name))
@@ -298,7 +300,7 @@ def install(place: Path) -> dict[str, Any]:
 
 
 def _bytes(directory: Path) -> int:
-    """Return the sizes of all files, compiled ones included."""
+    """Return the total size of all files, including compiled ones."""
     files = (path for path in directory.rglob("*") if path.is_file() and not path.is_symlink())
     return sum(path.stat().st_size for path in files)
 
@@ -307,8 +309,8 @@ def _bytes(directory: Path) -> int:
 
 
 def _finished(number: int) -> Sequence[ReadableSpan]:
-    """Return finished spans of one meeting client: device and system are of the resource, the
-    address is each span's own, and so is what was said."""
+    """Return finished spans of one meeting client. Device and system are in the resource; each span
+    has its own address and chat."""
     from opentelemetry.sdk.resources import Resource  # noqa: PLC0415 - an extra
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
     from opentelemetry.sdk.trace.export import SimpleSpanProcessor  # noqa: PLC0415
@@ -339,8 +341,8 @@ def _finished(number: int) -> Sequence[ReadableSpan]:
 
 
 def spans(rounds: int, batches: int = _BATCHES) -> dict[str, list[float]]:
-    """Export the same batches with and without the wrapper, in an order drawn anew each round; µs
-    of CPU per span. Raises ``BenchmarkError`` if a span is lost."""
+    """Export the same batches with and without the wrapper, in a new random order each round; µs of
+    CPU per span. Raises ``BenchmarkError`` if a span is lost."""
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import (  # noqa: PLC0415 - an extra
         InMemorySpanExporter,
     )

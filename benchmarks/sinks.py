@@ -1,9 +1,10 @@
-"""``python -m benchmarks sinks``: what delivery to each type of sinks takes, beside a bare writer.
+"""``python -m benchmarks sinks``: the cost of delivery to each type of sink, compared with a bare
+writer.
 
-The same records go through a sink, as batches that a spool would hand over, and through a program
-of a few lines with the library that the sink uses, which has them as mappings already. They take
-turns, round by round; what receives them is a process of its own. Rates are of the CPU time of the
-process that writes, all its threads together: records per second that one core can write.
+The same records go through a sink, as batches from a spool, and through a few lines of code with
+the library that the sink uses, which get them as mappings. Both take turns, round by round; the
+receiver is a separate process. Rates are per CPU time of the writing process with all its threads:
+the records per second that one core can write.
 """
 
 from __future__ import annotations
@@ -43,18 +44,18 @@ from collector.sinks.sink import Opening
 
 _ROUNDS, _QUICK_ROUNDS = 8, 6
 _BATCHES, _RECORDS = 5, 2_000
-"""Batches of a round, and records of a batch."""
+"""The batches of a round, and the records of a batch."""
 _MINUTE = "2026-11-27T10:05:00Z"
 _START_SECONDS = 60.0
 _MESSAGE = 2_000
-"""Records of a message of a bare writer: those of a batch."""
+"""The records in a message of a bare writer: as many as in a batch."""
 _REQUEST = 4_000
-"""Records of a request of the bare writer of OTLP: about as many as the sink puts into one."""
+"""The records in a request of OTLP's bare writer: about as many as the sink puts into one."""
 
 
 class Writers(NamedTuple):
-    """What delivers batches through a sink, and what writes the same records without Collector,
-    each to a location of its own."""
+    """A function that delivers batches through a sink, and one that writes the same records without
+    Collector, each to its own location."""
 
     sink: Callable[[Sequence[Batch]], object]
     bare: Callable[[Sequence[Record]], object]
@@ -62,8 +63,8 @@ class Writers(NamedTuple):
 
 @contextmanager
 def _served(command: Sequence[str], is_ready: Callable[[], object], **how: Any) -> Iterator[None]:
-    """Run a server until the end of the block, from when it is ready; one that is not yet may raise
-    ``OSError`` when it is asked."""
+    """Run a server for a block, which starts when the server is ready. ``is_ready`` may raise
+    ``OSError`` while it is not."""
     nowhere = subprocess.DEVNULL
     with subprocess.Popen(command, stdout=nowhere, stderr=nowhere, **how) as process:
         try:
@@ -108,7 +109,7 @@ def _writers(deliver: Callable[..., None], send: Callable[[bytes], object]) -> W
 
 
 def _body(records: Sequence[Record]) -> bytes:
-    """Build a request as a program would that has nothing but the messages."""
+    """Build a request with nothing but the messages."""
     from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (  # noqa: PLC0415 - an extra
         ExportLogsServiceRequest,
     )
@@ -166,7 +167,7 @@ def _over_grpc(directory: Path, schema: Schema) -> Iterator[Writers]:
 def _delivery(
     port: int, protocol: str, directory: Path, schema: Schema
 ) -> Iterator[Callable[..., None]]:
-    """Open the sink, and yield what delivers to it."""
+    """Open the sink, and yield a function that delivers to it."""
     from collector.sinks.otlp import OtlpSettings, OtlpSink  # noqa: PLC0415 - an extra
 
     values = {"type": "otlp", "endpoint": f"http://127.0.0.1:{port}", "protocol": protocol}
@@ -176,7 +177,7 @@ def _delivery(
 
 @contextmanager
 def _receiver(protocol: str) -> Iterator[int]:
-    """Start a process that takes everything; yield its port."""
+    """Start a process that accepts everything; yield its port."""
     port = _port()
     command = [sys.executable, "-m", "benchmarks.sinks", protocol, str(port)]
     with _served(command, lambda: _greets(port)):
@@ -191,7 +192,7 @@ def _serve_http(port: int) -> None:
 
 
 def _answer_all(connection: socket.socket) -> None:
-    """Read requests and take them, unread."""
+    """Accept requests without reading them."""
     with suppress(OSError), connection, connection.makefile("rb") as stream:
         while True:
             length = 0
@@ -224,7 +225,7 @@ def _serve_grpc(port: int) -> None:
 
 @contextmanager
 def _on_disk(directory: Path, schema: Schema) -> Iterator[Writers]:
-    """Write into directories of this machine, with the same compression."""
+    """Write into directories on this machine, with the same compression."""
     import pyarrow as pa  # noqa: PLC0415 - an extra
     from pyarrow import parquet  # noqa: PLC0415
 
@@ -250,13 +251,13 @@ def _on_disk(directory: Path, schema: Schema) -> Iterator[Writers]:
 
 
 def postgres_programs() -> list[Path]:
-    """Return what makes servers here, if PostgreSQL is installed."""
+    """Return the programs that create servers here, if PostgreSQL is installed."""
     return sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
 
 
 @contextmanager
 def _by_copy(directory: Path, schema: Schema) -> Iterator[Writers]:
-    """Write into a server of its own."""
+    """Write into a separate server."""
     import psycopg  # noqa: PLC0415 - an extra
 
     from collector.sinks.postgres import PostgresSettings, PostgresSink  # noqa: PLC0415
@@ -286,7 +287,7 @@ def _by_copy(directory: Path, schema: Schema) -> Iterator[Writers]:
 
 @contextmanager
 def postgres_server() -> Iterator[Path]:
-    """Make and start a server; yield the directory of its socket."""
+    """Create and start a server; yield the directory of its socket."""
     import psycopg  # noqa: PLC0415 - an extra
 
     programs, user = postgres_programs()[-1].parent, _postgres_user()
@@ -312,7 +313,7 @@ def postgres_server() -> Iterator[Path]:
 
 
 def _postgres_user() -> dict[str, Any]:
-    """Return the user as whom the server runs, where root may not."""
+    """Return the user that runs the server if this process is root, which may not run it."""
     if os.geteuid():
         return {}
     for name in ("postgres", "nobody"):
@@ -392,7 +393,7 @@ def _to_topic(directory: Path, schema: Schema) -> Iterator[Writers]:
         producer = Producer({**silent, "enable.idempotence": True})
         producer.list_topics(_TOPIC, timeout=_START_SECONDS)
         topic = NewTopic(_TOPIC, 3, 1, config={"retention.ms": "3600000"})
-        with suppress(Exception):  # asking for it may have made it
+        with suppress(Exception):  # asking for it may have created it
             AdminClient(silent).create_topics([topic])[_TOPIC].result(_START_SECONDS)
 
         def publish(records: Sequence[Record]) -> None:
@@ -417,17 +418,18 @@ CONTENDERS: Mapping[str, Callable[[Path, Schema], AbstractContextManager[Writers
     "nats": _to_stream,
     "kafka": _to_topic,
 }
-"""What is measured, by name; each is given a directory and the schema of the records."""
+"""What is measured, by name; each gets a directory and the schema of the records."""
 _SERVERS: Mapping[str, tuple[Callable[[], object], str]] = {
     "postgres": (postgres_programs, "PostgreSQL is not installed"),
     "nats": (_nats, "nats-server is not installed"),
     "kafka": (_broker, "no broker of Kafka is installed"),
 }
-"""Those that need a server of another program: what finds it, and what is said if there is none."""
+"""Contenders that need another program's server: how to find it, and the message if it is
+missing."""
 
 
 def sinks(options: Namespace, figures: Figures) -> None:
-    """Measure each, and judge it."""
+    """Measure and judge each of them."""
     schema, rounds = load_schema("conferencing"), _QUICK_ROUNDS if options.quick else _ROUNDS
     payloads, rows = _payloads(schema), []
     limits = figures.limits.get("sinks", {})
@@ -466,8 +468,8 @@ def _payloads(schema: Schema) -> list[bytes]:
 def _rates(
     contender: Writers, schema: Schema, payloads: Sequence[bytes], rounds: int
 ) -> dict[str, list[float]]:
-    """Return records per second of CPU time, round by round after one to warm up, and of the wall
-    for the sink."""
+    """Return records per second of CPU time, by round after a warm-up round, and per second of wall
+    time for the sink."""
     rates: dict[str, list[float]] = {"sink": [], "bare": [], "wall": []}
     records = [record for payload in payloads for record in records_in(payload)]
     for number in range(rounds + 1):

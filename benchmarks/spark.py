@@ -1,8 +1,8 @@
-"""``python -m benchmarks spark``: a file of events on Spark, beside ``collector filter``.
+"""``python -m benchmarks spark``: a file of events on Spark, compared with ``collector filter``.
 
-Both read the same file and write its records as Parquet. Spark has two executors of a core each,
-and its session is there, and has done the same a few times, before anything is timed. Rates are of
-the wall, and of each core that is used; the two take turns.
+Both read the same file and write its records as Parquet, in turns. Spark has two executors of one
+core each. Its session is started and has done the same work a few times before timing begins. Rates
+are per wall time, and per core.
 """
 
 from __future__ import annotations
@@ -28,16 +28,16 @@ if TYPE_CHECKING:
 _EXECUTORS = 2
 _ROUNDS, _QUICK_ROUNDS = 5, 2
 _WARM_UP = 6
-"""Rounds of Spark before: Java compiles what it runs often, and is slower until then."""
+"""Spark's warm-up rounds: Java compiles hot code, and is slower until then."""
 _EVENTS, _QUICK_EVENTS = 1_000_000, 100_000
 _SEEDED = 100_000
-"""Events that differ; the file repeats them."""
+"""The number of different events; the file repeats them."""
 
 
 @contextmanager
 def local_cluster(folder: Path) -> Iterator[SparkSession]:
-    """Start a cluster on this machine: a driver, a master, and two executors of a core each, as
-    docs/filter.md recommends it."""
+    """Start a cluster on this machine as docs/filter.md recommends: a driver, a master, and two
+    executors of one core each."""
     from pyspark.sql import SparkSession  # noqa: PLC0415 - it is heavy, and may not be installed
 
     places = {
@@ -70,7 +70,7 @@ def local_cluster(folder: Path) -> Iterator[SparkSession]:
 
 
 def spark(options: Namespace, figures: Figures) -> None:
-    """Measure events per second and core, and judge Spark's rate over that of the command."""
+    """Measure events per second and core, and judge Spark's rate over the command's."""
     number = _QUICK_EVENTS if options.quick else _EVENTS
     figures.environment = conditions.environment() | conditions.compiled()
     if find_spec("pyspark") is None:

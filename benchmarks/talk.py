@@ -1,4 +1,5 @@
-"""What people say in synthetic meetings: names and sentences, by language. All of it is made up."""
+"""What people say in synthetic meetings: names and sentences, by language. All of it is
+invented."""
 
 from __future__ import annotations
 
@@ -7,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Tongue:
-    """A language: its BCP 47 tag, and what is said in it."""
+    """A language: its BCP 47 tag, and sentences and names in it."""
 
     tag: str
     names: tuple[str, ...]

@@ -1,9 +1,9 @@
 """``python -m benchmarks consent`` and ``when``: what a part of a schema costs the filter. The same
-events go through a filter without it and one with it, in turns, as lines and as mappings.
+events go through a filter without the part and one with it, in turns, as lines and as mappings.
 
-A turn takes less than a few milliseconds, so that what disturbs the machine disturbs both alike.
-Compared is the CPU time that the quickest tenth of the turns stays below: other processes only make
-a turn longer, and never shorter.
+A turn takes less than a few milliseconds, so that disturbances of the machine affect both alike.
+The benchmark compares the CPU time below which the quickest tenth of the turns stays: other
+processes only make a turn longer, never shorter.
 """
 
 from __future__ import annotations
@@ -27,15 +27,14 @@ from collector.schema import Schema, load_schema
 
 _TURNS, _QUICK_TURNS, _EVENTS, _RESAMPLES = 300, 200, 200, 500
 _SLICE = 1 << 18
-"""Bytes of lines that a sidecar filters at once."""
+"""The bytes of lines that a sidecar filters at once."""
 _CHOICES = orjson.dumps({"preferences": {"capacity_planning": False}})[1:-1]
 _PATHS = "[client.address, ip_address, ip]"
 _SELECTING = "records: {path: ., when: {kind: [local, own]}}\n"
 
 
 class Variant(NamedTuple):
-    """What a case is called, and each filter with the events that it gets: without the part, and
-    with it."""
+    """The name of a case, and each filter with its events: without the part, and with it."""
 
     case: str
     without: tuple[Filter, Sequence[bytes]]
@@ -43,8 +42,8 @@ class Variant(NamedTuple):
 
 
 def consents(corpus: str) -> Iterator[Variant]:
-    """Yield a ``consent`` path while no event carries choices, while each does, and under a signal
-    that refuses all that can be refused."""
+    """Yield a ``consent`` path while no event has choices, while each event has, and under a signal
+    that refuses everything optional."""
     without = Filter(load_schema("conferencing"))
     with_path = Filter(changed(lambda text: f"consent: preferences\n{text}"))
     silent = lines(corpus, _EVENTS)
@@ -56,10 +55,10 @@ def consents(corpus: str) -> Iterator[Variant]:
 
 
 def conditions_(corpus: str) -> Iterator[Variant]:
-    """Yield a condition of each path of the address, and one of the event, that holds or fails."""
+    """Yield a condition on each path of the address, and one of the event, that holds or fails."""
 
     def tested(text: str) -> str:
-        return text.partition("\ntests:")[0] + "\n"  # tests do not know the member
+        return text.partition("\ntests:")[0] + "\n"  # the tests do not know the member
 
     paths = _PATHS.strip("[]").split(", ")
     conditional = ", ".join(f"{{path: {path}, when: {{kind: [local, own]}}}}" for path in paths)
@@ -88,8 +87,8 @@ _Cost = tuple[list[float], list[float]]
 
 
 def consent(options: Namespace, figures: Figures) -> None:
-    """Measure what it costs to heed a person's choices; judged is what most events are: none of
-    them carries choices."""
+    """Measure what it costs to apply a person's choices. The limit is for the usual case: no event
+    has choices."""
     found = _measured(options, figures, ("small", "medium", "non_ascii"), consents)
     _show(figures, "a `consent` path", "with / without", found, _ratio)
     what = "consent: the filter's time over that without a path"
@@ -98,7 +97,8 @@ def consent(options: Namespace, figures: Figures) -> None:
 
 
 def when(options: Namespace, figures: Figures) -> None:
-    """Measure what a condition costs; judged is where it holds: the work behind it is the same."""
+    """Measure what a condition costs. The limit is for a condition that holds: the work after it is
+    the same."""
     found = _measured(options, figures, ("medium",), conditions_)
     _show(figures, "a condition", "more", found, _more)
     for (events, case), cost in found.items():
@@ -128,7 +128,7 @@ def _measured(
 
 
 def _of_lines(filter_: Filter, events: Sequence[bytes]) -> Callable[[], object]:
-    """Filter the events as lines in slices, as the sidecar cuts them."""
+    """Filter the events as lines, in slices like a sidecar's."""
     parts = list(pieces(b"\n".join(events), _SLICE))
     return lambda: [filter_.admit_by_grant("ndjson", part) for part in parts]
 
@@ -140,7 +140,7 @@ def _of_mappings(filter_: Filter, events: Sequence[bytes]) -> Callable[[], objec
 
 
 def _compare(works: tuple[Callable[[], object], Callable[[], object]], turns: int) -> _Cost:
-    """Measure both in turns and in random order, so that neither comes always first."""
+    """Measure both in turns and in random order, so that neither is always first."""
     found = conditions.in_rounds({"without": works[0], "with": works[1]}, turns, SEED)
     without, with_it = ([us / _EVENTS for us in each] for each in found.values())
     return without, with_it
@@ -159,7 +159,7 @@ def _more(cost: _Cost) -> Interval:
 
 
 def _interval(cost: _Cost, of: Callable[[float, float], float]) -> Interval:
-    """Return a figure of both tenths, with its 95 % bootstrap interval."""
+    """Return a statistic of both tenths, with its 95 % bootstrap interval."""
     (without, with_it), random = cost, Random(SEED)
     number = len(without)
     found = sorted(

@@ -1,4 +1,4 @@
-"""What every test shares: Hypothesis profiles, and where the public test data lies."""
+"""Shared by all tests: Hypothesis profiles, and the folder of the public test data."""
 
 from __future__ import annotations
 
@@ -24,15 +24,17 @@ settings.register_profile(
 )
 settings.load_profile("default")
 IS_WHOLE = settings().max_examples >= 100
-"""Whether each combination of values is tried, as in `make nightly`; else each value in some."""
+"""Whether tests try each combination of values, as in `make nightly`, or each value in some
+combination."""
 
-# Hundreds of processes start in these tests: none of them has to compile everything anew.
+# These tests start hundreds of processes, which share compiled modules.
 sys.dont_write_bytecode = False
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
-# The command line sets it, in this process too; children are forked from one that has it already.
+# The command line sets this, in this process too. Forked children need a parent that has it
+# already.
 os.environ["PYDANTIC_DISABLE_PLUGINS"] = "1"
 
-# A shell that starts the tests in the background has them ignore Ctrl-C, and so their processes.
+# A shell that starts the tests in the background makes them and their processes ignore Ctrl-C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -40,7 +42,7 @@ _CORPORA = Path(os.environ.get("COLLECTOR_CORPORA", "../shared/corpora"))
 
 
 def required(what: str) -> None:
-    """Skip a test whose surroundings are missing; fail it where everything must be there."""
+    """Skip a test whose prerequisite is missing; fail it if all prerequisites are required."""
     message = f"{what} is not here"
     if os.environ.get("COLLECTOR_REQUIRE_ALL") == "1":
         pytest.fail(message)
@@ -48,7 +50,8 @@ def required(what: str) -> None:
 
 
 def required_root() -> None:
-    """Skip a test that looks into a sidecar, which no other process of its user may."""
+    """Skip a test that looks into a sidecar, unless root runs it: other processes of the same user
+    may not."""
     if os.geteuid():
         required("root, to look into another process")
 
@@ -62,39 +65,41 @@ def corpora() -> Path:
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
-    """What would be another name of a test in each process (a canary, bytes that are compressed or
-    have the time in them), or a long one in every message between them, is none."""
+    """Name a parameter's value by its argument if the value differs in each process (a canary,
+    compressed bytes, or bytes with the time) or is long: xdist's messages repeat it."""
     is_text = isinstance(val, str) and len(val) <= 100 and "canary-" not in val
     return None if is_text or not isinstance(val, bytes | str) else argname
 
 
 def pytest_collection() -> None:
-    """Almost all that is made meanwhile stays: to look for garbage takes a tenth of the time."""
+    """Turn garbage collection off: nearly all objects stay, and collecting takes a tenth of the
+    time."""
     gc.disable()
 
 
 def _settle() -> None:
-    """What is there by now stays: tests that collect garbage need not look at it again."""
+    """Freeze the objects that exist, so that tests that collect garbage need not look at them
+    again."""
     gc.collect()
     gc.freeze()
 
 
 def pytest_collection_finish() -> None:
-    """Modules are loaded, and hardly anything of it is garbage."""
+    """Freeze the loaded modules, which contain hardly any garbage."""
     gc.freeze()
     gc.enable()
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
-    """The tests of a module leave much in caches, as Hypothesis does."""
+    """Freeze what a module's tests leave in caches, for example those of Hypothesis."""
     if nextitem is None or nextitem.path != item.path:
         _settle()
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup() -> None:
-    """A test that takes too long takes its processes along."""
+    """Kill a test's processes when the test takes too long."""
     kill_at_timeout()
 
 

@@ -1,10 +1,10 @@
 """The corpus: every payload, in every encoding, in every slot of every shape; seeded.
 
-The three tables below are the classes of attacks. ``wild`` says how often a class occurs in
-telemetry by accident, ``attacker`` how often somebody would choose it who wants to get content
-through an allowlist or past a detector. Both are estimates, in parts of the whole; only their
-ratios matter. All payloads of a kind share a stem, of at least eight characters, that occurs in no
-listed value, so that raw bytes can be searched for any of them at once.
+The three tables below are the classes of attacks. ``wild`` is how often a class occurs in telemetry
+by accident. ``attacker`` is how often somebody would choose it to get content through an allowlist
+or past a detector. Both are estimates, in parts of the whole; only their ratios matter. All
+payloads of a kind share a stem of at least eight characters that occurs in no listed value, so raw
+bytes can be searched for all of them at once.
 """
 
 from __future__ import annotations
@@ -38,12 +38,12 @@ STEMS: tuple[str, ...] = (
     *_FIRST,
     *(name for name in _LAST if len(name) >= 8),
 )
-"""Texts one of which is in every payload, and in no value of a clean event."""
+"""Each payload has one of these texts; no value of a clean event has any."""
 
 
 class Payload(NamedTuple):
-    """A text. ``mark`` is the part that must not come through; ``personal`` is the personal data of
-    a known kind in it, if there is any."""
+    """A text. ``mark`` is the part that must not get through; ``personal`` is the personal data of
+    a known kind in it, if any."""
 
     text: str
     mark: str
@@ -64,7 +64,7 @@ def _grouped(digits: str, size: int, between: str) -> str:
 
 
 def _card(rng: random.Random) -> Payload:
-    """Return 16 digits that pass the check of Luhn, in one of two spellings."""
+    """Return 16 digits that pass the Luhn check, in one of two spellings."""
     digits = f"{_BIN}{rng.randrange(10**7):07}"
     total = sum(int(d) if at % 2 else sum(divmod(2 * int(d), 10)) for at, d in enumerate(digits))
     digits += str(-total % 10)
@@ -72,8 +72,8 @@ def _card(rng: random.Random) -> Payload:
 
 
 def _phone(rng: random.Random) -> Payload:
-    """Return an Indonesian mobile number in such groups that no third of it is five digits, which a
-    build number is."""
+    """Return an Indonesian mobile number, grouped so that no third of it is five digits, because
+    those would be a build number."""
     end = f"{rng.randrange(10**7):07}"
     digits = f"{_DIALLED}{end}"
     grouped = f"+62 812 555{end[0]}-{end[1:4]}-{end[4:]}"
@@ -99,7 +99,7 @@ _INTRODUCED = (
 
 
 def _said(rng: random.Random) -> Payload:
-    """Return a sentence with personal data of a random kind, introduced as people do."""
+    """Return a sentence that introduces personal data of a random kind as people do."""
     intro, make = rng.choice(_INTRODUCED)
     phrase, inner = _phrase(rng), make(rng)
     text = f"please bring {phrase} tomorrow, {intro} {inner.text}."
@@ -127,12 +127,12 @@ def _thirds(text: str) -> list[str]:
 
 _Make = Callable[[random.Random], Payload]
 _Encode = Callable[[str], list[str]]
-"""One text to those that carry it, one for each record."""
+"""Maps a text to the texts that carry it, one for each record."""
 
 
 class Class(NamedTuple):
-    """One value of one axis, and its weights; docs/leaks.md says what it is, and where it is from.
-    A payload and an encoding have what makes them; ``attack`` knows the slots."""
+    """One value of one axis, and its weights; docs/leaks.md gives its meaning and source. A payload
+    and an encoding have a function that makes them; ``attack`` knows the slots."""
 
     name: str
     wild: float
@@ -168,11 +168,11 @@ AXES: dict[str, tuple[Class, ...]] = {
     "encoding": tuple(ENCODINGS),
     "payload": tuple(PAYLOADS),
 }
-"""How attacks are classed."""
+"""The axes by which attacks are classified."""
 
 _BY_NAME = {axis: {each.name: each for each in classes} for axis, classes in AXES.items()}
 _NUMERIC = ("number", "timestamp", "ordering")
-"""Slots that take numbers, which have no encoding but their digits."""
+"""Slots that take numbers, which have no encoding except digits."""
 
 
 class Cell(NamedTuple):
@@ -195,20 +195,21 @@ CELLS: tuple[Cell, ...] = tuple(
     if (slot.name not in _NUMERIC or encoding.name == "plain")
     and (encoding.name != "spelled" or payload.name not in ("chat", "name"))
 )
-"""Every class of attack that there is: a spelling of digits needs digits, a number no encoding."""
+"""Every possible class of attack: a spelling of digits needs digits, and a number has no
+encoding."""
 
 
 # -- numbers as an order ---------------------------------------------------------------------------
 
 MEMBER = "rate_"
-"""The beginning of the names of members whose order spells; their number follows."""
+"""The prefix of the names of members whose order spells; their number follows."""
 LEAST = 8
-"""Fewer things than these spell nothing: their order is one by accident."""
+"""The order of fewer things than these does not count as spelling, because it may be accidental."""
 
 
 def ordered(number: int) -> list[int]:
-    """Return the order of as few things as it takes that stands for a number: each digit of the
-    factorial number system picks one of the things that are left."""
+    """Return the order that stands for a number, of as few things as needed: each digit in the
+    factorial number system picks one of the remaining things."""
     size = LEAST
     while factorial(size) <= number:
         size += 1
@@ -221,7 +222,7 @@ def ordered(number: int) -> list[int]:
 
 
 def rank(order: Sequence[int]) -> int | None:
-    """Return the number that an order stands for; none if a thing is not there, or there twice."""
+    """Return the number that an order stands for; ``None`` if a thing is missing or repeated."""
     left = list(range(len(order)))
     if len(order) < LEAST or sorted(order) != left:
         return None
@@ -234,7 +235,7 @@ def rank(order: Sequence[int]) -> int | None:
 
 
 def as_number(text: str) -> int:
-    """Return a text as a number: its digits if it has no letters, else its bytes."""
+    """Return a text as a number: its digits if it has no letters, otherwise its bytes."""
     digits = "".join(filter(str.isdigit, text))
     if digits and not any(map(str.isalpha, text)) and not digits.startswith("0"):
         return int(unicodedata.normalize("NFKC", digits))
@@ -246,7 +247,7 @@ def as_number(text: str) -> int:
 
 @dataclass(frozen=True)
 class Attack:
-    """The bodies of one attack, each of which is a record; and the payload in them."""
+    """The bodies of one attack, each of which is a record, and the payload in them."""
 
     cell: Cell
     payload: Payload
@@ -255,11 +256,11 @@ class Attack:
 
     @cached_property
     def texts(self) -> list[str]:
-        """The documents of the bodies, as JSON: one of them all, or one of each."""
+        """The documents of the bodies as JSON: one for all, or one for each."""
         return [write(each, ascii_only=self.ascii_only) for each in self.documents()]
 
     def documents(self) -> list[Any]:
-        """Return the documents of the bodies; keys may occur twice, as ``write`` knows."""
+        """Return the documents of the bodies; ``write`` can write a key twice."""
         shape = SHAPES[self.cell.shape]
         groups = [self.bodies] if shape.several else [[body] for body in self.bodies]
         return [shape.wrap(group) for group in groups]
@@ -285,8 +286,8 @@ def attack(cell: Cell, rng: random.Random) -> Attack:
 def _in_order(
     shape: Shape, body: Body, target: Listed, order: list[int], rng: random.Random
 ) -> list[Body]:
-    """Return copies of the body, each with an address of its own, in an order; or one body with an
-    object whose members are in that order."""
+    """Return copies of the body in an order, each with its own address; or one body with an object
+    whose members are in that order."""
     if not shape.several or rng.random() < 0.3:
         return [body | {"rates": {f"{MEMBER}{at}": 1 for at in order}}]
     (key,) = target.path
@@ -297,7 +298,8 @@ _UNLISTED = ("note", "pc_name", "microphone", "message", "user_name", "location"
 
 
 def _planted(body: Body, target: Listed, slot: str, value: Any, rng: random.Random) -> Body:
-    """Return the body with a payload in a slot; ``target`` is the listed value that it is about."""
+    """Return the body with a payload in a slot; ``target`` is the listed value that the slot refers
+    to."""
     inner = body
     for key in target.path[:-1]:
         inner = inner[key]
@@ -329,7 +331,7 @@ def _planted(body: Body, target: Listed, slot: str, value: Any, rng: random.Rand
 
 
 def attacks(rounds: int, seed: int, step: int = 1) -> Iterator[Attack]:
-    """Yield one attack of every ``step``-th class, as often as there are rounds."""
+    """Yield one attack of every ``step``-th class in each round."""
     rng = random.Random(seed)
     for round_ in range(rounds):
         for cell in CELLS[round_ % step :: step]:
@@ -337,7 +339,7 @@ def attacks(rounds: int, seed: int, step: int = 1) -> Iterator[Attack]:
 
 
 def clean(shape: Shape, seed: int) -> Iterator[tuple[str, list[Listed]]]:
-    """Yield clean documents of a shape without end, each with its listed values."""
+    """Yield an endless sequence of clean documents of a shape, each with its listed values."""
     for number in count():
         body, listed = shape.draw(random.Random(f"{seed} {shape.name} {number}"))
         yield write(shape.wrap([body])), listed

@@ -1,7 +1,7 @@
 """What a sender can spell beside the fields of a record, measured on a running sidecar.
 
-Each channel has a sentence, the bits that its alphabet in this measurement has, and those that a
-reader decoded. ``places`` has where each is read, and finds a place that no channel names.
+Each channel has a sentence, the bits of its alphabet in this measurement, and the bits that a
+reader decoded. ``places`` lists where each channel is read, and finds places without a channel.
 """
 
 from __future__ import annotations
@@ -39,33 +39,34 @@ from collector.ops.requests import REFUSAL_CODES
 from collector.schema.policy import CONTENT
 
 SCHEMA, OTHER_SCHEMA = "conferencing", "web"
-"""The schema of every sidecar, and the second one of those that have several."""
+"""The schema of every sidecar, and the second schema of some."""
 _JSON, _NDJSON, _PROTOBUF = "application/json", "application/x-ndjson", "application/x-protobuf"
 _EVENTS = "log2 of the events of a request (20,000 as it is shipped)"
 _LINUX = b'{"os.type":"linux"}'
 _MERGED, _SUMMED, _MOST = 4_095, 31, 255
-"""The greatest counts that spell: of items that are alike, of a sum, of a request."""
+"""The greatest counts that spell: of equal items, of a sum, of a request."""
 _FEW = 16
-"""More requests than are sent to spell with their number."""
+"""The number of requests spells fewer than this many values."""
 _IN_A_BODY = 60
 _OFF_GRID = 120
-"""Numbers and times of records besides those that a stored record may have."""
+"""How many numbers and times of records are tried besides the valid ones."""
 _ORDERED = 64
-"""Records of a request whose order spells."""
+"""The number of records in a request whose order spells."""
 _SLOW_SECONDS = 1.0
 _LOOK_SECONDS = 0.05
-"""Between two looks at metrics that a worker reports after it has answered."""
+"""Between two looks at metrics that a worker reports after its answer."""
 _MOMENTS, _MOMENT_SECONDS = 4, 2
 _AT_ONCE = 2
 _SEVERAL = {"COLLECTOR__SCHEMAS": f"{SCHEMA},{OTHER_SCHEMA}"}
 
 _Spell = Callable[[Sidecar, Random], tuple[float, float]]
-"""Sends to a sidecar, and reads there; returns the bits offered and delivered."""
+"""Sends to a sidecar and reads there; returns the bits offered and delivered."""
 
 
 class Channel(NamedTuple):
-    """A way to say something beside the fields. ``per`` is what it is counted by, ``ceiling`` what
-    bounds it, and ``needs`` the location that its sidecar delivers to, besides store and file."""
+    """A way to send information beside the fields. ``per`` is the unit that is counted, ``ceiling``
+    the limit, and ``needs`` the location that its sidecar delivers to, in addition to store and
+    file."""
 
     name: str
     sentence: str
@@ -76,7 +77,7 @@ class Channel(NamedTuple):
 
 
 class Measured(NamedTuple):
-    """One channel: ``offered`` bits were sent at a time, ``delivered`` of them were read."""
+    """One channel: ``offered`` bits were sent at a time, and ``delivered`` bits were read."""
 
     channel: Channel
     offered: float
@@ -84,7 +85,7 @@ class Measured(NamedTuple):
 
 
 def numbered(number: int) -> Record:
-    """Return the record of a number: an address."""
+    """Return the record that stands for a number: an address."""
     return {"client.address": f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"}
 
 
@@ -97,7 +98,7 @@ def _send_records(sidecar: Sidecar, records: Sequence[Any]) -> None:
 
 
 def _stored(sidecar: Sidecar, columns: str) -> list[tuple[Any, ...]]:
-    """Return columns of the store, row by row, once everything is delivered."""
+    """Return columns of the store, row by row, after everything is delivered."""
     sidecar.server.drained()
     return rows(sidecar.store, f"SELECT {columns} FROM {SCHEMA} ORDER BY _rowid_")
 
@@ -131,7 +132,7 @@ def _count(sidecar: Sidecar, random: Random) -> tuple[float, float]:
 
 
 def _received(sidecar: Sidecar, random: Random) -> tuple[float, float]:
-    """The minutes that a record may have, and other times."""
+    """Minutes that a record may have, and other times."""
     now = datetime.now(UTC).replace(second=0, microsecond=0)
     minute, hour = timedelta(minutes=1), timedelta(hours=1)
     minutes = [now + minute * at for at in range(-(EXACT // minute), AHEAD // minute + 1)]
@@ -150,7 +151,7 @@ def _received(sidecar: Sidecar, random: Random) -> tuple[float, float]:
 
 
 def _bits_of(told: AbstractSet[Any], counted: AbstractSet[Any]) -> float:
-    """Return the bits of the values that were read: without a bound, if one was not counted."""
+    """Return the bits of the values that were read; infinite if one was unexpected."""
     return log2(max(1, len(told))) if told <= counted else inf
 
 
@@ -163,7 +164,7 @@ def _merged(sidecar: Sidecar, random: Random) -> tuple[float, float]:
 
 def _spelled_twice(sidecar: Sidecar, random: Random) -> tuple[float, float]:
     """One record in many spellings: the order of members, aliases, capitals and zeros of addresses,
-    members besides. Nothing of that may be left."""
+    additional members. None of this may remain."""
     texts = [
         '{"ip":"2001:db8::a","os":{"type":"iOS"}}',
         '{"os":{"type":"ios"},"client.address":"2001:DB8:0:0:0:0:0:A"}',
@@ -179,7 +180,7 @@ def _spelled_twice(sidecar: Sidecar, random: Random) -> tuple[float, float]:
 
 
 def _events(sidecar: Sidecar, random: Random) -> tuple[float, float]:
-    """A sender that is alone chooses each count of its receipt, its answer and the metrics."""
+    """A sender who is alone chooses each count in its receipt, its answer and the metrics."""
     lines = {
         "admitted": '{"os.type":"linux"}',
         "malformed": '{"os.type":',
@@ -198,8 +199,8 @@ def _events(sidecar: Sidecar, random: Random) -> tuple[float, float]:
 
 
 def _sums(sidecar: Sidecar, random: Random) -> tuple[float, float]:
-    """What is dropped and recognised is summed, by field, reason and category: in metrics at once,
-    in the spool by hour."""
+    """Dropped and recognised content is summed by field, reason and category: immediately in
+    metrics, by hour in the spool."""
     kinds: list[tuple[str, str, dict[str, Any]]] = []
     for name in load_schema(SCHEMA).fields:
         kinds += [(name, "wrong_type", {name: 7}), (name, "invalid_value", {name: "?"})]
@@ -233,17 +234,17 @@ def _requests(sidecar: Sidecar, random: Random) -> tuple[float, float]:
 
 
 def _buckets(sidecar: Sidecar) -> Counter[tuple[str, float]]:
-    """Return the requests over HTTP by class of status and by the bound of their seconds; those of
-    lower bounds are counted in each."""
+    """Return the requests over HTTP by class of status and by the upper bound of their seconds. A
+    bucket includes the requests of all lower bounds."""
     found = sidecar.counters("collector_request_duration_seconds_bucket")
     http = ((labels, times) for labels, times in found if labels["receiver"] == "http")
     return Counter({(labels["status"], float(labels["le"])): times for labels, times in http})
 
 
 def _durations(sidecar: Sidecar, random: Random) -> tuple[float, float]:
-    """A request takes longer than a second or not, and is refused or not: nothing but metrics tells
-    of one that is refused. A quick one that a busy machine makes slow is sent again, once metrics
-    have told of it; a slow one is slow enough for a server that begins to read it late."""
+    """A request takes more than a second or not, and is refused or not; only metrics show a refused
+    one. If a busy machine makes a quick request slow, it is sent again once the metrics show this.
+    A slow request is slow enough even for a server that begins to read it late."""
     is_slow, is_refused = bool(random.getrandbits(1)), bool(random.getrandbits(1))
     path, body = ("/v1/logs", b"{") if is_refused else ("/v1/events", _LINUX)
     is_meant = False
@@ -273,11 +274,11 @@ _REFUSED = {
     "E422": ("/v1/logs", _JSON, b"{"),
     "E429": ("/v1/records", _NDJSON, b'{"schema":"none/1.0.0"}\n'),
 }
-"""Requests that are refused, by the code."""
+"""Requests that are refused, by code."""
 
 
 def _refusals(sidecar: Sidecar, random: Random) -> tuple[float, float]:
-    """One of four requests that are refused."""
+    """One of four refused requests."""
     code, name = random.choice([*_REFUSED]), "collector_requests_refused_total"
     before = {labels["code"]: times for labels, times in sidecar.counters(name) if times}
     sidecar.post_slowly(*_REFUSED[code], 0)
@@ -293,7 +294,7 @@ def _refusals(sidecar: Sidecar, random: Random) -> tuple[float, float]:
 
 
 def _schemas(sidecar: Sidecar, random: Random) -> tuple[float, float]:
-    """One of two schemas, which receipts have by its digest, tables and metrics by name."""
+    """One of two schemas. Receipts name it by its digest, tables and metrics by its name."""
     names = (SCHEMA, OTHER_SCHEMA)
     sent = [random.choice(names) for _ in range(_FEW)]
     for name in sent:
@@ -306,7 +307,7 @@ def _schemas(sidecar: Sidecar, random: Random) -> tuple[float, float]:
 
 
 def _keys(sidecar: Sidecar, random: Random) -> tuple[float, float]:
-    """A key of a request that may come again is chosen by the sender: its bytes must be nowhere."""
+    """The sender chooses a retry key, so its bytes must be nowhere."""
     key = random.randbytes(16)
     record = {"schema": f"{SCHEMA}/1.0.0", "os.type": "linux"}
     sidecar.post("/v1/records", _NDJSON, _lines([record]), {"Idempotency-Key": key.hex()})
@@ -326,7 +327,8 @@ def _clock(sidecar: Sidecar, _random: Random) -> tuple[float, float]:
 
 
 def _moment(sidecar: Sidecar, random: Random) -> tuple[float, float]:
-    """One of four times of two seconds each. What was not delivered within them is sent again."""
+    """One of four slots of two seconds. A request that was not delivered in its slot is sent
+    again."""
     chosen, is_late = random.randrange(_MOMENTS), True
     while is_late:
         sleep((chosen * _MOMENT_SECONDS - time()) % (_MOMENTS * _MOMENT_SECONDS))
@@ -365,7 +367,7 @@ def _in_lake(sidecar: Sidecar) -> Iterator[_Order]:
 
 
 def _over_otlp(sidecar: Sidecar) -> Iterator[_Order]:
-    """Yield the order of log records, and that of their names."""
+    """Yield the order of log records, and the order of their names."""
     told: list[tuple[str, str]] = []
     for request in sidecar.locations.exported():
         for record in request.resource_logs[0].scope_logs[0].log_records:
@@ -382,7 +384,7 @@ def _in_tables(sidecar: Sidecar) -> Iterator[_Order]:
 def _order(
     read: Callable[[Sidecar], Iterator[_Order]], sidecar: Sidecar, random: Random
 ) -> tuple[float, float]:
-    """Send records in an order, and read them where they lie: in the spool, or once delivered."""
+    """Send records in an order, and read them in their place: from the spool, or after delivery."""
     records = [numbered(at) for at in range(_ORDERED)]
     random.shuffle(records)
     sent = [record[_ADDRESS] for record in records]
@@ -399,8 +401,8 @@ def _order(
 
 
 def _agreement(sent: _Order, told: _Order) -> float:
-    """Return how much more pairs are in order than by chance (Kendall's tau); 0 where that may be
-    an accident, within five deviations."""
+    """Return how many more pairs are in order than by chance (Kendall's tau). A value within five
+    standard deviations may be an accident and gives 0."""
     at = {text: number for number, text in enumerate(told)}
     known = [at[text] for text in sent if text in at]
     pairs = [(a < b) for i, a in enumerate(known) for b in known[i + 1 :]]
@@ -427,7 +429,8 @@ _ORDERS: dict[Callable[[Sidecar], Iterator[_Order]], tuple[str, str, str, str]] 
     ),
     _in_tables: ("in PostgreSQL", "The order of rows.", "none: rows are shuffled", WAREHOUSE),
 }
-"""What reads an order: where it lies, what spells, its ceiling, and the location that it needs."""
+"""For each reader of an order: where it reads, what spells, the ceiling, and the location that it
+needs."""
 
 
 # -- all of them -----------------------------------------------------------------------------------
@@ -516,11 +519,12 @@ CHANNELS: tuple[Channel, ...] = (
 )
 """All channels beside the record."""
 SLOW = ("clock", "moment")
-"""The names of those that wait for a time to come."""
+"""The names of channels that wait for a certain time."""
 
 
 def of_channel(channel: Channel, folder: Path, random: Random) -> tuple[float, float] | None:
-    """Measure a channel on a sidecar in a folder; ``None`` if what it needs is not installed."""
+    """Measure a channel on a sidecar in a folder; ``None`` if its prerequisites are not
+    installed."""
     with opened((channel.needs,), folder) as locations:
         if channel.needs and not locations.environ:
             return None
@@ -530,7 +534,7 @@ def of_channel(channel: Channel, folder: Path, random: Random) -> tuple[float, f
 
 
 def measure(seed: int, *, quick: bool) -> Iterator[Measured]:
-    """Measure each channel on a sidecar of its own, two at a time."""
+    """Measure each channel on its own sidecar, two at a time."""
 
     def measured(channel: Channel) -> Measured:
         found = None
@@ -549,7 +553,8 @@ def measure(seed: int, *, quick: bool) -> Iterator[Measured]:
 
 
 def _send(sidecar: Sidecar, random: Random) -> None:
-    """Send a message over every way in, a second schema's, and requests that are refused."""
+    """Send a message over every way in, a message of a second schema, and requests that are
+    refused."""
     schema = load_schema(SCHEMA)
     speller = Speller(values_of(schema))
     spelled = [speller.spell(random.randrange(speller.codes)) for _ in range(20)]
@@ -578,8 +583,8 @@ def _send(sidecar: Sidecar, random: Random) -> None:
 
 
 def unnamed(random: Random, command: Sequence[str] = ()) -> list[str]:
-    """Send different messages to two sidecars that have two schemas and deliver to every type of
-    sinks; return what is wrong with their places."""
+    """Send different messages to two sidecars with two schemas that deliver to every type of sink;
+    return what is wrong with their places."""
 
     def places(own: Random) -> Places:
         with (

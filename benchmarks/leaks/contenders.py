@@ -1,10 +1,10 @@
-"""The contenders: what people use to let only some of an event through, each in two variants, as
-its documentation shows it and as strong as we could make it; and how one runs.
+"""The contenders: what people use to let only some of an event through. Each has two variants: as
+its documentation shows it, and as strong as we could make it. Also runs them.
 
-A contender runs in an environment of its own (``build`` makes it in ``.venv-leaks``, which needs
-the package index), as ``python -m benchmarks.leaks.contenders JOB RESULT``: nothing but the
-standard library and its own packages is there. One whose environment or program is missing is
-skipped and named; it never counts as one that lets nothing through.
+A contender runs in its own environment (``build`` creates it in ``.venv-leaks``, which needs the
+package index), as ``python -m benchmarks.leaks.contenders JOB RESULT``. The environment has only
+the standard library and the contender's packages. A contender whose environment or program is
+missing is skipped and named; it never counts as letting nothing through.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from benchmarks.figures import BenchmarkError, peak_mb, say
 Event = tuple[str, str]
 """The name of a shape, and a document as JSON."""
 Spec = dict[str, dict[str, dict[str, Any]]]
-"""By shape and field: ``paths`` (of keys, within a record), and ``values`` or ``pattern``."""
+"""By shape and field: ``paths`` (of keys within a record), and ``values`` or ``pattern``."""
 Fields = dict[str, dict[str, Any]]
 Variant = Literal["documented", "strongest"]
 VARIANTS: tuple[Variant, ...] = ("documented", "strongest")
 
 
 class Program(NamedTuple):
-    """What runs: ``run`` takes all events and returns an output for each. ``configuration`` is
-    printed. ``timed`` does the same without remembering texts, where ``run`` does."""
+    """A program: ``run`` takes all events and returns an output for each. ``configuration`` is
+    printed. If ``run`` remembers texts, ``timed`` does the same without."""
 
     run: Callable[[list[Event]], list[str]]
     configuration: str
@@ -49,9 +49,10 @@ class Program(NamedTuple):
 
 
 class Contender(NamedTuple):
-    """One of the table. ``packages`` make its environment; without any, it is the present one, and
-    so it is while that is not made if the present one has them, too (``has_both``). ``removes`` are
-    listed fields that it does not promise to leave as they are, by variant."""
+    """A contender in the table. ``packages`` make its environment. Without packages, it runs in the
+    present environment. It also does so if its environment is not built and the present one has the
+    packages (``has_both``). ``removes`` are listed fields that it does not promise to keep, by
+    variant."""
 
     title: str
     make: Callable[[Variant, Spec], Program]
@@ -62,7 +63,7 @@ class Contender(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """The output of each event, µs of CPU per event, MB at most, and what ran."""
+    """The output of each event, µs of CPU per event, peak MB, and what ran."""
 
     outputs: list[str]
     us: float
@@ -75,14 +76,14 @@ class Outcome(NamedTuple):
 
 
 def _each(function: Callable[[str, str], str]) -> Callable[[list[Event]], list[str]]:
-    """Return ``run`` of a function that takes a shape and a text."""
+    """Make ``run`` from a function that takes a shape and a text."""
     return lambda events: [function(shape, text) for shape, text in events]
 
 
 def _by_shape(
     function: Callable[[str, list[str]], list[str]],
 ) -> Callable[[list[Event]], list[str]]:
-    """Return ``run`` of a function that takes a shape and all texts of it at once."""
+    """Make ``run`` from a function that takes a shape and all its texts at once."""
 
     def run(events: list[Event]) -> list[str]:
         texts: dict[str, list[str]] = {}
@@ -99,11 +100,11 @@ _ITEMS: dict[str, tuple[str, ...]] = {
     "traces": ("resourceSpans", "scopeSpans", "spans"),
     "metrics": ("resourceMetrics", "scopeMetrics", "metrics", "gauge", "dataPoints"),
 }
-"""Where the items of OTLP lie; all but ``gauge`` are lists."""
+"""Where OTLP's items are; all but ``gauge`` are lists."""
 
 
 def _rows(shape: str, document: Any) -> Iterator[Any]:
-    """Yield the records of a document, as somebody writes it who knows its shape."""
+    """Yield the records of a document, as code would that knows its shape."""
     if shape == "meeting":
         yield document
     elif shape == "webrtc":
@@ -117,7 +118,7 @@ def _rows(shape: str, document: Any) -> Iterator[Any]:
 
 
 def _below(value: Any, path: tuple[str, ...]) -> Iterator[Any]:
-    """Yield what lies at a path through objects and lists."""
+    """Yield everything at a path through objects and lists."""
     if isinstance(value, list):
         for one in value:
             yield from _below(one, path)
@@ -128,14 +129,14 @@ def _below(value: Any, path: tuple[str, ...]) -> Iterator[Any]:
 
 
 def _at(record: Any, path: list[str]) -> Any:
-    """Return what lies at a path, if there is anything."""
+    """Return the value at a path, if there is one."""
     for key in path:
         record = record.get(key) if isinstance(record, dict) else None
     return record
 
 
 def _allowed(value: Any, field: dict[str, Any]) -> bool:
-    """Return whether a value is one that the field may have."""
+    """Return whether the field may have a value."""
     if not isinstance(value, str):
         return False
     if "values" in field:
@@ -149,21 +150,22 @@ def _allowed(value: Any, field: dict[str, Any]) -> bool:
 
 
 def _ndjson(records: Iterable[Any], *, sort: bool) -> str:
-    """Return records as NDJSON, without those that are empty; sorted, their order says nothing."""
+    """Return records as NDJSON, without empty ones. If they are sorted, their order carries
+    nothing."""
     found = [f"{json.dumps(each, ensure_ascii=False)}\n" for each in records if each]
     return "".join(sorted(found) if sort else found)
 
 
 _WRONG = (AttributeError, KeyError, TypeError, IndexError, ValueError)
-"""What code for a shape raises on an event that is not of it; the event is lost then."""
+"""Exceptions of code for a shape on other events; such an event is lost."""
 
 
 # -- Collector, and allowlists in Python -----------------------------------------------------------
 
 
 def _collector(variant: Variant, _spec: Spec) -> Program:
-    """The filter, and the random order of its sinks: with the shipped schema for the shape;
-    strongest, with the reduced one."""
+    """The filter, followed by the random order of its sinks. It uses the shipped schema for the
+    shape; the strongest variant uses the reduced one."""
     from benchmarks.leaks.events import SHAPES  # noqa: PLC0415 - only here is Collector installed
     from collector import Filter, load_schema  # noqa: PLC0415
     from collector.sinks.sink import shuffled  # noqa: PLC0415
@@ -198,7 +200,7 @@ def _projected(shape: str, document: Any, fields: Fields, checks: bool) -> Itera
 
 
 def _orjson(variant: Variant, spec: Spec) -> Program:
-    """A projection by hand; without checks, or with them, and with records sorted."""
+    """A projection by hand: without checks; or with checks, and with sorted records."""
     import orjson  # noqa: PLC0415 - each contender has packages of its own
 
     checks = variant == "strongest"
@@ -216,7 +218,7 @@ def _orjson(variant: Variant, spec: Spec) -> Program:
 
 
 def _checked(field: dict[str, Any]) -> Any:
-    """Return the type of a field that is checked with pydantic's means; a wrong value is absent."""
+    """Return the type of a field with pydantic's checks; a wrong value counts as absent."""
     import pydantic  # noqa: PLC0415
 
     def check(value: str) -> str:
@@ -237,8 +239,8 @@ def _checked(field: dict[str, Any]) -> Any:
 
 
 def _pydantic(variant: Variant, spec: Spec) -> Program:
-    """Models with fields that are texts; or with fields that are checked, strict, where a wrong
-    value costs its field alone, and with records sorted."""
+    """Models with text fields; or strict models with checked fields, where a wrong value costs only
+    its field, and with sorted records."""
     import pydantic  # noqa: PLC0415
 
     checks = variant == "strongest"
@@ -294,7 +296,7 @@ def _jq_rows(shape: str) -> str:
 
 def _jq_program(shape: str, fields: Fields, *, checks: bool) -> str:
     """Return the program for a shape, which gives a list of records for each line. Lists of values
-    are objects, as jq looks these up and goes through lists."""
+    are written as objects, because jq looks keys up but scans lists."""
     members = []
     for name, field in fields.items():
         paths = ", ".join(f"getpath({json.dumps(path)})?" for path in field["paths"])
@@ -311,7 +313,7 @@ def _jq_program(shape: str, fields: Fields, *, checks: bool) -> str:
 
 
 def _jq(variant: Variant, spec: Spec) -> Program:
-    """A projection; and one that tests each value against an expression or a list, and sorts."""
+    """A projection; or one that tests each value against an expression or a list, and sorts."""
     checks = variant == "strongest"
     programs = {shape: _jq_program(shape, of, checks=checks) for shape, of in spec.items()}
 
@@ -391,7 +393,7 @@ def _vrl_program(shape: str, fields: Fields, *, checks: bool) -> str:
 
 
 def _vrl(variant: Variant, spec: Spec) -> Program:
-    """The listed fields; strongest, only if they match, and with records sorted."""
+    """The listed fields; in the strongest variant only if they match, and with sorted records."""
     from vector_vrl import execute_vrl  # noqa: PLC0415
 
     checks = variant == "strongest"
@@ -427,8 +429,8 @@ def _fluent_filters(shape: str, fields: Fields, *, checks: bool) -> str:
 
 
 def _fluent_variables(fields: Fields) -> dict[str, str]:
-    """Return expressions for what no value of a field is: a line of a configuration may not be as
-    long, so they are variables."""
+    """Return expressions for texts that are no value of a field. They are variables, because a line
+    of a configuration may not be that long."""
     found = {}
     for name, field in fields.items():
         values = "|".join(map(re.escape, field.get("values", ())))
@@ -438,9 +440,10 @@ def _fluent_variables(fields: Fields) -> dict[str, str]:
 
 
 def _fluent_bit(variant: Variant, spec: Spec) -> Program:
-    """Its tail input with a JSON parser, and the allowlist of record_modifier, which knows names of
-    the top level. Strongest, a ``grep`` for each listed value of a meeting besides: a record with a
-    value that does not match is dropped as a whole. Events that are lists are not read."""
+    """Its tail input with a JSON parser, and record_modifier's allowlist, which knows only
+    top-level names. The strongest variant adds a ``grep`` for each listed value of a meeting: a
+    record with a value that does not match is dropped as a whole. Events that are lists are not
+    read."""
     usual = "/opt/fluent-bit/bin/fluent-bit"
     executable = os.environ.get("FLUENT_BIT") or shutil.which("fluent-bit") or shutil.which(usual)
     if executable is None:
@@ -491,7 +494,8 @@ _PRESIDIO_MORE = (
 
 
 def _walked(value: Any, change: Callable[[str], str], *, all_: bool) -> Any:
-    """Return a JSON value with each text changed; names of members and numbers too, if all are."""
+    """Return a JSON value with each text changed; with ``all_``, also names of members and
+    numbers."""
     again = partial(_walked, change=change, all_=all_)
     if isinstance(value, str):
         return change(value)
@@ -507,9 +511,10 @@ def _walked(value: Any, change: Callable[[str], str], *, all_: bool) -> Any:
 
 
 def _presidio(variant: Variant, _spec: Spec) -> Program:
-    """Its analyzer and anonymizer, with the recognizers that need no model. Strongest, without a
-    threshold, with two patterns more (hardware addresses, long digits), on names of members and
-    numbers too; addresses are left then, as no listed address would arrive otherwise."""
+    """Its analyzer and anonymizer, with the recognizers that need no model. The strongest variant
+    has no threshold, two more patterns (hardware addresses, long digits), and covers names of
+    members and numbers too. It leaves addresses alone, because otherwise no listed address would
+    arrive."""
     import presidio_analyzer as presidio  # noqa: PLC0415
     import spacy  # noqa: PLC0415
     from presidio_analyzer.nlp_engine import SpacyNlpEngine  # noqa: PLC0415
@@ -517,7 +522,7 @@ def _presidio(variant: Variant, _spec: Spec) -> Program:
 
     logging.disable(logging.WARNING)
     engine = SpacyNlpEngine(models=[{"lang_code": "en", "model_name": "blank"}])
-    engine.nlp = {"en": spacy.blank("en")}  # it only cuts texts into words
+    engine.nlp = {"en": spacy.blank("en")}  # it only splits texts into words
     registry = presidio.RecognizerRegistry()
     registry.load_predefined_recognizers(languages=["en"], nlp_engine=engine)
     strongest = variant == "strongest"
@@ -555,7 +560,7 @@ def _presidio(variant: Variant, _spec: Spec) -> Program:
 _COARSER = {
     "strongest": frozenset(["client.address", "device.model.name", "os.version", "os.build_id"])
 }
-"""What `conferencing-strict` leaves out or makes coarser."""
+"""The fields that `conferencing-strict` leaves out or makes coarser."""
 _PRESIDIO = ("presidio-analyzer", "presidio-anonymizer")
 CONTENDERS: tuple[Contender, ...] = (
     Contender("Collector", _collector, removes=_COARSER),
@@ -576,11 +581,11 @@ _ROOT = Path(__file__).resolve().parents[2]
 BUILT = _ROOT / ".venv-leaks"
 _SECONDS = 3_600
 _TIMED = 100
-"""Events whose time is taken, from all of the corpus."""
+"""The number of timed events, drawn from the whole corpus."""
 
 
 def build() -> None:
-    """Make every environment that is not there. One that cannot be made is left out."""
+    """Create every missing environment. One that cannot be created is left out."""
     names = (f"python3.{minor}" for minor in range(15, 10, -1))
     newest = next((path for name in names if (path := shutil.which(name))), sys.executable)
     for contender in CONTENDERS:
@@ -604,7 +609,7 @@ def run(
     events: Sequence[Event],
     fluent_bit: str | None = None,
 ) -> Outcome | str:
-    """Run a contender on events; return the outcome, or why it cannot run here.
+    """Run a contender on events. Return the outcome, or why it cannot run here.
 
     Raises ``BenchmarkError`` if it fails.
     """
@@ -635,7 +640,7 @@ def run(
 
 
 def _seconds() -> float:
-    """Return the CPU time of this process and of those that it waited for."""
+    """Return the CPU time of this process and of children that it has waited for."""
     both = (resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN))
     return sum(each.ru_utime + each.ru_stime for each in both)
 
@@ -648,7 +653,7 @@ def _work(job: dict[str, Any]) -> dict[str, Any]:
         return {"missing": f"{error.name} is not installed"}
     events = [(shape, text) for shape, text in job["events"]]
     timed, sample = program.timed or program.run, events[:: 1 + len(events) // _TIMED]
-    timed(sample)  # it may remember things
+    timed(sample)  # it may cache things
     before = _seconds()
     timed(sample)
     spent = _seconds() - before
@@ -662,7 +667,7 @@ def _work(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Do the job of the arguments."""
+    """Run the job in the arguments."""
     given, told = map(Path, sys.argv[1:])
     result = _work(json.loads(given.read_text(encoding="utf-8")))
     told.write_text(json.dumps(result), encoding="utf-8")

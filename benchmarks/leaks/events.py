@@ -1,8 +1,8 @@
-"""Clean events of six shapes, whose listed values are known, and places for a payload in each.
+"""Clean events of six shapes with known listed values, and places for a payload in each.
 
-A shape has a body: a mapping in which the listed values lie, nested or under flat keys. A payload
-is planted in the body, whatever the shape; then the body is wrapped into the document that a
-client, a vendor's dashboard or an OpenTelemetry exporter sends.
+A shape has a body: a mapping with the listed values, nested or under flat keys. The payload is
+planted in the body, whatever the shape. Then the body is wrapped into the document that a client, a
+vendor's dashboard or an OpenTelemetry exporter sends.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ Body = dict[str, Any]
 _Path = tuple[str, ...]
 
 TWICE = "\0twice"
-"""The end of a key that is written without it, so that an object has one key twice."""
+"""A suffix of keys that is not written, so that an object can have a key twice."""
 REPORT = "RTCIceCandidate_"
-"""The beginning of a report's id."""
+"""The prefix of a report's id."""
 _START_NS = 1_795_000_000_000_000_000
 
 
 class Listed(NamedTuple):
-    """A listed value of a clean event: the field, where it lies in the body, what is written there,
-    and what the record has."""
+    """A listed value of a clean event: the field, its place in the body, the written value, and the
+    value in the record."""
 
     field: str
     path: _Path
@@ -44,8 +44,8 @@ class Listed(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """``draw`` returns a body and its listed values; ``wrap`` returns the document of bodies, each
-    of which is a record. ``schema`` is the shipped schema for it, ``signal`` that of OTLP."""
+    """``draw`` returns a body and its listed values; ``wrap`` returns the document for bodies, each
+    of which is a record. ``schema`` is the shipped schema for it, ``signal`` its OTLP signal."""
 
     name: str
     schema: str
@@ -60,7 +60,7 @@ _ADDRESSES = (
     *("2001:db8:5::61", "198.51.100.201"),
 )
 ORDERED: tuple[str, ...] = tuple(f"192.0.2.{at}" for at in range(256))
-"""Addresses of records whose order spells, in their own order."""
+"""The addresses of records whose order spells, in ascending order."""
 _CLIENTS: tuple[Mapping[str, tuple[str, str]], ...] = (
     {
         "device.type": ("iPhone", "phone"),
@@ -117,7 +117,7 @@ def _canonical() -> dict[str, frozenset[str]]:
 
 
 CANONICAL: dict[str, frozenset[str]] = _canonical()
-"""All that records of clean events may have, by field."""
+"""All values that records of clean events may have, by field."""
 
 
 def _meeting(rng: random.Random) -> tuple[Body, list[Listed]]:
@@ -133,7 +133,7 @@ def _meeting(rng: random.Random) -> tuple[Body, list[Listed]]:
 
 
 def _attributes(rng: random.Random) -> tuple[Body, list[Listed]]:
-    """The same as attributes of OpenTelemetry, with flat keys."""
+    """Such a report as OpenTelemetry attributes, with flat keys."""
     address = rng.choice(_ADDRESSES)
     listed = [Listed("client.address", ("client.address",), address, address)]
     for field, (written, canonical) in rng.choice(_CLIENTS).items():
@@ -143,14 +143,14 @@ def _attributes(rng: random.Random) -> tuple[Body, list[Listed]]:
 
 
 def _candidate(rng: random.Random) -> tuple[Body, list[Listed]]:
-    """A report of WebRTC about an ICE candidate."""
+    """A WebRTC report about an ICE candidate."""
     key, address = rng.choice(("address", "ip", "ipAddress")), rng.choice(_ADDRESSES)
     body = {"type": "local-candidate", "networkType": "wifi", "port": 50_004, key: address}
     return body, [Listed("client.address", (key,), address, address)]
 
 
 def _participant(rng: random.Random) -> tuple[Body, list[Listed]]:
-    """A participant in a vendor's report, whose device is both device and system."""
+    """A participant in a vendor's report; its device names both device and system."""
     address, device = rng.choice(_ADDRESSES), rng.choice(list(_VENDOR))
     kind, system = _VENDOR[device]
     listed = [
@@ -200,8 +200,8 @@ def key_values(body: Mapping[str, Any]) -> list[Any]:
 
 
 def _item(body: Body, named: str | None = None) -> tuple[str, Any, list[Any]]:
-    """Return the time of an item, the text that it has by itself, and its attributes: ``time`` of
-    the body, if it fits, and ``note``. ``named`` stands for a text."""
+    """Return an item's time, its own text, and its attributes. ``time`` and ``note`` of the body
+    are the time and the text, if they fit. ``named`` replaces the text."""
     left, time = dict(body), _START_NS
     if isinstance(left.get("time"), int) and 0 <= left["time"] < 1 << 63:
         time = left.pop("time")
@@ -246,7 +246,7 @@ SHAPES: dict[str, Shape] = {
         Shape("metrics", "conferencing", _attributes, _metrics, several=True, signal="metrics"),
     )
 }
-"""By name: what is sent of meetings, and how."""
+"""By name: what is sent about meetings, and how."""
 
 
 # -- as text, and as protobuf ----------------------------------------------------------------------
@@ -263,23 +263,23 @@ _REQUESTS: dict[str, tuple[str, str]] = {
     "resourceSpans": ("trace.v1.trace", "ExportTraceServiceRequest"),
     "resourceMetrics": ("metrics.v1.metrics", "ExportMetricsServiceRequest"),
 }
-"""The module and the name of the official class of a request, by its member."""
+"""For each member, the module and the name of the official class of a request."""
 
 
 def message(member: str) -> Any:
-    """Return the official class of a request of OTLP."""
+    """Return the official class of an OTLP request."""
     module, name = _REQUESTS[member]
     return getattr(import_module(f"opentelemetry.proto.collector.{module}_service_pb2"), name)
 
 
 def export(document: Any) -> bytes:
-    """Return a request of OTLP/JSON as protobuf."""
+    """Return an OTLP/JSON request as protobuf."""
     (member,) = document
     parse: Any = import_module("google.protobuf.json_format").ParseDict
     request = parse(document, message(member)())
     for resource in request.resource_spans if member == "resourceSpans" else ():
         for span in (span for scope in resource.scope_spans for span in scope.spans):
-            # OTLP/JSON writes ids as hexadecimal digits, and they were read as base64.
+            # OTLP/JSON writes ids in hexadecimal, but the parser read them as base64.
             span.trace_id = bytes.fromhex(b64encode(span.trace_id).decode())
             span.span_id = bytes.fromhex(b64encode(span.span_id).decode())
     return bytes(request.SerializeToString())
@@ -291,13 +291,13 @@ _FEWER: dict[str, tuple[str, ...]] = {
     "webrtc": ("client.address",),
     "vendor": ("client.address", "device.type", "os.type"),
 }
-"""The listed fields of shapes that do not have all of them. A user agent is no value of theirs."""
+"""The listed fields of shapes that have only some. A user agent is not a value in them."""
 
 
 def spec() -> dict[str, dict[str, dict[str, Any]]]:
-    """Return for each listed field of each shape its paths, and its values, made of the shipped
-    schemas, so that no contender knows less than Collector: catalogues and aliases as values,
-    grammars as regular expressions."""
+    """Return the paths and values of each listed field of each shape, from the shipped schemas, so
+    that every contender knows as much as Collector: catalogues and aliases as values, grammars as
+    regular expressions."""
     found = {}
     for shape in SHAPES.values():
         fields = load_schema(shape.schema).fields
@@ -309,7 +309,7 @@ def spec() -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def _paths(shape: Shape, name: str, field: Field) -> list[list[str]]:
-    """Return the paths where the shape has the field, and no others."""
+    """Return the paths at which the shape has the field."""
     if shape.name == "meeting":
         return [name.split(".")]
     if shape.signal is not None:

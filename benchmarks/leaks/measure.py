@@ -1,4 +1,4 @@
-"""Run the corpus through each contender, and judge what comes out; show all five parts."""
+"""Run the corpus through each contender, and judge the output; show all five parts."""
 
 from __future__ import annotations
 
@@ -35,8 +35,8 @@ from collector.schema.model import record_bits
 
 
 class Effort(NamedTuple):
-    """How much is measured: of how many classes one is tried, clean events of a shape, sentences
-    with personal data, messages of a schema, attacks of the sweep."""
+    """How much is measured: the step between tried classes, clean events of a shape, sentences with
+    personal data, messages of a schema, attacks of the sweep."""
 
     step: int
     clean: int
@@ -50,20 +50,21 @@ FULL = Effort(step=1, clean=30, personal=100, messages=5_000, sweep=20_000)
 
 _SAID = Cell("meeting", "unlisted", "plain", "said")
 _WIDE = 4_096
-"""Characters of a text that a program may let through as it is."""
+"""The characters of a text that a program may pass unchanged."""
 _ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 _SPELLED = 40
 _SCHEMAS = ("conferencing", "conferencing-strict")
 _LINES, _LONGEST = 1_000, 1_200
 _AT_ONCE = 2
-"""Contenders, or sidecars, that run at once."""
+"""How many contenders, or sidecars, run at once."""
 
 
 class Result(NamedTuple):
-    """One contender in one variant. Rates are shares of 1: of attacks that came through, weighted
-    as in the wild and as by an attacker; by class unweighted; ``personal`` of personal data in free
-    text. ``utility`` is the share of listed values, that it promises to leave, which arrive right;
-    ``bits`` what an event brings over at most, ``is_free`` whether any text does."""
+    """One contender in one variant. Rates are shares of 1. ``wild`` and ``attacker`` are the
+    weighted shares of attacks that got through, ``by_class`` is unweighted, and ``personal`` is the
+    share of personal data in free text. ``utility`` is the share of promised listed values that
+    arrive right. ``bits`` is the most that an event carries, and ``is_free`` says whether any text
+    gets through."""
 
     title: str
     variant: str
@@ -83,13 +84,13 @@ class Result(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Both."""
+        """The title and the variant."""
         return f"{self.title}, {self.variant}"
 
 
 class Spelled(NamedTuple):
-    """A field that spells: where it lies, what was written (nothing: its absence), what the record
-    has for it, and the bits of either."""
+    """A field that spells: its place, what was written (nothing if absent), the value in the
+    record, and the bits of the spelling and of the value."""
 
     place: str
     written: str
@@ -99,7 +100,7 @@ class Spelled(NamedTuple):
 
 
 class _Corpus(NamedTuple):
-    """Everything that a contender gets, and what it is for."""
+    """All events that a contender gets, and their purposes."""
 
     attacks: list[Attack]
     personal: list[Attack]
@@ -108,7 +109,7 @@ class _Corpus(NamedTuple):
     valid: dict[str, list[tuple[str, list[Spelled]]]]
 
     def events(self) -> list[tuple[str, str]]:
-        """Shape and text of each event, in the order in which outputs come back."""
+        """Shape and text of each event, in the order of the outputs."""
         found = [(e.cell.shape, text) for e in (*self.attacks, *self.personal) for text in e.texts]
         found += [(shape, text) for shape, text, _ in self.clean]
         meetings = [text for text, _, _ in self.wide]
@@ -132,8 +133,8 @@ def _corpus(effort: Effort) -> _Corpus:
 
 
 def _wide(rng: random.Random) -> Iterator[tuple[str, str, float]]:
-    """Yield events with a long random text each, of letters or of words, in one place or another;
-    the text, and its bits."""
+    """Yield events with one long random text each (letters or words, in various places), the text,
+    and its bits."""
     letters = "".join(rng.choices(_ALPHABET, k=_WIDE))
     words = rng.choices(WORDS, k=_WIDE // 8)
     for text, bits in (
@@ -150,7 +151,7 @@ def _wide(rng: random.Random) -> Iterator[tuple[str, str, float]]:
 
 
 def _valid(name: str, rng: random.Random) -> tuple[str, list[Spelled]]:
-    """Return an event that spells with a schema's values, and with how these may be written."""
+    """Return an event that spells with a schema's values, and with the ways to write them."""
     found: dict[str, Any] = {}
     schema, chosen = load_schema(name), []
     for path, values in values_of(schema).items():
@@ -261,8 +262,8 @@ def _weighted(leaks: Sequence[bool], weights: Sequence[float]) -> float:
 
 
 def _values(output: str) -> Iterator[tuple[str, str]]:
-    """Yield each text of an output with the last two parts of its path: ``model.name``; and each
-    name of a member, which has no place."""
+    """Yield each text of an output with the last two parts of its path (``model.name``), and each
+    member's name without a place."""
     queue: list[tuple[str, Any]] = []
     for line in output.splitlines():
         with suppress(ValueError):
@@ -283,8 +284,8 @@ def _place(path: str) -> str:
 
 
 def _field_bits(column: Sequence[Spelled], found: Sequence[set[tuple[str, str]]]) -> float:
-    """Return the bits that a field brings over, on average. How a value is written counts where it
-    is left as it was, and absence where the field arrives at all."""
+    """Return the bits that a field carries on average. The way a value is written counts if it is
+    unchanged, and absence counts if the field arrives at all."""
     both = [
         (one, {text for place, text in values if place == one.place})
         for one, values in zip(column, found, strict=True)
@@ -298,7 +299,7 @@ def _field_bits(column: Sequence[Spelled], found: Sequence[set[tuple[str, str]]]
 
 
 def spelled_with(name: str, messages: int) -> Delivered:
-    """Spell with a shipped schema to a sidecar; what arrived is read from its store."""
+    """Spell with a shipped schema to a sidecar, and read from its store what arrived."""
     say(f"leaks: spelling with {name}")
     schema, known = load_schema(name), Counter[tuple[str | None, ...]]()
     names = list(schema.fields)
@@ -308,7 +309,7 @@ def spelled_with(name: str, messages: int) -> Delivered:
         def send(records: Sequence[Record]) -> list[Record]:
             lines = event(schema, records)
             for at in range(0, len(lines), _LINES):
-                # Two lines at least: of a lone event, the sender's address may stand in.
+                # At least two lines: for a single event, the sender's address may be used.
                 text = "\n".join([*lines[at : at + _LINES], "{}"])
                 sidecar.post("/v1/events", "application/x-ndjson", text.encode())
             sidecar.server.drained()
@@ -450,9 +451,9 @@ OPTIONS: Mapping[str, Mapping[str, Any]] = {
 
 
 def leaks(options: Namespace, figures: Figures) -> None:
-    """Measure what gets through, and judge Collector; nothing about others can fail."""
+    """Measure what gets through, and judge Collector; the results of others cannot fail."""
     figures.environment = conditions.environment() | {"seed": str(SEED)}
-    del figures.environment["vector-vrl"]  # contenders have environments of their own
+    del figures.environment["vector-vrl"]  # contenders have their own environments
     if options.build:
         build()
     for part in options.only or _PARTS:

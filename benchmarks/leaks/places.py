@@ -1,9 +1,9 @@
-"""Every place of a sidecar that a reader may look at, and the channel that each belongs to.
+"""Every place of a sidecar that a reader may look at, and the channel that it belongs to.
 
-A place is a column of a database, a file, its time and its size, a member of a record or an answer,
-a header, a metric, an event of the log with its members. All of them are enumerated in what a
-sidecar really leaves, so a place that a later version adds is seen: one that no channel names
-fails, and so does one that is called constant and is not the same after different messages.
+A place is a column of a database, a file, its time and size, a member of a record or an answer, a
+header, a metric, or a log event with its members. All places are enumerated from what a sidecar
+really leaves, so a place that a later version adds is seen. A place without a channel fails, and so
+does a constant place that differs after different messages.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from benchmarks.leaks.sidecar import LAKE, Answer, Sidecar, rows
 
 Places = dict[str, str]
-"""A digest of everything that each place holds."""
+"""A digest of the contents of each place."""
 
 _PLACES = """\
 record
@@ -114,17 +114,17 @@ machine
 PLACES: dict[str, tuple[str, ...]] = {
     name: tuple(patterns) for name, *patterns in map(str.split, _PLACES.split("\n\n"))
 }
-"""The places of each channel, as patterns; the most exact one that fits counts."""
+"""The places of each channel, as patterns; the most exact match counts."""
 _VARYING = frozenset(
     "spool:documents.digest spool:documents.text otlp-header:host segments:places.digest"
     " segments:segments.place".split()
 )
-"""Of the constant places, those that name the paths of a sidecar: its configuration."""
+"""Constant places that contain the paths of a sidecar in its configuration."""
 _METRIC = re.compile(r"^([a-z_]+)(\{[^}]*\})? (\S+)$", re.MULTILINE)
 
 
 def channel_of(place: str) -> str | None:
-    """Return the channel that names a place: a pattern that is longer is more exact."""
+    """Return the channel that names a place. A longer pattern is more exact."""
     fitting = [
         (len(pattern.replace("*", "")), channel)
         for channel, patterns in PLACES.items()
@@ -135,7 +135,7 @@ def channel_of(place: str) -> str | None:
 
 
 def observed(sidecar: Sidecar) -> Places:
-    """Return every place of a sidecar that has anything, with a digest of all that it holds."""
+    """Return every non-empty place of a sidecar, with a digest of its contents."""
     found: dict[str, list[str]] = defaultdict(list)
     for place, value in _values(sidecar):
         found[place].append(repr(value))
@@ -171,7 +171,7 @@ def _values(sidecar: Sidecar) -> Iterator[tuple[str, Any]]:
     for path in sidecar.files():
         name = path.relative_to(sidecar.directory)
         yield f"file:{name}", ""
-        with suppress(FileNotFoundError):  # a segment of a lake, say, that is a file there by now
+        with suppress(FileNotFoundError):  # for example, a lake's segment that is a file by now
             about = path.stat()
             yield from ((f"time:{name}", about.st_mtime_ns), (f"size:{name}", about.st_size))
     for line in sidecar.lines():
@@ -186,8 +186,8 @@ def _values(sidecar: Sidecar) -> Iterator[tuple[str, Any]]:
 
 
 def answer_places(answers: set[Answer]) -> Iterator[tuple[str, Any]]:
-    """Yield the places of answers; those of one second and one body are one, so that their number
-    is chance."""
+    """Yield the places of answers. Answers with the same body in the same second count as one,
+    because their number is chance."""
     told = {header for headers, _ in answers for header in headers}
     yield from ((f"header:{name}", each) for name, each in told)
     for _, body in answers:
@@ -207,7 +207,7 @@ def _flat(place: str, value: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _elsewhere(sidecar: Sidecar) -> Iterator[tuple[str, Any]]:
-    """Yield the places of the locations that a sidecar delivers to."""
+    """Yield the places in the locations that a sidecar delivers to."""
     locations = sidecar.locations
     segments = sidecar.directory / "data" / "sinks" / LAKE / "segments.db"
     if segments.exists():
@@ -226,7 +226,7 @@ def _elsewhere(sidecar: Sidecar) -> Iterator[tuple[str, Any]]:
                     yield from _log_record(record)
     yield from (("otlp:resource", each) for each in resources)
     sent = (pair for headers, _ in locations.requests for pair in headers.items())
-    yield from ((f"otlp-header:{name}", text) for name, text in {*sent})  # their number is above
+    yield from ((f"otlp-header:{name}", text) for name, text in {*sent})  # counted above
     yield from _tables(sidecar)
 
 
@@ -250,7 +250,8 @@ def _log_record(record: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _tables(sidecar: Sidecar) -> Iterator[tuple[str, Any]]:
-    """Yield the places of PostgreSQL; a partition has its day in its name, a row a transaction."""
+    """Yield the places in PostgreSQL. A partition has its day in its name, and a row has a
+    transaction."""
     ask = sidecar.locations.ask
     listed = "SELECT table_name, column_name FROM information_schema.columns WHERE table_schema = "
     for table, column in ask(f"{listed}'collector'"):
@@ -263,7 +264,7 @@ def _tables(sidecar: Sidecar) -> Iterator[tuple[str, Any]]:
 
 
 def _members(line: str) -> Mapping[str, Any]:
-    """Return the members of a line of the log; one that is none of Collector's has its text."""
+    """Return the members of a log line; a line that is not Collector's has its text."""
     try:
         members = json.loads(line)
     except ValueError:

@@ -1,8 +1,8 @@
-"""Find a payload in what came out of a program, in whatever encoding of the corpus.
+"""Find a payload in a program's output, in every encoding of the corpus.
 
-Texts are compared in a normal form: compatibility characters, look-alikes and case folded, and
-everything dropped that is neither letter nor digit; so UTF-16, separators and cut-out punctuation
-need no decoder of their own. What a text may stand for besides, ``readings`` gives.
+Texts are compared in a normal form: compatibility characters, look-alikes and case are folded, and
+everything except letters and digits is dropped. So UTF-16, separators and removed punctuation need
+no decoder. ``readings`` adds the other meanings of a text.
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ _MEMBER = re.compile(rf"{MEMBER}([0-9]{{1,3}})")
 
 
 class Found(NamedTuple):
-    """Whether the mark of a payload came through, and whether its personal data did."""
+    """Whether a payload's mark got through, and whether its personal data did."""
 
     mark: bool
     personal: bool
 
     @property
     def leaks(self) -> bool:
-        """Whether either is there."""
+        """Whether one of them got through."""
         return self.mark or self.personal
 
 
@@ -48,7 +48,7 @@ def normal(text: str) -> str:
 
 
 def _base64(run: str) -> Iterator[bytes]:
-    """Yield what a run is from each of its first four characters on, and padded."""
+    """Yield the decodings of a run from each of its first four characters on, padded."""
     bare = run.rstrip("=").replace("-", "+").replace("_", "/")
     cut = (bare[skipped:][: (len(bare) - skipped) // 4 * 4] for skipped in range(4))
     for text in (*cut, bare + "=" * (-len(bare) % 4)):
@@ -70,7 +70,7 @@ _CODES: dict[re.Pattern[str], Callable[[str], Iterator[bytes]]] = {
 
 
 def readings(text: str) -> Iterator[str]:
-    """Yield what a text may stand for, in normal form."""
+    """Yield the possible meanings of a text, in normal form."""
     plain = normal(text)
     yield plain
     yield plain[::-1]
@@ -82,7 +82,7 @@ def readings(text: str) -> Iterator[str]:
 
 
 def search(payload: Payload, outputs: Sequence[str]) -> Found:
-    """Search the outputs of one attack, in their order. Text that is no JSON is taken as it is."""
+    """Search the outputs of one attack, in order. Text that is not JSON is searched as is."""
     names, values = Counter[str](), Counter[str]()
     for line in (line for output in outputs for line in output.splitlines()):
         try:
@@ -99,7 +99,7 @@ def search(payload: Payload, outputs: Sequence[str]) -> Found:
 
 
 class _Pairs(list[tuple[str, Any]]):
-    """An object, in which a name may occur twice."""
+    """An object in which a name may occur twice."""
 
 
 def _collect(value: Any, names: Counter[str], values: Counter[str]) -> None:
@@ -117,8 +117,8 @@ def _collect(value: Any, names: Counter[str], values: Counter[str]) -> None:
 
 
 def _joined(times: Counter[str]) -> str:
-    """Return those texts as one that occur once: a payload in parts is what the records of an
-    attack do not have in common. Ids of reports are passed over."""
+    """Return the texts that occur once, joined: a payload in parts is what an attack's records do
+    not have in common. Ids of reports are skipped."""
     return "".join(text for text, n in times.items() if n == 1 and not text.startswith(REPORT))
 
 

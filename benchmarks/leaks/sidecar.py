@@ -1,5 +1,5 @@
-"""A real sidecar with store, files and a debug log, and everything that it writes and says; and
-where else it can deliver to: a lake, a receiver of OTLP, PostgreSQL, each on this machine.
+"""A real sidecar with store, files and a debug log, and everything that it writes and answers. It
+can also deliver to a lake, an OTLP receiver and PostgreSQL, each on this machine.
 """
 
 from __future__ import annotations
@@ -35,13 +35,13 @@ Answer = tuple[tuple[tuple[str, str], ...], bytes]
 """Headers and body."""
 
 LAKE, BACKEND, WAREHOUSE = "lake", "backend", "warehouse"
-"""The names of the sinks: of Parquet files, of OTLP, of PostgreSQL."""
+"""The names of the sinks for Parquet files, OTLP and PostgreSQL."""
 
 
 @dataclass
 class Locations:
-    """What was opened: ``environ`` are the settings for it, ``requests`` what the receiver of OTLP
-    got, headers and body."""
+    """The opened locations: ``environ`` has their settings, ``requests`` the headers and bodies
+    that the OTLP receiver got."""
 
     environ: dict[str, str] = field(default_factory=dict)
     lake: Path | None = None
@@ -49,7 +49,7 @@ class Locations:
     database: str | None = None
 
     def files(self) -> list[Path]:
-        """Return the files of the lake, once there is one."""
+        """Return the files of the lake, waiting for the first."""
         if self.lake is None:
             return []
         until = monotonic() + _WAIT_SECONDS
@@ -60,7 +60,7 @@ class Locations:
         return found
 
     def exported(self) -> Iterator[Any]:
-        """Yield the requests of OTLP as messages."""
+        """Yield the OTLP requests as messages."""
         from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (  # noqa: PLC0415
             ExportLogsServiceRequest,
         )
@@ -69,7 +69,7 @@ class Locations:
             yield ExportLogsServiceRequest.FromString(body)
 
     def ask(self, query: str) -> list[tuple[Any, ...]]:
-        """Return the rows of a query to PostgreSQL; none if it is not open."""
+        """Return the rows of a PostgreSQL query; none if it is not open."""
         if self.database is None:
             return []
         import psycopg  # noqa: PLC0415 - an extra
@@ -80,7 +80,7 @@ class Locations:
 
 @contextmanager
 def opened(names: tuple[str, ...], directory: Path) -> Iterator[Locations]:
-    """Open some locations, by name. One of a server that is not installed is left out."""
+    """Open some locations by name. A location whose server is not installed is left out."""
     found = Locations()
     with ExitStack() as stack:
         if LAKE in names:
@@ -135,7 +135,7 @@ def _receiver(found: Locations) -> Iterator[int]:
 
 @dataclass
 class Sidecar:
-    """A running sidecar: its directory, what it delivers to, and what it answered."""
+    """A running sidecar: its directory, its locations, and its answers."""
 
     directory: Path
     server: Server
@@ -144,7 +144,7 @@ class Sidecar:
 
     @property
     def log(self) -> list[str]:
-        """What it has said so far, by line."""
+        """The lines of its log so far."""
         return self.server.log
 
     def post(
@@ -152,7 +152,7 @@ class Sidecar:
     ) -> Any:
         """Send a body; return the JSON of the answer, or its bytes. The answer is kept.
 
-        Raises ``BenchmarkError`` unless it was taken.
+        Raises ``BenchmarkError`` unless the body was accepted.
         """
         status, told = self._send(path, {"Content-Type": kind, **(headers or {})}, body)
         if status != 200:
@@ -160,8 +160,8 @@ class Sidecar:
         return json.loads(told) if told.startswith(b"{") else told
 
     def post_slowly(self, path: str, kind: str, body: bytes, seconds: float) -> float:
-        """Send a body whose last byte comes that much later than the sidecar asks for it; return
-        how long it took. The answer is kept, also if it is a refusal."""
+        """Send a body whose last byte comes ``seconds`` after the sidecar asks for it; return how
+        long the request took. The answer is kept, even a refusal."""
         began = monotonic()
         self._send(path, {"Content-Type": kind}, body, seconds)
         return monotonic() - began
@@ -190,9 +190,9 @@ class Sidecar:
             return answer.status, told
 
     def call(self, signal: str, body: bytes) -> None:
-        """Send a request of OTLP over gRPC. The answer is kept.
+        """Send an OTLP request over gRPC. The answer is kept.
 
-        Raises ``BenchmarkError`` unless it was taken.
+        Raises ``BenchmarkError`` unless the request was accepted.
         """
         import grpc  # type: ignore[import-untyped]  # noqa: PLC0415 - an extra
 
@@ -204,7 +204,7 @@ class Sidecar:
         self.answers.add(((), told))
 
     def counters(self, name: str) -> Iterator[tuple[dict[str, str], int]]:
-        """Yield the labels and the value of each counter of a name."""
+        """Yield the labels and the value of each counter with a name."""
         for line in self.server.page("/metrics").splitlines():
             if line.startswith(f"{name}{{"):
                 labels, _, value = line[len(name) + 1 :].partition("} ")
@@ -212,14 +212,14 @@ class Sidecar:
                 yield {key: text.strip('"') for key, text in pairs}, int(float(value))
 
     def status(self) -> dict[str, Any]:
-        """Return what it answers over its control socket."""
+        """Return its answer over the control socket."""
         from collector.server.control_client import Status, ask  # noqa: PLC0415
 
         return ask(self.directory / "data", Status()) or {}
 
     @contextmanager
     def held(self) -> Iterator[None]:
-        """Keep the store from taking anything meanwhile, so that batches wait in the spool."""
+        """Keep the store from taking batches in the block, so that they wait in the spool."""
         with closing(sqlite3.connect(self.store, isolation_level=None, timeout=60)) as db:
             db.execute("BEGIN IMMEDIATE")
             yield
@@ -238,7 +238,7 @@ class Sidecar:
     def waiting(self) -> list[bytes]:
         """Return the records that wait in the spool, by batch.
 
-        Raises ``BenchmarkError`` if one of them is damaged.
+        Raises ``BenchmarkError`` if a batch is damaged.
         """
         from collector.spool.tables import pending_batches  # noqa: PLC0415
 
@@ -248,18 +248,17 @@ class Sidecar:
         return [batch.payload for batch in batches if batch is not None]
 
     def lines(self) -> Iterator[bytes]:
-        """Yield the lines of the files of records."""
+        """Yield the lines of the NDJSON files."""
         for path in sorted((self.directory / "records").iterdir()):
             if path.suffix != ".state":
                 yield from path.read_bytes().splitlines()
 
     def files(self) -> list[Path]:
-        """Return every file in the directory of the sidecar, which is also where it may put
-        temporary ones."""
+        """Return every file in the sidecar's directory, where it may also put temporary files."""
         return sorted(path for path in self.directory.rglob("*") if path.is_file())
 
     def write_down(self) -> None:
-        """Write into the directory what was said: log, answers, metrics."""
+        """Write log, answers and metrics into the directory."""
         (self.directory / "log").write_text("\n".join(self.log))
         (self.directory / "answers").write_text("\n".join(map(repr, self.answers)))
         (self.directory / "metrics").write_text(self.server.page("/metrics"))
@@ -280,10 +279,10 @@ def running(
     more: Mapping[str, str] | None = None,
     locations: Locations | None = None,
 ) -> Iterator[Sidecar]:
-    """Run a sidecar for a schema, by name or path, in a directory of its own. ``more`` are settings
-    besides, and ``locations`` other sinks.
+    """Run a sidecar for a schema, by name or path, in its own directory. ``more`` are additional
+    settings, and ``locations`` additional sinks.
 
-    Raises ``BenchmarkError`` if it does not start, or does not end well.
+    Raises ``BenchmarkError`` if it does not start, or ends badly.
     """
     locations = locations or Locations()
     (directory / "temporary").mkdir(parents=True, exist_ok=True)

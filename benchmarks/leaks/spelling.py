@@ -1,12 +1,12 @@
-"""Spell with the values that a schema admits, as densely as it can be done.
+"""Spell with the values that a schema admits, as densely as possible.
 
-A message is a number. It is written in a mixed radix, a digit for each field: its absence or one of
-its values. The sender knows what arrives and adapts: a field that does not bring over every value
-is left out of the code. What arrives, exactly, times what it says is the bits delivered.
+A message is a number. It is written in a mixed radix with a digit for each field: absence, or one
+of its values. The sender knows what arrives and adapts: the code leaves out a field that does not
+carry every value. The bits delivered are the share of exact arrivals times the bits of a record.
 
-Values are counted by other means than those of the package, so that a width that it states too
-small or too large is seen: addresses as whole numbers without ranges, versions by the lengths of
-their numbers, patterns by the texts that lead from each state to an end.
+Values are counted independently of the package, so that a width that it states too small or too
+large is noticed: addresses as whole numbers without ranges, versions by the lengths of their
+numbers, patterns by the number of texts from each state to an end.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from collector.schema.pattern import Pattern
 from collector.schema.scalars import condition_of, path_of
 
 Record = dict[str, str]
-"""The listed values of a record; without ``schema``, ``count`` and ``received``."""
+"""The listed values of a record, without ``schema``, ``count`` and ``received``."""
 Send = Callable[[Sequence[Record]], list[Record]]
-"""Sends records as events and returns those that arrived, in any order."""
+"""Sends records as events, and returns those that arrived, in any order."""
 _PROBES = 400
 
 
@@ -44,7 +44,8 @@ _PROBES = 400
 
 
 class Values(NamedTuple):
-    """The values of a field: how many there are, the one of each number, whether a text is one."""
+    """The values of a field: their count, the value of each number, and whether a text is a
+    value."""
 
     size: int
     nth: Callable[[int], str]
@@ -74,7 +75,7 @@ def _listed(entries: Sequence[str]) -> Values:
 
 
 def _version(field: VersionField) -> Values:
-    """Return versions of one part, of two, and so on; a part is any digits up to its maximum."""
+    """Return versions of one part, of two, and so on; a part has any digits up to its maximum."""
     maxima = (*(field.maximum or ()), *[99_999] * 4)[: field.parts]
     sizes = [sum(_lengths(most)) for most in maxima]
     totals = list(accumulate(sizes, mul))
@@ -105,12 +106,13 @@ def _version(field: VersionField) -> Values:
 
 
 def _lengths(most: int) -> list[int]:
-    """Return how many numbers up to a greatest one there are of one digit, of two and so on."""
+    """Return how many numbers up to the greatest have one digit, two digits and so on."""
     return [*(10**digits for digits in range(1, len(str(most)))), most + 1]
 
 
 def _padded(most: int, number: int) -> str:
-    """Return the number of that place: those of one digit first; others may begin with zeros."""
+    """Return the number at a position: numbers of one digit come first; longer ones may begin with
+    zeros."""
     for digits, size in enumerate(_lengths(most), 1):
         if number < size:
             return f"{number:0{digits}}"
@@ -129,7 +131,7 @@ _LOCAL = {
     ],
     6: ["::/96", "::ffff:0:0:0/96", "64:ff9b:1::/48", "fc00::/7", "fec0::/10"],
 }
-"""Networks that are never admitted, and those that a global scope leaves out, by version."""
+"""Networks that are never admitted, and networks that a global scope excludes, by version."""
 
 
 def _address(field: IpField) -> Values:
@@ -156,8 +158,8 @@ def _address(field: IpField) -> Values:
 
 
 class _Prefixes:
-    """Numbers of so many leading bits, without those of which every address, or the very first,
-    lies in one of some networks."""
+    """Numbers of the leading bits, without prefixes that lie in one of the networks or whose first
+    address does."""
 
     def __init__(self, bits: int, kept: int, networks: Sequence[str]) -> None:
         self._lost = bits - kept
@@ -172,7 +174,7 @@ class _Prefixes:
         self.size = (1 << kept) - sum(length for _, length in self._gaps)
 
     def nth(self, number: int) -> int:
-        """Return the address of a number."""
+        """Return the address with a number."""
         for first, length in self._gaps:
             if number >= first:
                 number += length
@@ -208,7 +210,7 @@ def _pattern(language: Pattern) -> Values:
 
 
 def _mutated(text: str, random: Random) -> Iterator[str]:
-    """Yield texts that are nearly a value."""
+    """Yield texts that are almost a value."""
     at = random.randrange(len(text))
     yield text[:at] + text[at + 1 :]
     yield text[:at] + random.choice("0123456789abcdefABCDEFxyzXYZ.:, -") + text[at + 1 :]
@@ -222,7 +224,7 @@ def _mutated(text: str, random: Random) -> Iterator[str]:
 @dataclass(frozen=True, slots=True)
 class Delivered:
     """What a schema lets through: bits per record that were ``stated`` and ``delivered``, how many
-    records were sent, and how many values arrived that were not counted (``beyond``)."""
+    records were sent, and how many uncounted values arrived (``beyond``)."""
 
     schema: str
     stated: float
@@ -238,12 +240,12 @@ class Delivered:
 
 
 class Speller:
-    """Writes numbers as records of some fields."""
+    """Writes numbers as records of certain fields."""
 
     def __init__(self, values: dict[str, Values]) -> None:
         self._values = values
         self.codes: int = prod(each.size + 1 for each in values.values()) - 1
-        """How many records there are; the one without any value is none."""
+        """The number of records, without the empty one, which is not a record."""
 
     @property
     def bits(self) -> float:
@@ -269,7 +271,8 @@ def event(schema: Schema, records: Sequence[Record]) -> list[str]:
 
 
 def _as_read(schema: Schema, record: Record) -> dict[str, object]:
-    """Return a record under the paths that are read, with what conditions ask for beside these."""
+    """Return a record under the paths that are read, with the additional members that conditions
+    ask for."""
     found: dict[str, object] = {}
     for name, value in record.items():
         places = schema.fields[name].places(name)
@@ -284,7 +287,7 @@ def _as_read(schema: Schema, record: Record) -> dict[str, object]:
 def spelled(schema: Schema, stated: float, send: Send, number: int, random: Random) -> Delivered:
     """Send random messages of a schema's full width, and count what arrives.
 
-    Every field is probed first, by itself, with values and with near values.
+    First, each field is probed on its own, with values and with near values.
     """
     values = values_of(schema)
     probes = {

@@ -1,8 +1,8 @@
-"""Attacks on a whole Collector, by the million: over every way in, and looked for in every place.
+"""A million attacks on a whole Collector, over every way in, with a search in every place.
 
-All listed values of clean events come out of small pools. So the outcome is known: a value in the
-spool, the store or a file that is in none of the pools is a leak, however it is encoded. Besides,
-every byte that was written or said is searched for the stems of the payloads.
+All listed values of clean events come from small pools, so the outcome is known: a value in the
+spool, the store or a file that is in none of the pools is a leak, however it is encoded. In
+addition, every byte that was written or answered is searched for the stems of the payloads.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from collector import Collector, load_schema
 from collector.testing import scan
 
 _CHUNK = 100
-"""Attacks of one request."""
+"""The number of attacks in one request."""
 _ROUND = 20_000
-"""Attacks after which the spool is looked at."""
+"""The number of attacks between two looks at the spool."""
 _HELD = 1_000
-"""Attacks of a round that stay in the spool until they are looked at."""
+"""The attacks of a round that are held in the spool until the look."""
 _AT_ONCE = 2
 _RESERVED = frozenset(["schema", "count", "received"])
 
@@ -46,7 +46,8 @@ def _texts(attacks: Sequence[Attack]) -> list[str]:
 
 
 def _as_json(sidecar: Sidecar, _shape: Shape, attacks: Sequence[Attack]) -> None:
-    """A list of documents; and one by itself, whose sender stands in for what it lacks."""
+    """Send a list of documents, and then one document alone, for which the sender's address may be
+    used."""
     texts = _texts(attacks)
     for body in (f"[{','.join(texts)}]", texts[0]):
         sidecar.post("/v1/events", "application/json", body.encode())
@@ -80,13 +81,13 @@ WAYS: dict[str, tuple[bool, _Send | None]] = {
         ),
     ),
 }
-"""The ways in: whether it is for a signal of OTLP, and what sends to a sidecar; ``None`` is
-``emit`` of an SDK."""
+"""The ways in: whether the way is an OTLP signal, and the function that sends to a sidecar;
+``None`` is an SDK's ``emit``."""
 
 
 @dataclass
 class Sweep:
-    """What a sweep found: attacks by way in, records that were looked at by place, and leaks."""
+    """The result of a sweep: attacks by way in, searched records by place, and leaks."""
 
     attacks: Counter[str] = field(default_factory=Counter)
     records: Counter[str] = field(default_factory=Counter)
@@ -94,8 +95,8 @@ class Sweep:
 
 
 def sweep(number: int, seed: int) -> Sweep:
-    """Send that many attacks, to a sidecar for each shipped schema that a shape has, and to an SDK
-    that keeps records itself."""
+    """Send this many attacks to a sidecar for each shipped schema that a shape has, and to an SDK
+    that stores records itself."""
     by_schema = Counter(shape.schema for shape in SHAPES.values())
 
     def swept(schema: str) -> Sweep:
@@ -122,7 +123,7 @@ def attack_sidecar(
     found: Sweep,
     command: Sequence[str] = (),
 ) -> None:
-    """Send attacks of a schema's shapes to a sidecar in a folder, and look for them there."""
+    """Send attacks of a schema's shapes to a sidecar in a folder, and search for them there."""
     name = load_schema(schema).name
     cells = [cell for cell in CELLS if SHAPES[cell.shape].schema == name]
     with (
@@ -133,7 +134,7 @@ def attack_sidecar(
     ):
 
         def send(few: int) -> None:
-            """Send attacks of one shape over one way, again and again."""
+            """Send attacks of one shape over one way, repeatedly."""
             for left in range(few, 0, -_CHUNK):
                 shape = SHAPES[rng.choice(cells).shape]
                 own = [cell for cell in cells if cell.shape == shape.name]
@@ -173,7 +174,7 @@ def attack_sidecar(
 
 @contextmanager
 def _own(schema: str, folder: Path, scheme: str, name: str) -> Iterator[Collector]:
-    """An SDK that keeps its records in a folder."""
+    """An SDK that stores its records in a folder."""
     folder.mkdir()
     with Collector(schema, f"{scheme}:///{folder / name}") as telemetry:
         yield telemetry
@@ -191,7 +192,7 @@ def _emit(telemetry: Collector, attacks: Iterable[Attack]) -> None:
 
 
 def _stored(file: Path, table: str) -> Iterator[dict[str, Any]]:
-    """Yield each different row of a table, with the names of its columns."""
+    """Yield each distinct row of a table, with the names of its columns."""
     quoted = f'"{table}"'
     names = [row[1] for row in rows(file, f"PRAGMA table_info({quoted})")]
     for row in rows(file, f"SELECT * FROM {quoted}"):
@@ -199,7 +200,7 @@ def _stored(file: Path, table: str) -> Iterator[dict[str, Any]]:
 
 
 def _judge(place: str, records: Iterable[dict[str, Any]], found: Sweep) -> None:
-    """Count the values that are none of clean events."""
+    """Count the values that clean events cannot have."""
     seen = Counter[tuple[str, Any]]()
     found.records[place] += 0
     for record in records:
@@ -211,6 +212,6 @@ def _judge(place: str, records: Iterable[dict[str, Any]], found: Sweep) -> None:
 
 
 def _search(paths: Sequence[Path], found: Sweep) -> None:
-    """Count the files in which stems are found in any byte."""
+    """Count the files that contain a stem."""
     for hit in scan(paths, STEMS):
         found.leaks[f"{hit.path.name}, {hit.encoding}"] += 1

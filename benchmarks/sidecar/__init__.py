@@ -1,1 +1,1 @@
-"""The sidecar as a whole: a real ``collector serve`` on one core, and load from another."""
+"""The sidecar as a whole: a real ``collector serve`` on one core, and load from another core."""

@@ -1,5 +1,5 @@
-"""``python -m benchmarks sidecar`` and ``soak``: load on a real server, as much as it takes and at
-a fixed rate; what it used, and what it kept; and whether its memory grows."""
+"""``python -m benchmarks sidecar`` and ``soak``: load on a real server, at its maximum and at a
+fixed rate. Measured: what it used, what it kept, and whether its memory grows."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from benchmarks.sidecar.server import (
 )
 
 CORPUS, EVENTS, RATE = "medium", 200, 10_000
-"""Events of one request, and events per second at which latency is measured."""
+"""The events of one request, and the events per second at which latency is measured."""
 OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "--against": {
         "type": Path,
@@ -49,7 +49,7 @@ SOAK_OPTIONS: Mapping[str, Mapping[str, Any]] = {
 _OTLP_ROUNDS, _CORES_OF_TWO = 15, 3
 _CONTROL_EVENTS, _CONTROL_RUNS = 50_000, 3
 _CORES_GOT = 1.8
-"""Two workers are judged in rounds in which they and the keeper got so many cores."""
+"""Two workers are judged in rounds in which they and the keeper got this many cores."""
 
 
 class Effort(NamedTuple):
@@ -69,12 +69,11 @@ QUICK = Effort(rounds=3, seconds=2.0, warmup=1.0, steady=4.0, bodies=8)
 
 @dataclass
 class Served:
-    """All of one server. Each of ``rounds`` has events per second, µs of CPU per event, latencies
-    in ms, records in the spool before and after, the share of a core that the client used, the
-    cores that the server got, and how much of the CPU time of all workers each had; ``steady`` has
-    latencies in ms from the moment that a request was due. ``stored`` are the events at the end
-    where they belong, out of those that were ``acknowledged``; ``peak_mb`` is the most of one
-    process."""
+    """The results of one server. Each of ``rounds`` has events per second, µs of CPU per event,
+    latencies in ms, records in the spool before and after, the client's share of a core, the cores
+    that the server got, and each worker's share of all workers' CPU time. ``steady`` has latencies
+    in ms since a request was due. ``stored`` counts the events that reached their destination at
+    the end, out of the ``acknowledged`` ones. ``peak_mb`` is the largest peak of a process."""
 
     name: str
     rounds: list[dict[str, Any]] = field(default_factory=list)
@@ -90,7 +89,7 @@ class Served:
 
 
 def sidecar(options: Namespace, figures: Figures) -> None:
-    """Measure one worker, two, and Fluent Bit; and the filter on OTLP."""
+    """Measure one worker, two workers, and Fluent Bit; also the filter on OTLP."""
     if reason := obstacle():
         figures.skipped["sidecar"] = reason
         return
@@ -176,7 +175,7 @@ def _show(servers: Sequence[Served], figures: Figures) -> None:
 
 
 def _judge(servers: Sequence[Served], figures: Figures) -> None:
-    """Judge the collector; with two workers in the rounds in which they got their cores."""
+    """Judge Collector; two workers only in the rounds in which they got their cores."""
     ours, limit = servers[0], figures.limits.get("sidecar", {})
     what = f"p99 ms at {RATE:,} per second"
     figures.at_most(what, limit.get("p99_ms_at_most"), ours.steady["p99"])
@@ -197,8 +196,8 @@ def _judge(servers: Sequence[Served], figures: Figures) -> None:
 
 
 class _Compared(NamedTuple):
-    """What is compared, and under which load: events of a request, connections, and events per
-    second. With 24 connections a server seldom has nothing to do while it waits for the disk."""
+    """What is compared, and the load: events of a request, connections, and events per second. With
+    24 connections a server seldom idles while it waits for the disk."""
 
     what: str
     kind: str
@@ -217,7 +216,8 @@ _MEMORY = ("peak MB of the keeper", "peak MB of the worker")
 
 
 def _against(options: Namespace, effort: Effort, figures: Figures) -> None:
-    """Measure the sidecar of another checkout and ours in turns, on one core, with one worker."""
+    """Measure the sidecars of another checkout and of ours in turns, on one core, with one
+    worker."""
     (core, other), place = cores(), options.directory
     found: dict[str, list[list[float]]] = {each.what: [] for each in _COMPARED}
     with ExitStack() as stack:
@@ -247,7 +247,7 @@ def _against(options: Namespace, effort: Effort, figures: Figures) -> None:
 
 
 def _turn(server: Server, effort: Effort, core: int, of: _Compared) -> float:
-    """The CPU time is that of storing, too, as that is work for the same events."""
+    """The CPU time includes storing, because it is work for the same events."""
     effort, first = effort._replace(connections=of.connections), server.usage()
     outcome = load(server, plan(server, effort, effort.seconds, of.rate, of.events), core)
     server.drained()
@@ -260,7 +260,7 @@ def _environment(place: Path) -> dict[str, str]:
     mounts = [line.split() for line in Path("/proc/mounts").read_text().splitlines()]
     around = {str(folder) for folder in (place.resolve(), *place.resolve().parents)}
     found = [(len(mount[1]), mount[2]) for mount in mounts if mount[1] in around]
-    disk = max(found)[1] if found else "unknown"  # on one in memory, syncing costs nothing
+    disk = max(found)[1] if found else "unknown"  # in memory, syncing costs nothing
     return conditions.environment() | {
         "pinned": f"server to CPU {core}, load to CPU {other}",
         "disk": disk,
@@ -273,7 +273,7 @@ def _environment(place: Path) -> dict[str, str]:
 def plan(
     server: Server, effort: Effort, seconds: float, rate: float | None = None, events: int = EVENTS
 ) -> Plan:
-    """Return the load of a server: ``rate`` events per second, ``events`` of them in a request."""
+    """Return the load for a server: ``rate`` events per second, ``events`` of them in a request."""
     return Plan(
         *(server.ports["http"], server.path, server.kind, CORPUS, events),
         *(effort.bodies * EVENTS // events, effort.connections, seconds),
@@ -283,7 +283,7 @@ def plan(
 
 
 def started(planned: Plan, core: int, output: Path) -> subprocess.Popen[bytes]:
-    """Return a load on a core, which writes its outcome to a file."""
+    """Start a load on a core; it writes its outcome to a file."""
     command = [sys.executable, "-m", "benchmarks.sidecar.load"]
     told = msgspec.json.encode(planned).decode()
     with output.open("wb") as file:
@@ -301,7 +301,7 @@ def load(server: Server, planned: Plan, core: int) -> Outcome:
 
 
 def checked(server: Server, output: Path, code: int) -> Outcome:
-    """Return the outcome in a file. Raises ``BenchmarkError`` if it is not all success."""
+    """Return the outcome in a file. Raises ``BenchmarkError`` unless all of it is success."""
     if code != 0 or server.process.poll() is not None:
         raise BenchmarkError(f"the load on {server.name} ended with {code}")
     outcome = msgspec.json.decode(output.read_bytes(), type=Outcome)
@@ -312,10 +312,10 @@ def checked(server: Server, output: Path, code: int) -> Outcome:
 
 
 def serve(effort: Effort, place: Path, fluent: str | None = None, *, workers: int = 1) -> Served:
-    """Measure the collector, or the Fluent Bit of that path, in a new directory of ``place``. Two
+    """Measure Collector, or the Fluent Bit at that path, in a new directory in ``place``. Two
     workers get two cores.
 
-    Raises ``BenchmarkError`` if it refuses, fails, or does not keep what it acknowledged.
+    Raises ``BenchmarkError`` if the server refuses, fails, or does not keep what it acknowledged.
     """
     core, other = cores()
     with TemporaryDirectory(prefix="collector-benchmarks-", dir=place) as name:
@@ -346,7 +346,7 @@ def serve(effort: Effort, place: Path, fluent: str | None = None, *, workers: in
 
 
 def _round(server: Server, effort: Effort, core: int, served: Served) -> dict[str, Any]:
-    """The CPU time is of the whole round, with its warm-up, as are the events it is for."""
+    """CPU time and events are those of the whole round, including its warm-up."""
     before, first, began = server.waiting(), server.usage(), perf_counter()
     outcome = load(server, plan(server, effort, effort.seconds), core)
     seconds, after, last = perf_counter() - began, server.waiting(), server.usage()
@@ -378,18 +378,19 @@ def _lines(path: Path) -> int:
 # -- a soak ----------------------------------------------------------------------------------------
 
 SAMPLES = 60
-"""Samples at least, of the time that counts."""
+"""The least number of samples in the measured time."""
 _BLOCKS, _STUDENT = 12, 2.228
-"""Samples that follow each other are alike: they are put together into so many blocks, whose means
-are nearly independent. The 97.5 % point of Student's distribution with two degrees of freedom
-less."""
+"""Successive samples are alike. They are grouped into this many blocks, whose means are nearly
+independent. The second number is the 97.5 % point of Student's distribution with two degrees of
+freedom less."""
 
 
 def soak(options: Namespace, figures: Figures) -> None:
-    """Load a sidecar at a rate (events per second), and sample its memory after a warm-up as long
-    as the time that counts: caches fill up, and the allocator finds its size.
+    """Load a sidecar at a rate (events per second), and sample its memory. The warm-up is as long
+    as the measured time: caches fill up, and the allocator finds its size.
 
-    Raises ``BenchmarkError`` if it refuses anything, or does not keep what it acknowledged.
+    Raises ``BenchmarkError`` if the sidecar refuses anything, or does not keep what it
+    acknowledged.
     """
     if reason := obstacle():
         figures.skipped["soak"] = reason

@@ -1,11 +1,11 @@
-"""The load: a process that sends requests over several connections, and prints what came of them.
+"""The load: a process that sends requests over several connections, and prints the outcome.
 
     python -m benchmarks.sidecar.load PLAN
 
-``PLAN`` is the JSON of a ``Plan``. Without a rate, each connection sends as soon as it is answered.
-With one, every request has its moment, whether or not those before it are answered by then: what it
-waits for a connection is latency, too, or a server that halts would look quick ("coordinated
-omission").
+``PLAN`` is the JSON of a ``Plan``. Without a rate, each connection sends as soon as it has its
+answer. With a rate, every request has its due time, even if earlier ones are unanswered. Waiting
+for a connection then counts as latency; otherwise a server that stalls would look quick
+("coordinated omission").
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _GIVE_UP_SECONDS = 30.0
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What to send, and where to. ``rate`` is in requests per second, ``kind`` a content type;
-    ``bodies`` different ones of ``events`` events each are sent in turns."""
+    """What to send, and where. ``rate`` is in requests per second, ``kind`` a content type;
+    ``bodies`` different bodies of ``events`` events each are sent in turns."""
 
     port: int
     path: str
@@ -44,8 +44,8 @@ class Plan(msgspec.Struct, frozen=True):
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """The requests that count, by status, with their latencies in seconds, in order; and all that
-    were answered with a status of success. ``share`` is how much of a core sending took."""
+    """The measured requests by status, with their latencies in seconds, in order; and the number of
+    all successful requests. ``share`` is the share of a core that sending took."""
 
     seconds: float
     statuses: dict[int, int]
@@ -55,7 +55,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def bodies(plan: Plan) -> list[bytes]:
-    """Lines, or an array for those who take no lines."""
+    """Lines, or an array for servers that take no lines."""
     lines = stream(plan.corpus, plan.events * plan.bodies)
     each = (list(islice(lines, plan.events)) for _ in range(plan.bodies))
     if "ndjson" in plan.kind:
@@ -64,7 +64,7 @@ def bodies(plan: Plan) -> list[bytes]:
 
 
 class _Connection:
-    """A keep-alive connection with at most one request on its way."""
+    """A keep-alive connection with at most one pending request."""
 
     def __init__(self, port: int) -> None:
         self.socket = socket.create_connection(("127.0.0.1", port))
@@ -75,13 +75,13 @@ class _Connection:
         self._answer = b""
 
     def begin(self, request: bytes, since: float) -> None:
-        """Take a request, which is on its way since then."""
+        """Take a request that has been pending since then."""
         self.since = since
         self._left = memoryview(request)
         self._answer = b""
 
     def send(self) -> bool:
-        """Send on, as far as it goes; whether all is sent."""
+        """Send as much as possible; return whether everything is sent."""
         while self._left:
             try:
                 sent = self.socket.send(self._left[:_PIECE])
@@ -91,7 +91,7 @@ class _Connection:
         return True
 
     def status(self) -> int | None:
-        """Receive; the status once the answer is whole."""
+        """Receive; return the status once the answer is complete."""
         part = self.socket.recv(_PIECE)
         if not part:
             raise ConnectionError("the server hung up")
@@ -125,7 +125,7 @@ class _Drive:
         self._taken = 0
 
     def _schedule(self) -> Iterator[float]:
-        """When requests are due: one after the other, or at once."""
+        """When requests are due: at the rate, or immediately."""
         if (rate := self._plan.rate) is None:
             while True:
                 yield self._begin
@@ -133,7 +133,7 @@ class _Drive:
             yield self._begin + number / rate
 
     def run(self) -> Outcome:
-        """Until what was due in time is answered."""
+        """Run until everything that was due in time is answered."""
         used = process_time()
         while True:
             now = self._send_due()
@@ -153,13 +153,12 @@ class _Drive:
         return Outcome(self._plan.seconds, dict(self._statuses), latencies, self._taken, share)
 
     def close(self) -> None:
-        """Hang up."""
         self._selector.close()
         for connection in self._connections:
             connection.socket.close()
 
     def _send_due(self) -> float:
-        """Begin all requests that are due, as long as there are connections; returns the time."""
+        """Begin all requests that are due while connections are free; return the time."""
         now = perf_counter()
         while self._idle and self._due <= now:
             if self._due >= self._end or (self._plan.rate is None and now >= self._end):
@@ -173,7 +172,7 @@ class _Drive:
         return now
 
     def _send(self, connection: _Connection) -> None:
-        """Send on, and be told when there is room, if there is more to send."""
+        """Send, and wait for room if there is more to send."""
         wants = selectors.EVENT_READ | (0 if connection.send() else selectors.EVENT_WRITE)
         if self._selector.get_key(connection.socket).events != wants:
             self._selector.modify(connection.socket, wants, connection)
@@ -185,7 +184,8 @@ class _Drive:
         now = perf_counter()
         self._idle.append(connection)
         self._taken += 200 <= status < 300
-        # At a rate, those count that were due in time; otherwise those that are answered in time.
+        # At a rate, requests that were due in time count; otherwise, those that were answered in
+        # time.
         moment = now if self._plan.rate is None else connection.since
         if self._counts_from <= moment < self._end:
             self._statuses[status] += 1
@@ -203,7 +203,7 @@ def _request(plan: Plan, body: bytes) -> bytes:
 
 
 def drive(plan: Plan) -> Outcome:
-    """Send as planned, for so many seconds after as many of warm-up, which do not count."""
+    """Send as planned for ``seconds``, after ``warmup`` seconds that do not count."""
     with closing(_Drive(plan)) as run:
         return run.run()
 

@@ -1,4 +1,4 @@
-"""What is measured: a server in processes of its own, on cores of its own, and what they use."""
+"""The measured server: its own processes on its own cores, and what they use."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ _EMPTY = "\ncollector_spool_used_bytes 0.0\n"
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """CPU seconds so far, and resident MB (10⁶ bytes), of all processes; ``peaks_mb`` is the most
-    that each had, and ``workers`` are the CPU seconds of each process that it started."""
+    """CPU seconds so far, and resident MB (10⁶ bytes), of all processes. ``peaks_mb`` are the peaks
+    of the processes, and ``workers`` are the CPU seconds of each child process."""
 
     cpu_seconds: float
     resident_mb: float
@@ -42,8 +42,8 @@ class Usage:
 
 @dataclass(slots=True)
 class Server:
-    """A process that takes events at a port. ``path`` and ``kind`` say how it wants them; the ports
-    of a sidecar are ``http``, ``grpc`` and ``admin``."""
+    """A process that takes events at a port. ``path`` and ``kind`` say in which form; a sidecar's
+    ports are ``http``, ``grpc`` and ``admin``."""
 
     name: str
     process: subprocess.Popen[bytes]
@@ -53,7 +53,7 @@ class Server:
     log: list[str] = field(default_factory=list)
 
     def usage(self) -> Usage:
-        """Return what it and the processes that it started use, as the system counts."""
+        """Return what the process and its children use, from the system's counters."""
         whole = map(_usage, (self.process.pid, *_children(self.process.pid)))
         cpu, resident, peaks = zip(*whole, strict=True)
         return Usage(sum(cpu), sum(resident), peaks, cpu[1:])
@@ -64,7 +64,7 @@ class Server:
             return str(answer.read().decode())
 
     def waiting(self) -> int | None:
-        """Return how many records wait for the sink that has the most to take, if it tells."""
+        """Return how many records wait for the slowest sink, if the server reports it."""
         if "admin" not in self.ports:
             return None
         found = _WAITING.findall(self.page("/metrics"))
@@ -81,8 +81,9 @@ class Server:
             sleep(_LOOK_SECONDS)
 
     def stop(self) -> None:
-        """Wait until no batch waits, as it delivers at its end for a few seconds only; ask it to
-        end, and wait. Raises ``BenchmarkError`` if it does not, or ended badly."""
+        """Wait until no batch is waiting, because at its end a sidecar delivers for a few seconds
+        only. Then ask it to end, and wait. Raises ``BenchmarkError`` if it does not end, or ended
+        badly."""
         if self.process.poll() is None:
             self.drained()
             self.process.terminate()
@@ -93,18 +94,18 @@ class Server:
 
 
 def _children(pid: int) -> list[int]:
-    """Return the processes that a process has started."""
+    """Return a process's children."""
     found = []
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
-        with suppress(OSError):  # a thread that has ended
+        with suppress(OSError):  # a thread has ended
             found.append(path.read_text())
     return [int(number) for text in found for number in text.split()]
 
 
 def _usage(pid: int) -> tuple[float, float, float]:
-    """Return CPU seconds, resident MB and their peak of one process."""
+    """Return CPU seconds, resident MB and peak MB of one process."""
     place = Path("/proc", str(pid))
-    # The second field is the name, in brackets; user and system time are the 14th and 15th.
+    # The second field is the name, in parentheses; user and system time are the 14th and 15th.
     fields = (place / "stat").read_text().rpartition(")")[2].split()
     status = dict(
         line.split(":", 1) for line in (place / "status").read_text().splitlines() if ":" in line
@@ -124,13 +125,13 @@ def obstacle() -> str | None:
 
 
 def cores() -> tuple[int, int]:
-    """The CPU of the server, and that of the load: the first serves more interrupts."""
+    """The server's CPU, and the load's: the first CPU serves more interrupts."""
     allowed = sorted(os.sched_getaffinity(0))
     return allowed[-1], allowed[0]
 
 
 def two_cores() -> tuple[int, int]:
-    """Two CPUs of a server. The second is that of the load only where there are no more."""
+    """A server's two CPUs. The load shares the second one only if there are no more."""
     allowed = sorted(os.sched_getaffinity(0))
     return allowed[-1], allowed[-2]
 
@@ -142,7 +143,7 @@ def pinned(
     cores: Collection[int],
     environ: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Provide a command on some cores, or on any; it is killed at the end, if it still runs."""
+    """Run a command on some cores, or on any; kill it at the end if it still runs."""
     process = subprocess.Popen(
         command,
         cwd=directory,
@@ -153,7 +154,7 @@ def pinned(
     )
     try:
         if cores:
-            os.sched_setaffinity(process.pid, cores)  # before there are threads, which inherit it
+            os.sched_setaffinity(process.pid, cores)  # before it has threads, which inherit this
         yield process
     finally:
         if process.poll() is None:
@@ -171,9 +172,9 @@ def collector(
     command: Sequence[str] = (),
     environ: Mapping[str, str] | None = None,
 ) -> Iterator[Server]:
-    """``collector serve`` with no configuration but free ports, ``workers`` and ``environ``, in a
-    directory of its own; that of another ``checkout`` runs with the libraries of this one. Another
-    ``command`` may run it.
+    """Run ``collector serve`` in its own directory, configured only with free ports, ``workers``
+    and ``environ``. Another ``checkout`` runs with the libraries of this one. ``command`` may
+    replace the program that runs it.
 
     Raises ``BenchmarkError`` if it does not start.
     """

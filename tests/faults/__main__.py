@@ -1,9 +1,10 @@
 """Put each kept fault into a copy of the tree: ``python -m tests.faults [NAME…] [--jobs N]``.
 
-``ROOM/NAME.patch`` is a patch for ``git apply``. Before its first ``diff --git`` stand a sentence
-that says what is wrong, and ``Found by:`` with the tests that must find it: node ids or files. A
-fault is found when one of them fails in a copy with the fault; all of them pass in a copy without
-any. NAME is a room, a name, or ``ROOM/NAME``. Exit 1 if a fault is not found, or does not apply.
+``ROOM/NAME.patch`` is a patch for ``git apply``. A sentence about what is wrong and a line ``Found
+by:`` precede the first ``diff --git``. The line names the tests that must find the fault, as node
+ids or files. A fault is found when one of them fails in a copy with the fault, and all of them pass
+in a copy without faults. NAME is a room, a name, or ``ROOM/NAME``. Exit 1 if a fault is not found,
+or does not apply.
 """
 
 from __future__ import annotations
@@ -23,15 +24,15 @@ from tests.support.copies import check_imported, copy_tree, run
 
 _FAULTS = Path(__file__).parent
 _SECONDS = 300.0
-"""For the tests of one fault; far more than they need on a busy machine."""
+"""The time limit for the tests of one fault; far more than they need on a busy machine."""
 _PYTEST = ("-m", "pytest", "-q", "-m", "", "-p", "no:cacheprovider", "--hypothesis-seed=0")
 _FAILED = 1
-"""How pytest exits when tests have failed; with another code it could not collect or run them."""
+"""pytest's exit code when tests have failed. With other codes it could not collect or run them."""
 
 
 @dataclass(frozen=True)
 class Fault:
-    """A patch with what its first lines say."""
+    """A patch, and the statements in its first lines."""
 
     name: str
     sentence: str
@@ -50,7 +51,7 @@ def read(path: Path) -> Fault:
 
 
 def outcome(fault: Fault) -> str:
-    """Return ``found``, or why the fault is not."""
+    """Return ``found``, or why the fault was not found."""
     with TemporaryDirectory(prefix="fault-") as directory:
         tree = Path(directory).resolve()
         copy_tree(tree)
@@ -77,7 +78,7 @@ def outcome(fault: Fault) -> str:
 
 
 def fail_without(faults: Sequence[Fault], jobs: int) -> str:
-    """Return what pytest says if a test fails although there is no fault; else an empty text."""
+    """Return pytest's output if a test fails without a fault, else an empty text."""
     tests = sorted({test for fault in faults for test in fault.tests})
     with TemporaryDirectory(prefix="no-fault-") as directory:
         tree = Path(directory).resolve()

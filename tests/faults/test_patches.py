@@ -1,4 +1,4 @@
-"""Every kept fault still applies, and names files of tests. `make faults` runs them."""
+"""Every kept fault still applies and names test files. `make faults` runs them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PATCHES = sorted(Path(__file__).parent.glob("*/*.patch"))
 
 @for_each("path", _PATCHES)
 def test_a_fault_applies(path: Path) -> None:
-    """To the code, not to the tests that must find it."""
+    """To the code, not to the tests that must find the fault."""
     if shutil.which("git") is None:
         required("git")
     fault = read(path)

@@ -1,3 +1,3 @@
-"""Mutation testing: small faults are put into the code that keeps the promises, and the tests must
-find each. Operators are those of cosmic-ray, and three of our own; the tests that reach what a
-mutant changes run in a process that is forked for it."""
+"""Mutation testing: put small faults into the code that keeps the promises; the tests must find
+each. The operators are cosmic-ray's and three of ours. A process is forked for each mutant and runs
+the tests that reach its statement."""

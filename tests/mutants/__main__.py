@@ -1,12 +1,12 @@
 """Test mutants: ``python -m tests.mutants [ROOM…] [--sample N] [--seed N] [--jobs N]``.
 
-First the tests of a room run once, to note which lines each of them reaches. Then for each mutant
-those run that reach its statement, the quickest first, until one fails, and then quick ones that
-reach its file; if none reaches it, as what runs when a module is imported, all tests of the room. A
-mutant by which all of them pass has survived. ``survivors.toml`` lists those that may, with the
-reason; any other is printed in the same form. A mutant by which tests take too long is found too,
-and counted apart. ``--sample`` takes so many mutants of each room, drawn by a seed. Exit 1 if one
-survives that is not listed, or a listed one is no mutant any more.
+First, a room's tests run once, to record which lines each test reaches. For each mutant, the tests
+that reach its statement run, the quickest first, until one fails; then quick tests that reach its
+file. If no test reaches it, as with code that runs at import, all tests of the room run. A mutant
+that passes all of them has survived. ``survivors.toml`` lists the mutants that may survive, with
+the reasons; any other survivor is printed in the same form. A mutant whose tests take too long
+counts as found, and is also counted separately. ``--sample`` draws this many mutants of each room
+at random, by a seed. Exit 1 if an unlisted mutant survives, or a listed one no longer exists.
 """
 
 from __future__ import annotations
@@ -48,34 +48,34 @@ _LOADED = (
     "ruamel.yaml",
     "jinja2",
 )
-"""What tests need and is of others: loaded once, before a process is forked for each mutant."""
+"""The libraries that tests need, loaded once before a process is forked for each mutant."""
 _PYTEST = (
     "-q -x -p no:cacheprovider -p no:cov -p tests.mutants.plugin --hypothesis-seed=0"
     " --tb=short -o faulthandler_timeout=0 -W ignore::pytest.PytestAssertRewriteWarning"
 ).split()
 _MEMORY = 8 << 30
-"""Bytes of data that a process of a mutant may have: it may never end to collect something."""
+"""The bytes of data that a mutant's process may have: a mutant may collect something without
+end."""
 _LEAST_SECONDS = 60.0
 _TIMES = 20.0
-"""How much longer than without a mutant its tests may take before it counts as found."""
+"""A mutant is found if its tests take this many times longer than without it."""
 _LEAST_CPU_SECONDS = 3.0
 _TIMES_CPU = 4.0
-"""The same of the processor's time for one test, which does not grow when the machine has more to
-do."""
+"""The same limit for one test's CPU time, which does not grow with the load of the machine."""
 _QUICK_SECONDS = 0.5
-"""How long the tests take that run first: most mutants are found by them, before the modules of
-all the others are loaded."""
+"""The time of the tests that run first. Most mutants are found by them, before the modules of the
+other tests are loaded."""
 _ROOM_SECONDS = 6 * 3600.0
-"""How long a room may take."""
+"""The time limit for a room."""
 _OTHERS_SECONDS = 5.0
-"""How long those tests may take that reach the file of a mutant only: they seldom find one."""
+"""The time limit for tests that reach only a mutant's file: they seldom find it."""
 _SLOW = re.compile(r"Timeout \(>|Timeout\n")
-"""What pytest says of a test that took too long."""
+"""What pytest prints about a test that took too long."""
 
 
 class Score(NamedTuple):
-    """What came of a room: how many mutants it has, were tested, survived, of these are not listed,
-    and were found because tests took too long; and the seconds that it took."""
+    """The result for a room: how many mutants it has, were tested, survived, survived without being
+    listed, and were found by a time-out; and the seconds that it took."""
 
     room: str
     mutants: int
@@ -87,7 +87,7 @@ class Score(NamedTuple):
 
 
 class Tree:
-    """A copy of the tree with a process that forks others, in which its tests run."""
+    """A copy of the tree, with a process that forks the processes in which its tests run."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -97,8 +97,8 @@ class Tree:
         self._changes = 0
 
     def pytest(self, words: Sequence[str], seconds: float, **more: str) -> int:
-        """Run pytest, and return its exit code. A test that takes longer fails, and its processes
-        end; if that does not help, pytest is killed: then the code is negative."""
+        """Run pytest, and return its exit code. A test that takes too long fails, and its processes
+        are killed. If that does not help, pytest is killed, and the code is negative."""
         arguments = self.directory / "arguments"
         arguments.write_text("\n".join(words), "utf-8")
         with Path(os.devnull).open("rb") as nothing, (self.directory / "said").open("wb") as said:
@@ -113,13 +113,13 @@ class Tree:
             return child.wait()
 
     def said(self) -> str:
-        """Return what pytest said last."""
+        """Return pytest's last output."""
         return (self.directory / "said").read_text("utf-8", "replace")
 
     @contextmanager
     def changed(self, file: str, text: str) -> Iterator[None]:
-        """Give a file other text for a while. Its time is another one each time: by time and size
-        Python tells whether what it has compiled is of this text."""
+        """Give a file another text for the block. Each text gets another modification time: Python
+        tells by time and size whether its compiled file is current."""
         path = self.directory / file
         was = path.read_bytes()
         self._write(path, text.encode())
@@ -135,15 +135,15 @@ class Tree:
 
 
 class Reach:
-    """Which tests reach which lines of a room's files, as they were noted in a run."""
+    """Which tests reach which lines of a room's files, recorded in a run."""
 
     def __init__(self, noted: Mapping[str, Any]) -> None:
         self._seconds: dict[str, float] = noted["seconds"]
         self._lines: dict[str, dict[str, list[str]]] = noted["lines"]
 
     def tests(self, mutant: Mutant) -> Iterator[list[str]]:
-        """Yield the tests that reach the statement of a mutant, the quickest first; then the others
-        that reach its file: what is cached is reached by one, and shows in others too."""
+        """Yield the tests that reach a mutant's statement, the quickest first; then the other tests
+        that reach its file. One test may fill a cache whose content others show."""
         lines = self._lines.get(mutant.file, {})
         nearest = {test for line in mutant.lines for test in lines.get(str(line), ())} - {""}
         others = {test for tests in lines.values() for test in tests} - nearest - {""}
@@ -161,25 +161,25 @@ class Reach:
         return [*self._seconds]
 
     def _within(self, tests: Sequence[str], seconds: float) -> int:
-        """Return how many tests, from the first, take so many seconds without a mutant."""
+        """Return how many tests, from the first, fit into ``seconds`` without a mutant."""
         times = accumulate(self._seconds[test] for test in tests)
         return sum(time <= seconds for time in times)
 
     def seconds(self, tests: Sequence[str]) -> float:
-        """Return how long tests take without a mutant."""
+        """Return how long the tests take without a mutant."""
         return sum(self._seconds[test] for test in tests)
 
     def limits(self, tests: Sequence[str]) -> tuple[float, int]:
-        """Return how many seconds tests may take with a mutant, and how many of the processor's
-        each of them."""
+        """Return the time limit for tests with a mutant, and the limit of CPU seconds for each
+        test."""
         longest = max((self._seconds[test] for test in tests), default=0.0)
         cpu = round(_LEAST_CPU_SECONDS + _TIMES_CPU * longest)
         return max(_LEAST_SECONDS, _TIMES * self.seconds(tests)), cpu
 
 
 def files_of(name: str, taken: set[str]) -> dict[str, str]:
-    """Return a room's files, without those that are taken already, each with the function or class
-    that is mutated; an empty text stands for the whole file."""
+    """Return a room's files except ``taken`` ones, each with the function or class that is mutated;
+    an empty text stands for the whole file."""
     entries = [entry.partition("::") for entry in ROOMS[name].files]
     scopes = {
         str(path.relative_to(ROOT)): scope for glob, _, scope in entries for path in ROOT.glob(glob)
@@ -203,8 +203,8 @@ def reach(tree: Tree, room: Room, files: Sequence[str]) -> Reach:
 def swapped(
     tree: Tree, room: Room, drawn: Sequence[Mutant], reached: Reach, jobs: int
 ) -> dict[Mutant, str]:
-    """Return what came of those mutants that are in the body of a function, where only its code is
-    changed: one that survives so may not survive if it is there while modules are loaded. Raises
+    """Return the outcome of the mutants in the body of a function, whose code is swapped in place.
+    A mutant that survives this may still be found if it is present while modules load. Raises
     ``SystemExit`` if tests fail without a mutant."""
     texts = {file: (tree.directory / file).read_text("utf-8") for file in {m.file for m in drawn}}
     names = {each: function_of(texts[each.file], each.lines.start) for each in drawn}
@@ -237,7 +237,7 @@ def _asked(
 
 
 def outcome(tree: Tree, mutant: Mutant, reached: Reach) -> str:
-    """Return whether a mutant is ``found`` by a test that fails, ``slow``, or has ``survived``."""
+    """Return ``found`` if a test fails, ``slow`` if one takes too long, else ``survived``."""
     with tree.changed(mutant.file, mutant.text):
         for tests in filter(None, reached.tests(mutant)):
             seconds, cpu = reached.limits(tests)
@@ -248,8 +248,8 @@ def outcome(tree: Tree, mutant: Mutant, reached: Reach) -> str:
 
 
 def listed(every: Sequence[Mutant]) -> tuple[set[Mutant], list[Key]]:
-    """Return those of some mutants that may survive; and the entries for their files that are of
-    none of them. An entry without ``after`` is of each mutant of a statement."""
+    """Return the mutants that may survive, and the entries for their files that match no mutant. An
+    entry without ``after`` matches each mutant of a statement."""
     document = tomllib.loads(_SURVIVORS.read_text("utf-8"))
     by_key: dict[Key, list[Mutant]] = defaultdict(list)
     for each in every:
@@ -264,7 +264,7 @@ def listed(every: Sequence[Mutant]) -> tuple[set[Mutant], list[Key]]:
 
 
 def entry(mutant: Mutant) -> str:
-    """Return a survivor as it would be listed."""
+    """Return a survivor in the form of the list."""
     said = {"scope": mutant.scope, "before": mutant.before, "after": mutant.after, "reason": ""}
     lines = [f"{key} = {json.dumps(value, ensure_ascii=False)}" for key, value in said.items()]
     return "\n".join([f'[["{mutant.file}"]]', *lines, ""])
@@ -322,7 +322,7 @@ def _outcomes(
     drawn: Sequence[Mutant],
     allowed: Container[Mutant],
 ) -> Iterator[tuple[Mutant, str]]:
-    """Yield mutants of a room, with what came of each."""
+    """Yield the mutants of a room with their outcomes."""
     reached = reach(trees[0], room, files)
     known = swapped(trees[0], room, drawn, reached, len(trees))
     free: SimpleQueue[Tree] = SimpleQueue()
@@ -344,8 +344,8 @@ def _outcomes(
 
 
 def table(scores: Sequence[Score]) -> str:
-    """Return the scores: of the mutants that were tested, the share that was found; and the same
-    without those that are listed. What is slow counts as found."""
+    """Return the scores: the share of tested mutants that were found, with and without the listed
+    ones. A slow mutant counts as found."""
     lines = [
         "room      mutants  tested  found  slow  listed  survive   score  without listed   seconds"
     ]

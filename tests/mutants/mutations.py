@@ -1,8 +1,8 @@
-"""The mutants of a file: each differs from it by one small change.
+"""The mutants of a file, each with one small change.
 
-An annotation outside of a class has no effect, so there is no mutant of one. Nor is there one of
-``zip(…, strict=True)`` and ``@dataclass(frozen=True)``, which only assert that something never
-happens, of ``if TYPE_CHECKING``, or one that Python cannot parse.
+An annotation outside of a class has no effect, so it has no mutant. Nor is there one of ``zip(…,
+strict=True)`` and ``@dataclass(frozen=True)``, which only assert that something never happens, or
+of ``if TYPE_CHECKING``. A mutant that Python cannot parse is left out.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _OPPOSITES = {
     " RShift_LShift BitAnd_BitOr BitOr_BitAnd BitXor_BitAnd",
     "Unary": "Delete_Not Delete_USub Delete_Invert",
 }
-"""Of what cosmic-ray makes of an operator, the nearest and the opposite one: whoever finds these
-finds the others."""
+"""Of the operators that cosmic-ray puts in place of one, the nearest and the opposite: tests that
+find these find the others."""
 _NAMES = [
     *(
         f"Replace{kind}Operator_{pair}"
@@ -41,7 +41,7 @@ _NAMES = [
 
 
 class _NegateIn(Operator):  # type: ignore[misc]
-    """Replaces ``in`` by ``not in``, and the other way round."""
+    """Replaces ``in`` by ``not in``, and vice versa."""
 
     def mutation_positions(self, node: Any) -> Iterator[tuple[Any, Any]]:
         if node.type == "comparison":
@@ -65,8 +65,8 @@ class _NegateIn(Operator):  # type: ignore[misc]
 
 
 class _Delete(Operator):  # type: ignore[misc]
-    """Replaces a statement of a function or class by ``pass``: a call, an assignment, a ``raise``.
-    A module without one of its own would seldom be imported."""
+    """Replaces a call, an assignment or a ``raise`` in a function or class by ``pass``. A module's
+    own statements stay: without one, it could seldom be imported."""
 
     kinds: tuple[str, ...] = ("expr_stmt", "atom_expr", "raise_stmt", "del_stmt", "yield_expr")
     instead: str = "pass"
@@ -86,7 +86,7 @@ class _Delete(Operator):  # type: ignore[misc]
 
 
 class _ReturnNothing(_Delete):
-    """Returns ``None`` in place of a value: but not of ``False``, which means the same, or of
+    """Returns ``None`` in place of a value, except for ``False``, which is equally false, and for
     ``True``, for which another operator returns ``False``."""
 
     kinds = ("return_stmt",)
@@ -111,8 +111,8 @@ _ASSERTIONS = {("zip", "strict"), ("dataclass", "frozen")}
 
 @dataclass(frozen=True)
 class Mutant:
-    """A file with one change: ``before`` became ``after`` in the function or class ``scope``, whose
-    statement has these ``lines``."""
+    """A file with one change: ``before`` became ``after`` in the function or class ``scope``, in a
+    statement with these ``lines``."""
 
     file: str
     scope: str
@@ -123,13 +123,13 @@ class Mutant:
 
     @property
     def key(self) -> Key:
-        """What names it, wherever in the file its scope stands."""
+        """The mutant's identity, wherever in the file its scope is."""
         return self.file, self.scope, self.before, self.after
 
 
 def mutants(file: str, text: str, within: str = "") -> list[Mutant]:
-    """Return the mutants of a file, or of a function or class in it, in order; of those with equal
-    text the first."""
+    """Return in order the mutants of a file, or of a function or class in it. If several have equal
+    text, the first one is returned."""
     parsed = ast.parse(text)
     statements, unread = [*_statements(parsed)], [*_without_effect(parsed)]
     tree = get_ast(text)
@@ -137,7 +137,7 @@ def mutants(file: str, text: str, within: str = "") -> list[Mutant]:
     for operator in _OPERATORS:
         for node in [*ast_nodes(tree)]:
             if node.type == "operator" and node.parent.type == "parameters":
-                continue  # the mark before parameters by name
+                continue  # the `*` before keyword-only parameters
             for index, (start, _) in enumerate([*operator.mutation_positions(node)]):
                 changed = _changed(tree, node, operator, index)
                 if changed in (None, text) or changed in found or not _can_be_parsed(changed):
@@ -154,7 +154,7 @@ def mutants(file: str, text: str, within: str = "") -> list[Mutant]:
 
 
 def _changed(tree: Any, node: Any, operator: Operator, index: int) -> str | None:
-    """Return the text with one mutation of a node, and leave the tree as it is."""
+    """Return the text with one mutation of a node, and restore the tree."""
     below = [(each, [*each.children]) for each in ast_nodes(node) if hasattr(each, "children")]
     values = [(each, each.value) for each in ast_nodes(node) if hasattr(each, "value")]
     siblings = node.parent.children if node.parent else []
@@ -163,7 +163,7 @@ def _changed(tree: Any, node: Any, operator: Operator, index: int) -> str | None
         changed = operator.mutate(node, index)
         siblings[:] = [each for was in before if (each := changed if was is node else was)]
         code: str = tree.get_code()
-    except AttributeError:  # cosmic-ray takes no exception with a dotted name
+    except AttributeError:  # cosmic-ray fails on an exception with a dotted name
         return None
     finally:
         siblings[:] = before
@@ -183,8 +183,8 @@ def _can_be_parsed(text: str) -> bool:
 
 
 def _without_effect(tree: ast.AST) -> Iterator[tuple[tuple[int, int], tuple[int, int]]]:
-    """Yield where annotations outside of classes begin and end, what asserts that iterables have
-    one length, or that nothing assigns to an object, and what only a type checker reads."""
+    """Yield the extents of annotations outside of classes, of assertions that iterables have one
+    length or that objects are frozen, and of code for type checkers only."""
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
             yield (node.lineno, node.col_offset), _extent(node.test)[1]
@@ -210,7 +210,7 @@ def _without_effect(tree: ast.AST) -> Iterator[tuple[tuple[int, int], tuple[int,
 
 
 def _extent(node: ast.AST) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Return where a node begins and ends."""
+    """Return the start and end of a node."""
     first, end = (
         (getattr(node, f"{of}lineno"), getattr(node, f"{of}col_offset")) for of in ("", "end_")
     )
@@ -218,7 +218,8 @@ def _extent(node: ast.AST) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def _statements(tree: ast.AST, scope: str = "") -> Iterator[tuple[range, str]]:
-    """Yield the lines of each statement, and its scope; of one with a body the lines before it."""
+    """Yield the lines of each statement, and its scope; for a statement with a body, the lines
+    before the body."""
     for node in ast.iter_child_nodes(tree):
         inner = scope
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
@@ -239,7 +240,7 @@ def _around(statements: Sequence[tuple[range, str]], line: int) -> tuple[range, 
 
 
 def _difference(text: str, changed: str) -> tuple[str, str]:
-    """Return the lines that differ, without the space around them."""
+    """Return the lines that differ, without surrounding space."""
     before, after = text.splitlines(), changed.splitlines()
     while before and after and before[0] == after[0]:
         del before[0], after[0]

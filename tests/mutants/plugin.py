@@ -1,9 +1,9 @@
-"""What pytest loads in runs for mutants: ``-p tests.mutants.plugin``.
+"""The pytest plugin for runs with mutants: ``-p tests.mutants.plugin``.
 
-Examples that fail are not made smaller, which takes longer than to find them. If the environment's
-``COLLECTOR_REACH`` names a file, that says afterwards in JSON which lines of which files each test
-reached, and how long the test took. ``COLLECTOR_MUTATED`` has the files' paths, one a line.
-``COLLECTOR_CPU`` is how many seconds of the processor's time a test may take; then all ends.
+It does not shrink failing examples, because that takes longer than finding them. If
+``COLLECTOR_REACH`` names a file, the plugin writes there as JSON which lines of which files each
+test reached, and how long the test took. ``COLLECTOR_MUTATED`` has the paths of the files, one a
+line. ``COLLECTOR_CPU`` is a test's limit of CPU seconds; the process ends when a test exceeds it.
 ``COLLECTOR_SWAPPED`` is a file with the mutants that ``tests.mutants.swapped`` runs.
 """
 
@@ -27,7 +27,7 @@ _REACH = os.environ.pop("COLLECTOR_REACH", "")
 _FILES = os.environ.pop("COLLECTOR_MUTATED", "").splitlines()
 _SWAPPED = os.environ.pop("COLLECTOR_SWAPPED", "")
 cpu_seconds: int = int(os.environ.pop("COLLECTOR_CPU", "0"))
-"""How long a test may take; 0 sets no limit."""
+"""The CPU seconds that a test may take; 0 sets no limit."""
 _COVERAGE = Coverage(data_file=None, include=_FILES, config_file=False) if _REACH else None
 _seconds: dict[str, float] = defaultdict(float)
 
@@ -45,7 +45,7 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtestloop(session: pytest.Session) -> bool | None:
-    """Run the mutants of a file, each in a child, in place of the tests."""
+    """Run the mutants of a file, each in a child, instead of the tests."""
     if _SWAPPED:
         run(session, Path(_SWAPPED))
     return bool(_SWAPPED) or None
@@ -53,7 +53,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool | None:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
-    """Note what is reached for a test, fixtures and all; or limit the time that it takes."""
+    """Record what a test reaches, including its fixtures, or limit its CPU time."""
     if cpu_seconds:
         spent = round(process_time())
         resource.setrlimit(resource.RLIMIT_CPU, (spent + cpu_seconds, resource.RLIM_INFINITY))
@@ -72,7 +72,6 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 
 
 def pytest_sessionfinish() -> None:
-    """Write the file."""
     if _COVERAGE is None:
         return
     _COVERAGE.stop()

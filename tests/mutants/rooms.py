@@ -1,4 +1,4 @@
-"""The code that is mutated, room by room, and the tests that must find each mutant."""
+"""The mutated code, room by room, and the tests that must find each mutant."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 
 class Room(NamedTuple):
-    """``files`` and ``tests`` are paths below the project's root. Those of files may be globs; only
-    the function or class after ``::`` is mutated, if one is named. Among those of tests may be
-    options of pytest."""
+    """``files`` and ``tests`` are paths below the project's root. ``files`` may be globs. If a file
+    names a function or class after ``::``, only that is mutated. ``tests`` may contain options of
+    pytest."""
 
     files: tuple[str, ...]
     tests: tuple[str, ...]
@@ -65,8 +65,8 @@ ROOMS: dict[str, Room] = {
             "tests/schema/test_reference.py",
             "tests/server/test_live_explain.py",
             "tests/sinks/test_rules.py",
-            "--ignore=tests/filter/test_linear.py",  # a busy machine must find no mutant
+            "--ignore=tests/filter/test_linear.py",  # on a busy machine it fails by itself
         ),
     ),
 }
-"""From the smallest to the largest; what is in two rooms is mutated in the first only."""
+"""From the smallest room to the largest. A file in two rooms is mutated in the first one only."""

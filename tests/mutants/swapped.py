@@ -1,8 +1,9 @@
-"""Mutants of a function's body, without loading anything anew.
+"""Mutants of a function's body, without reloading modules.
 
-One process of pytest loads all tests of a room and forks a child for each mutant. The child gives
-the function its changed code and runs the tests that reach it. What was made of the function while
-modules were loaded is as it was, so only what a test finds counts: who asks repeats the others.
+One pytest process loads all tests of a room and forks a child for each mutant. The child gives the
+function its changed code and runs the tests that reach it. Objects that were derived from the
+function at import stay unchanged. So only a failing test counts; the caller tests the other mutants
+again.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from typing import Any
 import pytest
 
 SURVIVED, FOUND = 0, 1
-"""Exit codes of a child: all tests have passed; one has failed."""
+"""Exit codes of a child: all tests passed; one failed."""
 
 
 def function_of(text: str, line: int) -> str:
-    """Return the dotted name of the outermost function in whose body a line stands; nothing if it
-    stands in none, or if another function has the same name."""
+    """Return the dotted name of the outermost function whose body contains a line; nothing if no
+    body does, or if another function has the same name."""
     found, scope = "", ast.parse(text).body
     while scope:
         inner: list[ast.stmt] = []
@@ -48,9 +49,9 @@ def function_of(text: str, line: int) -> str:
 
 
 def swap(module: str, function: str, text: str) -> None:
-    """Give a function, which may be wrapped, the code that it has in a module's changed text.
+    """Give a function, possibly a decorated one, the code that it has in a module's changed text.
 
-    Raises ``ValueError`` if the code has other variables of an outer scope."""
+    Raises ``ValueError`` if the code uses other variables of an outer scope."""
     loaded = import_module(module)
     code, found = compile(text, loaded.__file__ or "", "exec"), loaded
     for name in function.split("."):
@@ -62,7 +63,7 @@ def swap(module: str, function: str, text: str) -> None:
 
 
 def _plain(found: Any) -> FunctionType:
-    """Return the function that a decorator was given."""
+    """Return the function inside a decorator's result."""
     for kind, attribute in (
         (property, "fget"),
         (cached_property, "func"),
@@ -77,8 +78,8 @@ def _plain(found: Any) -> FunctionType:
 
 
 def run(session: pytest.Session, path: Path) -> None:
-    """Read mutants from a file, and write beside it a line for each child that ends: the number of
-    its mutant and the exit code, in JSON; ``null`` if the child did not exit by itself."""
+    """Read mutants from a file, and write a line of JSON beside it for each child that ends: the
+    number of the mutant and the exit code; ``null`` if the child was killed."""
     said = json.loads(path.read_text("utf-8"))
     for module in {each["module"] for each in said["mutants"]} - {""}:
         import_module(module)
@@ -100,7 +101,7 @@ def run(session: pytest.Session, path: Path) -> None:
 
 
 def _ended(running: dict[int, tuple[int, float]]) -> Iterator[str]:
-    """Yield the lines of children that have ended, or are ended; then pause."""
+    """Yield the lines of children that have ended or were killed; then pause."""
     for child, (number, deadline) in list(running.items()):
         if monotonic() > deadline:
             os.kill(child, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""Mutants: what is changed, where it is said to be, and what is left as it is."""
+"""What mutants change, which place they name, and what they leave alone."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Body:
 
 
 def test_small_changes_of_what_has_an_effect() -> None:
-    """Each once, with the function and the lines of its statement; annotations are left, and what
-    only asserts."""
+    """Each change occurs once, with the function and lines of its statement. Annotations and
+    assertions stay."""
     found = {(each.scope, each.before, each.after, *each.lines) for each in mutants("a.py", _TEXT)}
     test = "if found in self.seen or not found:"
     call, result = "self.seen.add(found)", "return found <= MOST"
@@ -48,7 +48,7 @@ def test_small_changes_of_what_has_an_effect() -> None:
 
 
 def test_one_class_of_a_file() -> None:
-    """Has its own mutants and those of its functions; no other class has any."""
+    """The class has its own mutants and its methods'; no other class has any."""
     found = {
         each.scope for each in mutants("a.py", f"{_TEXT}\n\nclass BodyOf:\n    a = 1\n", "Body")
     }
@@ -57,7 +57,7 @@ def test_one_class_of_a_file() -> None:
 
 
 def test_a_survivor_is_printed_as_it_is_listed() -> None:
-    """And the table counts the listed ones apart."""
+    """The table counts the listed ones separately."""
     first = mutants("a.py", _TEXT)[0]
     said = (
         '[["a.py"]]\nscope = ""\nbefore = "MOST: int = 8"\nafter = "MOST: int = 7"\nreason = ""\n'

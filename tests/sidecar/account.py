@@ -1,6 +1,6 @@
-"""What was sent to a sidecar and how it answered, held against what its files have of it.
+"""Compare what was sent to a sidecar, and its answers, with what its files hold.
 
-Each record has an address of its own (IPv6, documentation prefix), by which it is known again.
+Each record has its own address (IPv6, documentation prefix), which identifies it.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ _BAD_LINE = b"no JSON\n"
 
 @dataclass(frozen=True)
 class Kept:
-    """What a data directory holds at one moment: records in the store, records in the spool that
-    the store does not have yet, both by address, and what the ledger says."""
+    """What a data directory holds at one moment, by address: records in the store, and records in
+    the spool that the store does not have yet; also what the ledger says."""
 
     stored: Counter[str]
     waiting: Counter[str]
@@ -39,10 +39,10 @@ class Kept:
 
 
 def kept(data: Path) -> Kept:
-    """Look into a data directory, whoever is writing there.
+    """Read a data directory, even while others write there.
 
-    The spool is read before the store: what moves meanwhile is seen in both, and known by the id of
-    its batch. So nothing may be sent meanwhile, but the sinks may go on.
+    The spool is read before the store. A batch that moves in between is in both, and its id shows
+    that. So senders must be quiet, but sinks may go on.
     """
     with _reading(data / "spool.db") as spool:
         ledger = Ledger(spool.execute).verify()
@@ -71,8 +71,8 @@ def _reading(path: Path) -> Iterator[sqlite3.Connection]:
 
 @dataclass(eq=False)
 class Parcel:
-    """One request: records by their addresses, and lines that are none. ``answer`` is the status
-    that it got, 0 as long as it has none."""
+    """One request: the addresses of its records, and its number of bad lines. ``answer`` is the
+    response's status, 0 until it arrives."""
 
     addresses: tuple[str, ...]
     bad: int
@@ -84,13 +84,13 @@ class Parcel:
 
     @property
     def body(self) -> bytes:
-        """NDJSON with the lines that are none before the last record."""
+        """Return NDJSON with the bad lines before the last record."""
         lines = [b'{"ip": "%s", "chat": "x"}\n' % each.encode() for each in self.addresses]
         return b"".join([*lines[:-1], *[_BAD_LINE] * self.bad, lines[-1]])
 
     @property
     def exported(self) -> bytes:
-        """The same as logs of OTLP; records with a body alone stand for lines that are none."""
+        """Return the same as OTLP logs. Records with only a body stand for bad lines."""
         request = ExportLogsServiceRequest()
         logs = request.resource_logs.add().scope_logs.add().log_records
         for each in self.addresses:
@@ -103,19 +103,19 @@ class Parcel:
 
     @property
     def recorded(self) -> bytes:
-        """The records, as an SDK sends them."""
+        """Return the records as an SDK sends them."""
         record = b'{"schema":"conferencing/1.0.0","client.address":"%s"}\n'
         return b"".join(record % each.encode() for each in self.addresses)
 
     def taken(self, status: int, body: bytes) -> None:
-        """Note the answer to logs of OTLP, which must count rightly."""
+        """Record the answer to OTLP logs, and check its counts."""
         if status == 200:
             said = ExportLogsServiceResponse.FromString(body)
             assert said.partial_success.rejected_log_records == self.bad, said
         self.answer = status
 
     def answered(self, status: int, body: bytes) -> None:
-        """Note the answer, which must count rightly."""
+        """Record the answer, and check its counts."""
         if status == 200:
             tally: Mapping[str, object] = json.loads(body)
             assert tally["received"] == self.events, tally
@@ -129,11 +129,12 @@ class Account:
 
     parcels: list[Parcel] = field(default_factory=list)
     keyed: list[tuple[Parcel, str]] = field(default_factory=list)
-    """Those that were sent under a key and have no answer: to be sent again under the same."""
+    """Parcels that were sent under a key and have no answer: they are sent again under the same
+    key."""
     _numbers: Iterator[int] = field(default_factory=count)
 
     def parcel(self, records: int = 1, bad: int = 0) -> Parcel:
-        """A new one."""
+        """Make a new parcel."""
         first = _PREFIX + (next(self._numbers) << 16)
         addresses = (str(IPv6Address(first + number)) for number in range(records))
         parcel = Parcel(tuple(addresses), bad)
@@ -141,16 +142,16 @@ class Account:
         return parcel
 
     def received(self) -> int:
-        """Events that were acknowledged, good or bad."""
+        """Count the acknowledged events, good or bad."""
         return sum(parcel.events for parcel in self.parcels if parcel.answer == 200)
 
     def unanswered(self, found: Kept) -> int:
-        """How many parcels were kept though nobody could be told."""
+        """Count the parcels that were kept although their senders got no answer."""
         there = found.stored + found.waiting
         return sum(not parcel.answer and parcel.addresses[0] in there for parcel in self.parcels)
 
     def faults(self, found: Kept) -> list[str]:
-        """What should not be; empty if all is well."""
+        """Return everything that is wrong; empty if all is well."""
         return [*self._of_parcels(found), *self._of_sums(found)]
 
     def _of_parcels(self, found: Kept) -> Iterator[str]:

@@ -1,7 +1,8 @@
-"""Bodies that become many more events or bytes than they are: for any form and any shipped schema.
+"""Bodies that expand to many more events or bytes than they have, for any form and any shipped
+schema.
 
-They are made from the tests of a schema: its event that gives the largest record. What is written
-around a list, or what a resource holds, is a value of each record below.
+They are made from the tests of a schema: from the event with the largest record. A value beside a
+list, or of a resource, is a value of each record below it.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ _EVENTS, _RECORDS, _LOGS = "/v1/events", "/v1/records", "/v1/logs"
 
 
 class Attack(NamedTuple):
-    """A body for a schema; ``make`` returns it as it is before it is compressed."""
+    """A body for a schema; ``make`` returns the uncompressed body."""
 
     path: str
     kind: str
@@ -42,14 +43,14 @@ class Attack(NamedTuple):
 
     @property
     def headers(self) -> dict[str, str]:
-        """What a sender says of it."""
+        """The headers that a sender sends with the body."""
         more = {"Content-Encoding": "gzip"} if self.is_packed else {}
         return {"Content-Type": self.kind, **more}
 
 
 @cache
 def _parts(name: str) -> tuple[Schema, Any, dict[str, Any]]:
-    """A schema, its event that gives the largest record, and that record."""
+    """A schema, its event with the largest record, and that record."""
     schema = load_schema(name)
     filter_ = Filter(schema, keys=lambda _reference, _period: b"k" * 32)
     events = [json.dumps(test.event).encode() for test in schema.tests]
@@ -63,8 +64,8 @@ def _parts(name: str) -> tuple[Schema, Any, dict[str, Any]]:
 
 
 def _cut(line: bytes, size: int = _BODY) -> bytes:
-    """As many of a line as there is room for, with blanks at random: it must not compress too well,
-    and a block is too long for gzip to know it again."""
+    """As many copies of a line as fit, with random blanks. The body must not compress too well, and
+    a block is too long for gzip to find its repetition."""
     number = min(size // (len(line) + 1), MOST_EVENTS)
     block = random.Random(0).choices((line, b" " + line), k=number)
     return b"".join(block)
@@ -99,7 +100,7 @@ def _long_lines(name: str) -> bytes:
 
 
 def _wrong_lines(name: str) -> bytes:
-    """Listed members, all of a wrong type: the slow path."""
+    """Lines of listed members with wrong types: the slow path."""
     event = _event(name)
     wrong = {key: [1] for key in event} if isinstance(event, dict) else event
     return _cut(_compact(wrong) + b"\n")
@@ -107,7 +108,7 @@ def _wrong_lines(name: str) -> bytes:
 
 @cache
 def _nested(name: str, element: bytes = b"{}", number: int = MOST_EVENTS) -> bytes:
-    """A document of very many records, each with the values of the document."""
+    """A document of very many records, each with the document's values."""
     outer = _event(name)
     outer = outer if isinstance(outer, dict) else {"address": "203.0.113.7"}
     elements = random.Random(0).choices((element, element + b" "), k=number)
@@ -124,7 +125,8 @@ def _nested_lines(name: str) -> bytes:
 
 
 def _most_nested_lines(name: str) -> bytes:
-    """The same, of almost as many records, or as many bytes of them, as one request may become."""
+    """Such documents in lines, with almost as many records, or bytes of records, as one request may
+    become."""
     filter_ = Filter(_parts(name)[0], keys=lambda _reference, _period: b"k" * 32)
     size = len(filter_.admit(_nested(name, number=100)).encode()) / 100
     number = int(min(MOST_EVENTS, MOST_BYTES / max(size, 1)) * 0.97) // 4
@@ -132,12 +134,12 @@ def _most_nested_lines(name: str) -> bytes:
 
 
 def _nested_short_lines(name: str) -> bytes:
-    """The same in lines that are short enough for a slice."""
+    """Such documents in lines that are short enough for a slice."""
     return (_nested(name, number=199) + b"\n") * 100
 
 
 def _nested_numbers(name: str) -> bytes:
-    """Elements that are no events."""
+    """Elements that are not events."""
     return (_nested(name, b"0", 199) + b"\n") * 100
 
 
@@ -161,7 +163,7 @@ def _empty_records(name: str) -> bytes:
 
 
 def _counted_records(name: str) -> bytes:
-    """Each of another minute, and for as many events as need the most records."""
+    """Records that each have another minute, and counts that need the most records."""
     now = datetime.now(UTC)
     lines = []
     for at in range(MOST_EVENTS):
@@ -177,7 +179,7 @@ def _attributes(name: str) -> dict[str, Any]:
 
 
 def _resource_json(name: str) -> bytes:
-    """Items with an address of their own, and all other values from their resource."""
+    """Items with their own address; all other values are in their resource."""
     address = random.Random(0)
     outer = [{"key": k, "value": {"stringValue": v}} for k, v in _attributes(name).items()]
     item = b'{"attributes":[{"key":"client.address","value":{"stringValue":"%b"}}]}'

@@ -1,7 +1,7 @@
-"""Requests made to cost memory or time, and what each is answered.
+"""Requests that are made to cost memory or time, and the answer to each.
 
-A body that is to grow to all that is allowed when it is decompressed is mixed at random, as it must
-not compress too well. Bodies are made on first use, and kept.
+A body that is to decompress to all that is allowed is mixed at random, because it must not compress
+too well. Bodies are made on first use, and kept.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ Make = Callable[[], bytes]
 
 
 class Post(NamedTuple):
-    """A body for HTTP: where it goes, what it is, and which status it is answered by."""
+    """An HTTP body, its path, its type, and the status of its answer."""
 
     path: str
     kind: str
@@ -42,26 +42,26 @@ class Post(NamedTuple):
 
 
 class Call(NamedTuple):
-    """A message for gRPC's logs, and which code ends the call."""
+    """A message for gRPC's logs, and the code that ends the call."""
 
     content: Make
     code: grpc.StatusCode
 
 
 class Shout(NamedTuple):
-    """Bytes for a bare connection, and the statuses of all that is answered."""
+    """Bytes for a bare connection, and the statuses of all answers."""
 
     sent: Make
     statuses: list[int]
 
 
 def posted(sidecar: Sidecar, post: Post) -> int:
-    """The status of a body, on a connection of its own."""
+    """Return the status of a body, on its own connection."""
     connection = http.client.HTTPConnection("127.0.0.1", sidecar.ports["http"], timeout=_SECONDS)
     headers = {"Content-Type": post.kind}
     if post.encoding:
         headers["Content-Encoding"] = post.encoding
-    with suppress(OSError):  # it may be answered before all is sent
+    with suppress(OSError):  # the answer may come before all is sent
         connection.request("POST", post.path, post.content(), headers)
     try:
         return connection.getresponse().status
@@ -70,7 +70,7 @@ def posted(sidecar: Sidecar, post: Post) -> int:
 
 
 def called(sidecar: Sidecar, call: Call) -> grpc.StatusCode:
-    """The code of a call, on a channel of its own."""
+    """Return the code of a call, on its own channel."""
     with grpc.insecure_channel(f"127.0.0.1:{sidecar.ports['grpc']}") as channel:
         try:
             channel.unary_unary(METHODS["logs"])(call.content(), timeout=_SECONDS)
@@ -83,21 +83,21 @@ def called(sidecar: Sidecar, call: Call) -> grpc.StatusCode:
 
 
 def mixed(one: bytes, other: bytes, size: int = _BODY) -> bytes:
-    """Two parts in random order, about as many as there is room for. What repeats is too long to be
-    found by gzip."""
+    """Two parts in random order, about as many as fit. Repetitions are too far apart for gzip to
+    find them."""
     block = b"".join(random.Random(0).choices((one, other), k=50_000))
     return block * (size // len(block))
 
 
 def packed(make: Make) -> bytes:
-    """Compressed with gzip, to what is allowed on the wire."""
+    """Compress a body with gzip to what is allowed on the wire."""
     content = gzip.compress(make(), 1)
     assert len(content) < _WIRE
     return content
 
 
 def of(make: Callable[..., bytes], *arguments: object) -> Make:
-    """The same, made once."""
+    """Call ``make`` once, and keep the result."""
     return cache(partial(make, *arguments))
 
 
@@ -118,7 +118,7 @@ def _members() -> bytes:
 
 
 def _resources() -> bytes:
-    """Each with an attribute and an item of its own."""
+    """Resources that each have their own attribute and item."""
     linux = field(2, field(1, b"linux"))
     item = field(2, field(2, b""))
     return b"".join(
@@ -203,7 +203,7 @@ CALLS: dict[str, Call] = {
 }
 
 
-# -- what no client library would send ----------------------------------------------------------
+# -- bytes that no client library would send ----------------------------------------------------
 
 
 def _head(*headers: bytes, body: bytes = b"") -> Make:
@@ -231,6 +231,6 @@ SHOUTS: dict[str, Shout] = {
 
 
 def shouted(sidecar: Sidecar, shout: Shout) -> list[int]:
-    """The statuses of all that is answered before the connection is closed."""
+    """Return the statuses of all answers before the connection is closed."""
     heard = heard_of(sidecar.ports["http"], shout.sent(), _SECONDS)
     return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+)", heard)]

@@ -1,4 +1,4 @@
-"""A control group of the kernel that bounds the memory of a process and of all that it starts."""
+"""A control group of the kernel that limits the memory of a process and its children."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ class Group:
     path: Path
 
     def command(self, command: Sequence[str]) -> list[str]:
-        """A command that runs another one in the group, from its start."""
+        """Return a command that runs another one in the group from its start."""
         script = f'echo $$ > "{self.path}/cgroup.procs" && exec "$@"'
         return ["/bin/sh", "-c", script, "sh", *command]
 
     def kills(self) -> int:
-        """How many processes the kernel has ended for want of memory."""
+        """How many processes the kernel has killed for lack of memory."""
         for name in ("memory.oom_control", "memory.events"):
             with suppress(OSError):
                 lines = (self.path / name).read_text().splitlines()
@@ -37,8 +37,8 @@ class Group:
 
 @contextmanager
 def bounded(megabytes: int) -> Iterator[Group]:
-    """A group of so many megabytes, without swap. Where none can be made, as in most containers,
-    the test is skipped, even where all that it needs must be there: no package brings one."""
+    """Make a group of so many megabytes, without swap. Where no group can be made, as in most
+    containers, skip the test even if all prerequisites are required: no package brings this one."""
     path = (_V1 if _V1.is_dir() else _V2) / f"collector-test-{os.getpid()}"
     try:
         path.mkdir()

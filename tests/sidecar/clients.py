@@ -1,4 +1,4 @@
-"""Clients of each receiver: they send one request after another until nobody is there any more."""
+"""Clients of each receiver: they send one request after another until the sidecar is gone."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _SECONDS = WAIT_SECONDS / 2
 
 
 class Client(ABC, Thread):
-    """``began`` is when the first byte of the request without an answer went out, ``whole`` when
-    its last one did; 0 when there is none."""
+    """``began`` is when the first byte of the unanswered request went out, ``whole`` when its last
+    one did; 0 without such a request."""
 
     def __init__(self, sidecar: Sidecar, account: Account, random: Random) -> None:
         super().__init__(daemon=True)
@@ -36,7 +36,7 @@ class Client(ABC, Thread):
 
     @abstractmethod
     def run(self) -> None:
-        """Until nobody is there any more."""
+        """Send until the sidecar is gone."""
 
     def stop(self) -> None:
         """End after the request in progress."""
@@ -48,7 +48,7 @@ class Client(ABC, Thread):
 
 
 class LinesClient(Client):
-    """NDJSON over HTTP; some requests come in two parts."""
+    """NDJSON over HTTP; some requests are sent in two parts."""
 
     path, kind = "/v1/events", "application/x-ndjson"
 
@@ -100,7 +100,7 @@ class ProtobufClient(LinesClient):
 
 
 class GrpcClient(Client):
-    """OTLP over gRPC. ``whole`` is when the library was given the message."""
+    """OTLP over gRPC. ``whole`` is when the library got the message."""
 
     def run(self) -> None:
         channel = grpc.insecure_channel(f"127.0.0.1:{self._ports['grpc']}")
@@ -115,8 +115,8 @@ class GrpcClient(Client):
 
 
 class KeyedClient(Client):
-    """Records under idempotency keys. Without an answer they are sent again under the same key, on
-    another connection, and sometimes with one, too."""
+    """Records under idempotency keys. A request without an answer, and sometimes one with an
+    answer, is sent again under the same key on another connection."""
 
     def run(self) -> None:
         while not self.is_stopped:
@@ -130,7 +130,8 @@ class KeyedClient(Client):
                     sleep(0.01)
 
     def again(self) -> None:
-        """Send what has no answer until it has one: a worker that ends may take a connection."""
+        """Send unanswered requests until they have an answer: a worker that ends may take a
+        connection along."""
         for parcel, key in list(self._account.keyed):
             wait_until(partial(self._is_answered, parcel, key))
 
@@ -152,6 +153,6 @@ class KeyedClient(Client):
 
 
 def clients(sidecar: Sidecar, account: Account, random: Random) -> list[Client]:
-    """Some of each kind, not started yet."""
+    """Return some clients of each kind, not started yet."""
     kinds = (LinesClient, LinesClient, ProtobufClient, GrpcClient)
     return [kind(sidecar, account, Random(random.random())) for kind in kinds]

@@ -1,4 +1,4 @@
-"""What tests of the whole sidecar share."""
+"""Fixtures for tests of the whole sidecar."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.support.failing_disk import Say
 
 @pytest.fixture
 def say(capsys: pytest.CaptureFixture[str]) -> Say:
-    """Write a line past the capture of output."""
+    """Write a line to the terminal although pytest captures output."""
 
     def write(line: str) -> None:
         with capsys.disabled():

@@ -1,4 +1,4 @@
-"""People whose records are erased while a sidecar receives: the commands, and what is left."""
+"""Erase people's records while a sidecar receives: the command, and a search for what is left."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ WINDOW = (
 
 
 def erasure(person: str, wait: float = 20) -> Erase:
-    """The command that erases one with this address."""
+    """The command that erases the person with this address."""
     return Erase("client.address", person, *WINDOW, wait)
 
 
 def address(number: int) -> str:
-    """The address of one of them."""
+    """The address of a person."""
     return f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
 
 
 def event_of(person: str) -> bytes:
-    """What is sent of one."""
+    """An event of a person."""
     return b'{"ip_address": "%b", "os": {"type": "linux"}}\n' % person.encode()
 
 
 def left(folder: Path, *people: str) -> set[str]:
-    """Those addresses of which a byte is in any file."""
+    """The addresses of which bytes are left in any file."""
     texts = wait_until(lambda: _texts(folder))
     forms = (b'%b"', b"%blinux")  # in a line, and in a row
     return {
@@ -45,14 +45,14 @@ def left(folder: Path, *people: str) -> set[str]:
 
 
 def _texts(folder: Path) -> list[bytes]:
-    """The files of a folder; none if one of them goes meanwhile."""
+    """The files of a folder; none if a file vanishes meanwhile."""
     with suppress(FileNotFoundError):
         return [every_byte(folder)]
     return []
 
 
 def addresses_stored(data: Path) -> list[str]:
-    """The addresses in the store of a data directory."""
+    """The addresses in a data directory's store."""
     path = f"file:{data / 'store.db'}?mode=ro"
     with closing(sqlite3.connect(path, timeout=WAIT_SECONDS, uri=True)) as store:
         return [row[0] for row in store.execute('SELECT "client.address" FROM conferencing')]

@@ -1,10 +1,10 @@
-"""Workers that a sidecar forks, when it starts and when it reloads, in place of new interpreters:
-those would take half of the CPU time of a test that starts a sidecar, to load modules.
+"""Let a sidecar fork its workers when it starts and reloads, instead of starting new interpreters.
+Those would take half of the CPU time of a test that starts a sidecar, to load modules.
 
-The process that forks sidecars (``tests.support.forkserver``) loads this first. A worker has then
-what a new interpreter would give it (its environment, its two sockets and no other file, and only
-modules that it loads itself), but the memory of where it comes from, and its command line. Where a
-test is of the workers' processes, it sets ``NEW_INTERPRETERS``.
+The process that forks sidecars (``tests.support.forkserver``) loads this module first. A worker
+then has what a new interpreter would give it: its environment, its two sockets and no other file,
+and only modules that it loads itself. It keeps its parent's memory and command line. Tests of the
+workers' processes set ``NEW_INTERPRETERS``.
 """
 
 from __future__ import annotations
@@ -30,24 +30,24 @@ _start = WorkerProcess.start
 
 
 class _Forked:
-    """As much of ``subprocess.Popen`` as a sidecar needs."""
+    """The part of ``subprocess.Popen`` that a sidecar needs."""
 
     def __init__(self, pid: int) -> None:
         self.pid = pid
 
     def kill(self) -> None:
-        """End it, unless that has been waited for."""
+        """Kill the worker, unless somebody has waited for it."""
         with suppress(ProcessLookupError):
             os.kill(self.pid, signal.SIGKILL)
 
     def wait(self) -> None:
-        """Wait for its end."""
+        """Wait for the worker's end."""
         with suppress(ChildProcessError):
             os.waitpid(self.pid, 0)
 
 
 def _forked(module: str, ends: tuple[int, int]) -> subprocess.Popen[bytes]:
-    """Fork from the main thread, which uses nothing that other threads hold on to."""
+    """Fork from the main thread, which uses nothing that other threads have locked."""
     is_main = threading.current_thread() is threading.main_thread()
     if NEW_INTERPRETERS.keys() <= os.environ.keys() or module != worker.__name__ or not is_main:
         return _start(module, ends)
@@ -58,8 +58,8 @@ def _forked(module: str, ends: tuple[int, int]) -> subprocess.Popen[bytes]:
 
 
 def _work(ends: tuple[int, int]) -> NoReturn:
-    """Be a worker, from here to its end: what callers hold is never let go of, so that no file is
-    closed whose number is another one's by then."""
+    """Run as a worker until the process ends. The callers' objects are never freed: freeing them
+    could close a file whose number another file has by then."""
     try:
         with Path(os.devnull).open("r+b") as nothing:
             for stream in range(3):
@@ -85,9 +85,10 @@ def _work(ends: tuple[int, int]) -> NoReturn:
 
 
 def _forget() -> None:
-    """Forget modules that a worker has not loaded, so that it cannot load them either once it is
-    confined; but those of the standard library, and compiled ones, which load only once. What they
-    hold stays, as to free memory that is shared takes longer than to load what is needed."""
+    """Forget modules that a worker has not loaded, so that a confined worker cannot load them
+    either. Modules of the standard library and compiled modules stay, because they load only once.
+    Objects of forgotten modules stay too: freeing shared memory takes longer than loading the
+    needed modules."""
     kept = {name for name, module in sys.modules.items() if not _is_source(module)}
     tops = sys.stdlib_module_names | {name.partition(".")[0] for name in kept}
     gone = [name for name in sys.modules.keys() - _LOADED if name.partition(".")[0] not in tops]

@@ -1,4 +1,4 @@
-"""Requests over a bare connection, good and bad, with a canary in one place of each."""
+"""Requests over a bare connection, good and bad, each with a canary in one place."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ _A = Callable[[str], bytes]
 
 
 def heads(marks: Marks) -> Iterator[bytes]:
-    """Every header, odd ones, targets, methods, and what comes between and after."""
+    """Yield requests with every header, odd headers, targets and methods, and with bytes between
+    and after requests."""
 
     def a(where: str) -> bytes:
         return marks.data(f"http {where}")
@@ -65,7 +66,7 @@ def _odd_lines(a: _A) -> Iterator[bytes]:
 
 
 def _keyed(a: _A) -> Iterator[bytes]:
-    """Records under keys that are none."""
+    """Records under malformed keys."""
     start = _START.replace(b"events", b"records") + b"Content-Type: application/x-ndjson\r\n"
     body = b'{"schema":"%s","os.type":"linux"}' % a("schema of a record")
     length = b"Content-Length: %d\r\n\r\n" % len(body)

@@ -1,9 +1,9 @@
-"""An honest sender in a process of its own: small batches of lines, one after the other.
+"""An honest sender in its own process: small batches of lines, one after the other.
 
 ``python -m tests.sidecar.healthy PORT SCHEMA`` sends until its stdin is closed. It prints an empty
-line when the first batch is acknowledged, and in the end, as JSON, when each of them was
-(``time.monotonic()``, one clock for all processes) and the seconds that it took. It ends with an
-error if one of them was not.
+line when the first batch is acknowledged. At the end it prints as JSON when each batch was
+acknowledged (``time.monotonic()``, one clock for all processes) and how many seconds it took. It
+ends with an error if a batch was not acknowledged.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PAUSE_SECONDS = 0.004
 
 
 def main(port: int, schema: str) -> None:
-    """Send, and print how long it took."""
+    """Send, and print the times."""
     over = threading.Event()
 
     def wait() -> None:
@@ -55,8 +55,8 @@ def main(port: int, schema: str) -> None:
 
 @contextmanager
 def honest(port: int, schema: str = "conferencing") -> Iterator[Times]:
-    """When its batches were acknowledged and how long they took; there once it is over. One batch
-    was acknowledged before."""
+    """Yield when its batches were acknowledged and how long they took; the block's end fills this
+    in. One batch was acknowledged before the block."""
     times: Times = []
     command = [sys.executable, "-m", "tests.sidecar.healthy", str(port), schema]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)

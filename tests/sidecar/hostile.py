@@ -1,4 +1,5 @@
-"""A program in a worker's place that floods the keeper, in one way for each name of ``FLOODS``."""
+"""A program that replaces a worker and floods the keeper, in one way for each name of
+``FLOODS``."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ _SECRET = b'{"schema":"conferencing/1.0.0","client.address":"203.0.113.7","chat"
 
 
 def take_place(folder: str, flood: str) -> None:
-    """Become hostile in the place of the first worker that comes here; others go on as they are."""
+    """Replace the first worker that comes here with a hostile program; other workers go on."""
     try:
         Path(folder, "hostile").touch(exist_ok=False)
     except FileExistsError:
@@ -47,7 +48,7 @@ def take_place(folder: str, flood: str) -> None:
 
 
 def _begun(channel: socket.socket) -> BatchCode:
-    """Be told what a worker is told, and say that it is ready."""
+    """Receive what a worker receives, and report that it is ready."""
     socket.recv_fds(channel, 1, 16)
     frames = frames_of_keeper()
     while True:

@@ -1,8 +1,8 @@
-"""Code that is run inside the real workers of a sidecar: ``sitecustomize`` of a test's folder.
+"""Code that runs inside a sidecar's real workers: ``sitecustomize`` in a test's folder.
 
-Workers are started with the keeper's path of modules, so Python loads it in each of them. It
-connects to the test before the worker is confined, and then does what it is told over that line:
-in the main thread, or in one that was started once the worker was confined.
+Workers start with the keeper's module path, so Python loads this file in each of them. It connects
+to the test before the worker is confined. Then it runs what the test sends: in the main thread, or
+in a thread that was started once the worker was confined.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ collector.sandbox.attempts
 
 
 class Inside:
-    """A worker, and a line into it. ``pid`` is that of its process."""
+    """A worker, and a connection into it. ``pid`` is its process id."""
 
     def __init__(self, line: socket.socket) -> None:
         line.settimeout(WAIT_SECONDS)
@@ -87,7 +87,7 @@ class Inside:
         self.pid: int = literal_eval(self._line.readline())
 
     def do(self, code: str, where: str = "main") -> dict[str, Any]:
-        """Run code, which fills ``found`` with literals; return that."""
+        """Run code that fills ``found`` with literals; return ``found``."""
         self._line.write(f"{(where, dedent(code))!r}\n")
         self._line.flush()
         found: dict[str, Any] = literal_eval(self._line.readline())
@@ -95,7 +95,7 @@ class Inside:
         return found
 
     def imported(self) -> list[str]:
-        """The modules that it has looked for since it is confined."""
+        """The modules that the worker has tried to import since it was confined."""
         found: list[str] = self.do("found['imported'] = list(imported)")["imported"]
         return found
 
@@ -104,8 +104,8 @@ class Inside:
 def inside(
     folder: Path, environ: Mapping[str, str] | None = None, *, is_bare: bool = False
 ) -> Iterator[tuple[Sidecar, Inside]]:
-    """A sidecar, and its worker from inside, which has loaded more than a worker does, unless it
-    ``is_bare``."""
+    """A sidecar, and its worker seen from inside. The worker has loaded more modules than usual,
+    unless it ``is_bare``."""
     place = folder / "line"
     agent = folder / "agent"
     agent.mkdir()
@@ -127,7 +127,7 @@ def inside(
 def requests(
     zstd: Callable[[bytes], bytes],
 ) -> Iterator[tuple[str, str, str, bytes]]:
-    """One request of each kind: content type, encoding, path, body."""
+    """Return one request of each kind: content type, encoding, path, body."""
     from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (  # noqa: PLC0415
         ExportLogsServiceRequest,
     )
@@ -155,7 +155,7 @@ def _head(path: str, kind: str, coding: str, body: bytes) -> bytes:
 def post(
     port: int, context: ssl.SSLContext | None, kind: str, coding: str, path: str, body: bytes
 ) -> bytes:
-    """Send a request on a connection of its own; returns the whole answer."""
+    """Send a request on its own connection; returns the complete answer."""
     with socket.create_connection(("127.0.0.1", port), WAIT_SECONDS) as plain:
         line = context.wrap_socket(plain, server_hostname="localhost") if context else plain
         with line:

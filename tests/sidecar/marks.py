@@ -1,7 +1,8 @@
-"""Canaries of every type, dealt out one by one: each knows where it was put, so a leak names it.
+"""Canaries of every type, issued one by one. Each knows where it was put, so that a leak names its
+source.
 
-Texts are found by ``collector.testing.scan`` in whatever encoding. Numbers are found by it as
-digits, and here as the bytes that programs and SQLite write for them.
+``collector.testing.scan`` finds texts in every encoding, and numbers as digits. This module finds
+numbers as the bytes that programs and SQLite write for them.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from tests.support.deadline import WAIT_SECONDS
 from tests.support.unpacked import unpacked
 
 _OWN = len("-01234567")
-"""What a canary has for itself; the rest is common to all."""
+"""The length of a canary's own part; the rest is common to all."""
 _LEFT = 2
-"""Of the common digits, so many are enough to know a canary that was cut off behind them."""
+"""How many of the common digits suffice to recognise a canary that was cut off after them."""
 _SQLITE = b"SQLite format 3\0"
 
 
 class Leak(NamedTuple):
-    """A canary in a file: what it had been put into, and how it is there."""
+    """A canary in a file: where it had been put, and its form in the file."""
 
     file: str
     place: str
@@ -35,10 +36,10 @@ class Leak(NamedTuple):
 
 
 class Marks:
-    """Deals out texts and numbers that occur nowhere else. ``places`` is what each was put into.
+    """Issues texts and numbers that occur nowhere else. ``places`` says where each was put.
 
-    Whole numbers of 64 bits have 19 digits, of 32 bits 10; fractions have 15. A boolean has too few
-    values to be told from any other, and is not dealt.
+    Whole numbers of 64 bits have 19 digits, those of 32 bits have 10; fractions have 15. Booleans
+    are not issued: they have too few values to be recognised.
     """
 
     def __init__(self) -> None:
@@ -51,7 +52,7 @@ class Marks:
         self._fractions: dict[float, str] = {}
 
     def text(self, where: str) -> str:
-        """A text that a pattern of twelve hexadecimal digits and four others admits."""
+        """Return a text that matches a pattern of twelve hexadecimal digits and four others."""
         canary = None
         while canary is None or canary in self.places:
             own = f"{secrets.token_hex(2)}{secrets.randbelow(10**4):04}"
@@ -60,32 +61,32 @@ class Marks:
         return canary
 
     def data(self, where: str) -> bytes:
-        """Bytes."""
+        """Return such a text as bytes."""
         return self.text(where).encode()
 
     def whole(self, where: str) -> int:
-        """A number of 63 bits."""
+        """Return a number of 63 bits."""
         digits = f"{self._common}{len(self._wides):010}"
         self.places[digits] = where
         self._wides[int(digits)] = where
         return int(digits)
 
     def narrow(self, where: str) -> int:
-        """A number of 31 bits."""
+        """Return a number of 31 bits."""
         number = self._narrow + len(self._narrows)
         self.places[str(number)] = where
         self._narrows[number] = where
         return number
 
     def fraction(self, where: str) -> float:
-        """A number between 0.7 and 0.8."""
+        """Return a number between 0.7 and 0.8."""
         digits = f"{self._common}{len(self._fractions):05}1"
         self.places[digits] = where
         self._fractions[float(f"0.{digits}")] = where
         return float(f"0.{digits}")
 
     def found(self, *paths: Path) -> list[Leak]:
-        """What of all that is in files and directories, also of a canary that was cut short."""
+        """Return the canaries in files and directories, including canaries that were cut short."""
         with TemporaryDirectory() as folder:
             for path in paths:
                 for file in path.rglob("*.db*") if path.is_dir() else [path]:
@@ -109,7 +110,8 @@ class Marks:
         return leaks
 
     def _kinds(self) -> Iterator[tuple[list[str], list[str]]]:
-        """Texts, numbers of many digits and of few: what to look for first, and all of them."""
+        """Texts, numbers of many digits and of few: each as what to search first, and all of
+        them."""
         narrows = [*map(str, self._narrows)]
         texts = [mark for mark in self.places if mark.startswith("c")]
         if texts:
@@ -121,7 +123,7 @@ class Marks:
             yield narrows, narrows
 
     def _numbers(self, file: Path, packed: Sequence[_Packed]) -> Iterator[Leak]:
-        """Numbers that are no digits: their bytes, and the values of databases."""
+        """Find numbers that are not written as digits: as bytes, and as values of databases."""
         data = file.read_bytes()
         for family in packed:
             yield from (Leak(file.name, place, "packed") for place in family.found(data))
@@ -132,7 +134,7 @@ class Marks:
                     yield Leak(file.name, known[value], "value")
 
     def _families(self) -> Iterator[tuple[Callable[[Any], bytes], Mapping[Any, str]]]:
-        """How numbers of 64 bits are packed: in both orders, and as protobuf does."""
+        """How numbers of 64 bits are packed: in both byte orders, and as protobuf does."""
         for numbers, code in ((self._wides, "q"), (self._fractions, "d")):
             if numbers:
                 yield Struct(f"<{code}").pack, numbers
@@ -143,7 +145,7 @@ class Marks:
 
 
 class _Packed:
-    """Numbers packed in one way: what they have in common is searched for, the rest compared."""
+    """Numbers packed in one way. Their common part is searched for, the rest is compared."""
 
     def __init__(self, pack: Callable[[Any], bytes], numbers: Mapping[Any, str]) -> None:
         self._places = {pack(number): place for number, place in numbers.items()}
@@ -155,7 +157,7 @@ class _Packed:
         self._before = 0 if self._common == head else self._length - len(tail)
 
     def found(self, data: bytes) -> set[str]:
-        """The places of those that are in the data."""
+        """The places of the numbers that are in the data."""
         found, at = set(), data.find(self._common)
         while at >= 0:
             start = max(0, at - self._before)
@@ -165,7 +167,7 @@ class _Packed:
 
 
 def _beginning(texts: Sequence[bytes]) -> bytes:
-    """What all of them begin with: no less than the first and the last in order."""
+    """The common prefix of all: that of the first and the last in order."""
     first, last = min(texts), max(texts)
     pairs = enumerate(zip(first, last, strict=True))
     return first[: next((at for at, (one, other) in pairs if one != other), len(first))]
@@ -180,7 +182,7 @@ def _varint(value: int) -> bytes:
 
 
 def _values(file: Path) -> Iterator[float]:
-    """Every number in a database, of whatever size it is there."""
+    """Every number in a database, of whatever size."""
     with closing(sqlite3.connect(f"{file.as_uri()}?mode=ro", uri=True, timeout=WAIT_SECONDS)) as db:
         for (name,) in db.execute("SELECT name FROM sqlite_schema WHERE type = 'table'").fetchall():
             for row in db.execute(f'SELECT * FROM "{name}"'):

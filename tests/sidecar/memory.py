@@ -18,7 +18,7 @@ _OVERLAP = 1 << 8
 
 
 def memory(pid: int) -> Iterator[bytes]:
-    """Everything that a process can write to, in pieces that overlap."""
+    """All memory that a process can write to, in overlapping pieces."""
     with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as file:
         for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
             span, rights, *_ = line.split()
@@ -26,12 +26,13 @@ def memory(pid: int) -> Iterator[bytes]:
                 continue
             start, end = (int(part, 16) for part in span.split("-"))
             for at in range(start, end, _PIECE):
-                with suppress(OSError):  # it was given back meanwhile, or is a device's
+                with suppress(OSError):  # it was freed meanwhile, or belongs to a device
                     yield os.pread(file.fileno(), min(_PIECE + _OVERLAP, end - at), at)
 
 
 def needles(text: bytes) -> list[bytes]:
-    """A text as programs hold it: as bytes, in wide characters, in hexadecimal and in base64."""
+    """A text in the forms in which programs hold it: bytes, wide characters, hexadecimal and
+    base64."""
     encoded = [base64.b64encode(bytes(shift) + text)[(0, 2, 3)[shift] : -4] for shift in range(3)]
     found = [text, text.hex().encode(), *encoded]
     if text.isascii():
@@ -41,10 +42,10 @@ def needles(text: bytes) -> list[bytes]:
 
 
 class Samples:
-    """Searches the memory of processes while something else goes on, and once more at the end.
+    """Searches the memory of processes while something else runs, and once more at the end.
 
-    ``found`` counts the samples that had each text; ``taken`` are all, ``seconds`` apart. ``pids``
-    is asked anew each time.
+    ``found`` counts the samples that had each text. ``taken`` counts all samples, ``seconds``
+    apart. ``pids`` is called for each sample.
     """
 
     def __init__(

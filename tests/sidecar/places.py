@@ -1,5 +1,5 @@
-"""A sidecar with a sink of each kind of place at once: store, files, PostgreSQL and a bucket, each
-server behind a proxy that fails when it is told to; and what lies in each of them."""
+"""A sidecar with four kinds of sinks at once: store, files, PostgreSQL and a bucket. Each server is
+behind a proxy that can fail. Also reads what each place holds."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _CONFIG = "collector.yaml"
 
 @dataclass
 class Places:
-    """A directory with the configuration, and the servers that it names."""
+    """A directory with the configuration, and the servers in it."""
 
     directory: Path
     postgres: PostgresServer
@@ -70,7 +70,7 @@ class Places:
 
     @contextmanager
     def serving(self) -> Iterator[Sidecar]:
-        """Run a sidecar for a block; its log is kept."""
+        """Run a sidecar for a block, and keep its log."""
         environ = SECRETS | {"COLLECTOR__LOG__LEVEL": "debug"}
         with started(self.directory, "--config", _CONFIG, environ=environ) as sidecar:
             try:
@@ -79,14 +79,14 @@ class Places:
                 self.log += sidecar.log
 
     def states(self) -> dict[str, dict[str, Any]]:
-        """Return what the sidecar says of its sinks."""
+        """Return what the sidecar reports about its sinks."""
         answer = ask(self.data, Status())
         assert answer is not None
         found: dict[str, dict[str, Any]] = answer["sinks"]
         return found
 
     def addresses(self, place: str) -> Counter[str]:
-        """Return how many events of each address lie in a place; for the lake, in its files."""
+        """Return how many events of each address a place holds; for the lake, in its files."""
         found = Counter[str]()
         for address, count in getattr(self, f"_of_{place}")():
             found[address] += count
@@ -117,13 +117,13 @@ class Places:
                 yield row["client.address"], row["count"]
 
     def objects(self) -> dict[str, bytes]:
-        """Return the objects of the bucket as they are now."""
+        """Return the current objects of the bucket."""
         store = _bucket(self.s3.port)
         names = [str(each["path"]) for page in obstore.list(store, "records") for each in page]
         return {name: bytes(obstore.get(store, name).bytes()) for name in names}
 
     def said(self) -> bytes:
-        """Return all that was written by the sidecar: its files, its log and its spool."""
+        """Return all that the sidecar has written: its files, its log and its spool."""
         files = [each for each in self.directory.rglob("*") if each.is_file()]
         return b"".join(each.read_bytes() for each in files) + "".join(self.log).encode()
 
@@ -141,7 +141,7 @@ def _bucket(port: int) -> S3Store:
 
 @contextmanager
 def places(directory: Path, *, every: str = "1s") -> Iterator[Places]:
-    """Run the servers for a block; ``every`` is how long records become an object."""
+    """Run the servers for a block. ``every`` is the interval at which records become an object."""
     with ExitStack() as stack:
         postgres = stack.enter_context(PostgresServer.made())
         weed = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="collector-s3-")))

@@ -1,4 +1,4 @@
-"""Ways to send what is planted with canaries, polite and rude; each brings back what was heard."""
+"""Ways to send canaries, polite and rude; each returns what came back."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _T = TypeVar("_T")
 
 
 class Body(NamedTuple):
-    """What is posted, and where."""
+    """A body to post, and its path."""
 
     path: str
     kind: str
@@ -40,13 +40,13 @@ class Body(NamedTuple):
     encoding: str | None = None
 
     def headers(self) -> dict[str, str]:
-        """Those that it needs."""
+        """The headers that the body needs."""
         encoded = {"Content-Encoding": self.encoding} if self.encoding else {}
         return {"Content-Type": self.kind} | encoded
 
 
 def _each(work: Callable[[Sequence[_T]], list[bytes]], items: Iterable[_T]) -> bytes:
-    """Everything that several workers heard, each of which takes a share."""
+    """Return all answers that several workers got, each for a share of the items."""
     items = list(items)
     shares = [items[at::_AT_ONCE] for at in range(_AT_ONCE)]
     with ThreadPoolExecutor(_AT_ONCE) as pool:
@@ -56,7 +56,7 @@ def _each(work: Callable[[Sequence[_T]], list[bytes]], items: Iterable[_T]) -> b
 def posted(
     sidecar: Sidecar, bodies: Iterable[Body], headers: dict[str, str] | None = None
 ) -> bytes:
-    """The whole answers to bodies; ``headers`` go with each."""
+    """Return the complete answers to bodies; ``headers`` go with each."""
 
     def work(share: Sequence[Body]) -> list[bytes]:
         place = "127.0.0.1", sidecar.ports["http"]
@@ -73,7 +73,7 @@ def posted(
 
 
 def spoilt(body: Body, marks: Marks) -> Iterator[Body]:
-    """The body in ways that cannot be decoded, or that are not taken."""
+    """Yield the body in forms that cannot be decoded, or are not accepted."""
     path, kind, content, _ = body
     name = f"spoilt {path}"
     yield body._replace(content=content[:-3])
@@ -95,7 +95,7 @@ def spoilt(body: Body, marks: Marks) -> Iterator[Body]:
 
 
 def shouted(port: int, requests: Iterable[bytes]) -> bytes:
-    """What comes back for each over a connection of its own, until it is closed."""
+    """Send each request over its own connection, and return what comes back until it is closed."""
 
     def work(share: Sequence[bytes]) -> list[bytes]:
         return [heard_of(port, request) for request in share]
@@ -104,7 +104,7 @@ def shouted(port: int, requests: Iterable[bytes]) -> bytes:
 
 
 def heard_of(port: int, request: bytes, seconds: float = _SECONDS) -> bytes:
-    """What comes back for bytes over a bare connection, until it is closed."""
+    """Send bytes over a bare connection, and return what comes back until it is closed."""
     heard = b""
     with socket.create_connection(("127.0.0.1", port), seconds) as line:
         with suppress(OSError):
@@ -121,7 +121,7 @@ def called(
     calls: Iterable[tuple[str, bytes]],
     metadata: Sequence[tuple[str, str | bytes]],
 ) -> bytes:
-    """Answers to calls over gRPC: messages, statuses, and metadata."""
+    """Return the answers to gRPC calls: messages, statuses, and metadata."""
     place = f"127.0.0.1:{sidecar.ports['grpc']}"
 
     def work(share: Sequence[tuple[str, bytes]]) -> list[bytes]:
@@ -145,7 +145,7 @@ def _call(
 
 
 def odd_calls(sidecar: Sidecar, marks: Marks) -> bytes:
-    """What comes back for gRPC calls that no library would make."""
+    """Return what comes back for gRPC calls that no library would make."""
 
     def a(where: str) -> bytes:
         return marks.data(f"grpc {where}")

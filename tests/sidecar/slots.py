@@ -1,7 +1,7 @@
 """Every slot of OTLP requests and of JSON documents, each with a canary in it.
 
-Slots of OTLP come out of the official descriptors, so that one which a later version adds is there
-by itself. A message may lie in another of its kind once, which is as deep as anything differs.
+OTLP's slots come from the official descriptors, so a slot that a later version adds is covered
+automatically. A message may be nested once in another of its kind; deeper nesting adds nothing.
 """
 
 from __future__ import annotations
@@ -46,14 +46,15 @@ _LISTS = frozenset(
 )
 _ITEMS = frozenset(["log_records", "spans", "data_points"])
 _UNKNOWN = 15_000
-"""A field number that no message has."""
+"""A field number that no message uses."""
 _HEX = ("traceId", "spanId", "parentSpanId")
 """Bytes that OTLP/JSON writes in hexadecimal."""
 
 
 class Slot(NamedTuple):
-    """A place for a value: the fields that lead to it, from the request down. Of an ``unknown`` one
-    they lead to a message, in which the value has a number that the message does not know."""
+    """A place for a value: the fields that lead to it, from the request down. The fields of an
+    ``unknown`` slot lead to a message; there the value gets a field number that the message does
+    not know."""
 
     path: tuple[FieldDescriptor, ...]
     unknown: bool = False
@@ -64,7 +65,7 @@ class Slot(NamedTuple):
 
 
 def slots(message: Descriptor, path: tuple[FieldDescriptor, ...] = ()) -> Iterator[Slot]:
-    """Every slot of a message."""
+    """Yield every slot of a message."""
     yield Slot(path, unknown=True)
     for field in message.fields:
         inner: Descriptor | None = field.message_type
@@ -75,9 +76,10 @@ def slots(message: Descriptor, path: tuple[FieldDescriptor, ...] = ()) -> Iterat
 
 
 def planted(kind: type[Message], slot: Slot, marks: Marks, key: str) -> Message:
-    """A request with a canary in one slot, what leads there, and one item that is admitted.
+    """Return a request with a canary in one slot, the fields that lead there, and one item that is
+    admitted.
 
-    Attributes on the way, whose own slot is not their key, are called ``key``.
+    Attributes on the way get the key ``key``, unless the slot is that key.
     """
     request = message = kind()
     leads = slot.path if slot.unknown else slot.path[:-1]
@@ -106,7 +108,7 @@ def _fill(message: Message, slot: Slot, marks: Marks) -> None:
 
 
 def _complete(message: Any) -> None:
-    """See to it that there is an item on every way down, with an attribute that is admitted."""
+    """Make every branch end in an item, with an attribute that is admitted."""
     for field in message.DESCRIPTOR.fields:
         if field.name in _ITEMS:
             for item in getattr(message, field.name) or [getattr(message, field.name).add()]:
@@ -139,7 +141,7 @@ def _value(field: FieldDescriptor, marks: Marks, where: str) -> Any:
 
 
 def as_json(request: Message) -> Any:
-    """A request as OTLP/JSON has it: numbers for enums, ids in hexadecimal."""
+    """Return a request as OTLP/JSON: numbers for enums, ids in hexadecimal."""
     return _with_hex(json_format.MessageToDict(request, use_integers_for_enums=True))
 
 
@@ -155,17 +157,17 @@ def _with_hex(value: Any) -> Any:
 
 
 class Members(list[tuple[str, Any]]):
-    """A JSON object whose keys may occur twice."""
+    """A JSON object that may have a key twice."""
 
 
 def members(document: Any) -> Any:
-    """A document with ``Members`` for objects."""
+    """Return a document with ``Members`` for objects."""
     return json.loads(json.dumps(document), object_pairs_hook=Members)
 
 
 def variants(document: Any, marks: Marks, where: str = "") -> Iterator[Any]:
-    """The document (of ``Members``) once for each of its slots and each way to fill it with a
-    canary: another value, another key, the same key twice, one more member or element."""
+    """Yield the document (of ``Members``) once for each slot and each way to put a canary there:
+    another value, another key, the same key twice, an additional member or element."""
     yield marks.text(where)
     yield marks.whole(where)
     yield marks.fraction(where)
@@ -188,7 +190,7 @@ def variants(document: Any, marks: Marks, where: str = "") -> Iterator[Any]:
 
 
 def written(document: Any) -> str:
-    """A document as JSON text."""
+    """Return a document as JSON text."""
     if isinstance(document, Members):
         inside = (f"{json.dumps(key)}:{written(value)}" for key, value in document)
         return f"{{{','.join(inside)}}}"

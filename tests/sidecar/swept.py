@@ -1,8 +1,8 @@
-"""A sidecar with everything on, and everything that can be sent to it with canaries inside.
+"""A sidecar with everything switched on, and every kind of input to it with canaries inside.
 
-The slots of OTLP are those of the official descriptors, the slots of JSON those of an event with
-every field and every name of content. On are store and files, derived values, the peer's address,
-pseudonyms, trusted hops, and the log at its most talkative.
+OTLP's slots come from the official descriptors; JSON's slots are those of an event with every field
+and every name of content. Store, files, derived values, the peer's address, pseudonyms and trusted
+hops are on, and the log is at its most verbose.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ fields:
 """.replace("REST", _REST)
 TIGHT = {"PATTERN": "[0-9]{2}[A-Z][0-9]{1,3}", "MAXIMUM": "64"}
 LEAKY = {"PATTERN": "canary-[0-9a-f]{8}-[0-9a-f]{4}[0-9]{4}", "MAXIMUM": "9000000000000000000"}
-"""A schema that lets canaries through. More hexadecimal digits in its pattern would not load."""
+"""A schema that admits canaries. With more hexadecimal digits in its pattern it would not load."""
 _KEYS = (
     *("os.version", "os.build_id", "cpu.count", "cpu.load", "device.id", "joined", "chat"),
     *("client.address", "user_agent.original", "device.model.name", "cpu.throttled", "audio"),
@@ -91,7 +91,7 @@ _RECORD = {
     "chat": "x",
     "meeting": {"topic": "x"},
 }
-"""One that is made already."""
+"""A finished record."""
 _RECORDS = "/v1/records"
 _LINES = 100
 _WITH_ATTRIBUTES = "attributes.value.int_value"
@@ -105,7 +105,7 @@ def swept(
     schema: Mapping[str, str] = TIGHT,
     command: Sequence[str] | None = None,
 ) -> Iterator[Sidecar]:
-    """The sidecar; all that it writes and says is in the folder in the end."""
+    """Run the sidecar. At the end, the folder holds all that it has written and answered."""
     with running(folder, prepared(folder, environ, schema=schema), command=command) as sidecar:
         yield sidecar
         code, _ = sidecar.stop()
@@ -116,8 +116,8 @@ def swept(
 def prepared(
     folder: Path, environ: Mapping[str, str] | None = None, *, schema: Mapping[str, str] = TIGHT
 ) -> dict[str, str]:
-    """Make what the sidecar needs in a folder, and return its environment. In the schema, each key
-    of ``schema`` becomes its value."""
+    """Create what the sidecar needs in a folder, and return its environment. In the schema, each
+    key of ``schema`` is replaced by its value."""
     text = _SCHEMA
     for name, value in schema.items():
         text = text.replace(name, value)
@@ -142,7 +142,7 @@ def prepared(
 def running(
     folder: Path, environ: Mapping[str, str], *, command: Sequence[str] | None = None
 ) -> Iterator[Sidecar]:
-    """Run the sidecar in a folder that is prepared."""
+    """Run the sidecar in a prepared folder."""
     with (
         (folder / "seen" / "stdout").open("ab") as stdout,
         started(folder / "work", environ=environ, command=command, stdout=stdout) as sidecar,
@@ -159,7 +159,7 @@ def kept_records(folder: Path) -> dict[str, int]:
 
 
 def events(marks: Marks) -> Iterator[Body]:
-    """An event with a canary in each of its slots in turn: in lines, in a list, and alone."""
+    """Yield an event with a canary in each slot in turn: in lines, in a list, and alone."""
     names = [name for names in policy.CONTENT.values() for name in names]
     made = list(variants(members(_EVENT), marks, "event"))
     made += list(variants(members({"participants": [{"ip": "203.0.113.9"}, 1]}), marks, "list"))
@@ -177,8 +177,8 @@ def events(marks: Marks) -> Iterator[Body]:
 
 
 def records(marks: Marks) -> Iterator[Body]:
-    """A record, as an SDK sends it, with a canary in each of its slots in turn: in lines, and alone
-    where it says that it is of another schema."""
+    """Yield a record, as an SDK sends it, with a canary in each slot in turn: in lines, and alone
+    if it names another schema."""
     received = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:00Z")
     record = members({"schema": "swept/1.0.0", **_RECORD, "count": 2, "received": received})
     texts: list[bytes] = []
@@ -193,20 +193,20 @@ def records(marks: Marks) -> Iterator[Body]:
 
 
 class Exports(NamedTuple):
-    """OTLP requests, one for each slot that has a canary: as protobuf, and as JSON. ``odd`` are
-    JSON documents with a canary in each slot that only JSON has."""
+    """OTLP requests as protobuf and as JSON, one for each slot with a canary. ``odd`` are JSON
+    documents with a canary in each slot that only JSON has."""
 
     protobuf: list[tuple[Signal, bytes]]
     json: list[Body]
     odd: list[Body]
 
     def bodies(self) -> list[Body]:
-        """The protobuf ones, for HTTP."""
+        """The protobuf requests, for HTTP."""
         kind = "application/x-protobuf"
         return [Body(f"/v1/{signal}", kind, content) for signal, content in self.protobuf]
 
     def joined(self) -> list[Body]:
-        """All of a signal in one: requests one after another are a request."""
+        """All requests of a signal in one: concatenated requests are a request."""
         whole = dict.fromkeys(REQUESTS, b"")
         for signal, content in self.protobuf:
             whole[signal] += content
@@ -214,7 +214,7 @@ class Exports(NamedTuple):
         return [Body(f"/v1/{signal}", kind, content) for signal, content in whole.items()]
 
     def calls(self) -> list[tuple[str, bytes]]:
-        """Some of the same for gRPC, as what reads a request does not know how it came."""
+        """Some of the requests for gRPC; the decoder does not know how a request came."""
         return [(METHODS[signal], content) for signal, content in self.protobuf[::5]]
 
 
@@ -236,8 +236,8 @@ def exports(marks: Marks) -> Exports:
 
 
 class Sent(NamedTuple):
-    """What was sent that must be taken, as a number of requests; ``foreign`` is all that must not,
-    though it is well formed."""
+    """The number of sent requests that must be taken; ``foreign`` has all well-formed ones that
+    must be refused."""
 
     events: int
     records: int
@@ -249,7 +249,7 @@ class Sent(NamedTuple):
 def send(
     sidecar: Sidecar, marks: Marks, folder: Path, headers: Mapping[str, str] | None = None
 ) -> Sent:
-    """Everything, over all ways, good and bad; what is heard lies in the folder."""
+    """Send everything in every way, good and bad; the answers are saved in the folder."""
 
     def keep(name: str, heard: bytes) -> None:
         assert heard

@@ -1,5 +1,5 @@
-"""A sidecar that starts without a sink that batches wait for, and later with it again, with kills
-in between: nothing is lost, and nothing is discarded but by a command."""
+"""A sidecar starts without a sink that batches wait for, and later with it again, with kills in
+between. Nothing is lost, and only a command discards anything."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ from tests.support.tcp import free_port
 
 _NAME = "backend"
 _ALLOWED = "--allow-widening"
-"""A sink that did not run last widens, also one that returns."""
+"""A sink that did not run last widens the configuration, even if it returns."""
 
 
 def _configured(folder: Path, sinks: Mapping[str, Any]) -> Path:
-    """A configuration with these sinks besides the store."""
+    """A configuration with these sinks in addition to the store."""
     path = folder / "collector.json"
     path.write_bytes(orjson.dumps({"data": str(folder / "collector-data"), "sinks": sinks}))
     return path
 
 
 def _otlp(port: int) -> dict[str, Any]:
-    """A sink that is a receiver on this machine."""
+    """Settings of a sink that is a receiver on this machine."""
     return {"type": "otlp", "endpoint": f"http://127.0.0.1:{port}", "party": "first"}
 
 
@@ -43,7 +43,7 @@ def _sent(sidecar: Sidecar, *people: int) -> None:
 
 
 def _absent(sidecar: Sidecar) -> dict[str, float]:
-    """The batches that wait for absent sinks, by the metrics."""
+    """The batches that wait for absent sinks, from the metrics."""
     lines = sidecar.admin("/metrics").body.decode().splitlines()
     found = (line.partition("{") for line in lines if line.startswith("collector_sink_absent_b"))
     pairs = (rest.split('"')[1::2] + rest.rsplit(" ", 1)[1:] for _, _, rest in found)
@@ -56,7 +56,7 @@ def _status(folder: Path) -> Any:
 
 @pytest.fixture
 def waiting(tmp_path: Path) -> Path:
-    """A directory in which three batches wait for a receiver that is not there; the sidecar was
+    """A directory in which three batches wait for a receiver that is down; the sidecar was
     killed."""
     file = _configured(tmp_path, {_NAME: _otlp(free_port())})
     with started(tmp_path, "--config", str(file)) as sidecar:
@@ -67,8 +67,8 @@ def waiting(tmp_path: Path) -> Path:
 
 
 def test_batches_wait_until_their_sink_returns(waiting: Path) -> None:
-    """Through kills and starts without it. Log, metrics and `status` name it with the number; a
-    person is erased from what waits; what comes meanwhile is not for it."""
+    """They wait through kills and starts without it. Log, metrics and `status` name the sink with
+    the number of batches. An erasure covers waiting batches; later batches are not for it."""
     data = waiting / "collector-data"
     file = _configured(waiting, {})
     for number in (4, 5):
@@ -108,8 +108,9 @@ def test_batches_wait_until_their_sink_returns(waiting: Path) -> None:
 
 @pytest.mark.parametrize("runs", [True, False], ids=["a sidecar runs", "none runs"])
 def test_a_sink_is_dropped_by_command(waiting: Path, *, runs: bool) -> None:
-    """Over the control socket, or on the files. A dry run changes nothing; what is switched on and
-    what never was is refused; the ledger has an entry, and others' records stay."""
+    """The command works over the control socket or on the files. A dry run changes nothing. A
+    configured or unknown sink is refused. The ledger has an entry, and the records of others
+    stay."""
     data = waiting / "collector-data"
     on = _configured(waiting, {_NAME: _otlp(free_port())})
     refused = run("store", "drop", _NAME, "--config", on, "--yes")
@@ -156,7 +157,7 @@ def test_a_sink_is_dropped_by_command(waiting: Path, *, runs: bool) -> None:
 
 
 def test_it_asks_on_a_terminal(waiting: Path) -> None:
-    """And deletes nothing without a yes."""
+    """Without a yes, nothing is deleted."""
     file, spool = _configured(waiting, {}), waiting / "collector-data" / "spool.db"
     for answer, code in ((b"n\n", 1), (b"y\n", 0)):
         done = run("store", "drop", _NAME, "--config", file, stdin=answer, typed=True)
@@ -165,8 +166,8 @@ def test_it_asks_on_a_terminal(waiting: Path) -> None:
 
 
 def test_a_sink_of_another_name_gets_what_waits(waiting: Path) -> None:
-    """A sink is known by its name: under another one it is new, and begins with what waits, while
-    that still waits for the old name."""
+    """A sink is known by its name. Under another name it is new, and starts with the batches that
+    still wait for the old name."""
     with http_receiver() as receiver:
         file = _configured(waiting, {"renamed": _otlp(receiver.port)})
         with started(waiting, "--config", str(file), _ALLOWED) as sidecar:

@@ -1,8 +1,9 @@
-"""Attacks on the whole sidecar: each is answered as documented, in memory that is bounded, and an
-honest sender beside it hardly notices.
+"""Attacks on the whole sidecar: it answers each as documented, in bounded memory, and an honest
+sender hardly notices.
 
-Each third of them; ``COLLECTOR_BOMBS=most`` takes all that are not slow, ``COLLECTOR_BOMBS=full``
-takes all, and repeats each for a while, by more senders, and with 1,000 sockets.
+By default every third attack runs. ``COLLECTOR_BOMBS=most`` runs all that are not slow.
+``COLLECTOR_BOMBS=full`` runs all, and repeats each for a while, with more senders and 1,000
+sockets.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ _MOST_MEGABYTES = 256
 _QUIET_SECONDS = 1.5
 _LATE_SECONDS = 30
 _SLOW = ("lines of empty objects, packed", "19,999 resources", "empty resources, packed")
-"""Left out by default: they take seconds of work each, and no other path than the rest."""
+"""Skipped by default: each takes seconds of work, and covers no other path than the rest."""
 
 
 class Watched:
@@ -56,7 +57,7 @@ class Watched:
         self._say = say
 
     def attack(self, name: str, send: Callable[[], Any]) -> Counter[Any]:
-        """Several senders at once; how often each answer was given."""
+        """Attack with several senders at once, and count the answers."""
         began = time.monotonic()
 
         def work(_: int) -> list[Any]:
@@ -76,7 +77,8 @@ class Watched:
         return peak(self.sidecar.process.pid)
 
     def report(self, times: Times) -> None:
-        """One line for each attack: how long it took, what honest batches took, what was said."""
+        """Print one line for each attack: how long it took, how long honest batches took, and the
+        answers."""
         for name, (began, ended, said) in self.windows.items():
             meanwhile = [seconds for at, seconds in times if began < at <= ended]
             p99 = f"p99 {1000 * quantile(meanwhile):4.0f} ms" if meanwhile else "p99 -"
@@ -87,14 +89,14 @@ _T = TypeVar("_T")
 
 
 def chosen(attacks: Mapping[str, _T]) -> dict[str, _T]:
-    """Those that are tried."""
+    """The attacks that this run tries."""
     quick = {name: one for name, one in attacks.items() if IS_FULL or name not in _SLOW}
     return dict(list(quick.items())[:: 3 if BOMBS == "few" else 1])
 
 
 @contextmanager
 def watched(directory: Path, say: Say, **environ: str) -> Iterator[Watched]:
-    """Attacks happen inside; what must hold of all of them is checked in the end."""
+    """Run attacks in the block, and check at its end what must hold after all of them."""
     with started(directory, environ=environ, command=COMMAND) as sidecar:
         watch = Watched(sidecar, say)
         with honest(sidecar.ports["http"]) as times:
@@ -119,8 +121,8 @@ def watched(directory: Path, say: Say, **environ: str) -> Iterator[Watched]:
 
 
 def test_http(tmp_path: Path, say: Say) -> None:
-    """Bodies are refused or counted as documented, or told to come again. So are requests that are
-    none: headers without end, wrong lengths, garbage for chunks."""
+    """Bodies are refused or counted as documented, or their senders are asked to retry. The same
+    holds for malformed requests: headers without end, wrong lengths, garbage for chunks."""
     bodies = chosen(attacks.BODIES)
     for post in bodies.values():
         post.content()
@@ -135,7 +137,7 @@ def test_http(tmp_path: Path, say: Say) -> None:
 
 
 def test_grpc(tmp_path: Path, say: Say) -> None:
-    """The same over gRPC, by its codes."""
+    """The same over gRPC, with its codes."""
     calls = chosen(attacks.CALLS)
     for call in calls.values():
         call.content()
@@ -144,7 +146,7 @@ def test_grpc(tmp_path: Path, say: Say) -> None:
             answers = watch.attack(name, partial(attacks.called, watch.sidecar, call))
             assert set(answers) <= {str(call.code), str(grpc.StatusCode.UNAVAILABLE)}, name
             assert answers[str(call.code)], name
-        # Two bytes of HPACK name 4 KB again, so that each call would have metadata of 2 MB.
+        # Two bytes of HPACK repeat 4 KB, so that each call would have metadata of 2 MB.
         again = http2.again(METHODS["logs"].encode(), b"v" * 3900, 500)
         frames = (
             http2.frame(http2.HEADERS, http2.END_HEADERS, 2 * number + 1, block)
@@ -167,7 +169,7 @@ _DRIPS: Mapping[str, tuple[str, bytes, bytes]] = {
 
 
 def test_slow_sockets(tmp_path: Path, say: Say) -> None:
-    """They send a byte now and then; all are closed when their time is over."""
+    """They send a byte now and then; the sidecar closes all of them at their time limit."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))
     limits = {"COLLECTOR__LIMITS__HEADER_TIME": "1s", "COLLECTOR__LIMITS__BODY_TIME": "2s"}
@@ -192,7 +194,7 @@ def test_slow_sockets(tmp_path: Path, say: Say) -> None:
 
 
 def _is_open(line: socket.socket, drip: bytes) -> bool:
-    """Send a little more; whether the other side still listens."""
+    """Send a little more, and return whether the other side still listens."""
     try:
         line.send(drip)
         while line.recv(1 << 16):
@@ -205,7 +207,7 @@ def _is_open(line: socket.socket, drip: bytes) -> bool:
 
 
 def test_distinct_keys(tmp_path: Path, say: Say) -> None:
-    """100,000 different keys leave no trace in metrics: not one series more, not one name."""
+    """100,000 different keys leave no trace in metrics: no new series, and no name."""
     lines = b"".join(b'{"key%d":1,"ip_address":"203.0.113.7"}\n' % n for n in range(100_000))
     item = b'{"attributes":[{"key":"key%d","value":{"stringValue":"x"}}]}'
     items = b",".join(item % n for n in range(20_000))

@@ -1,9 +1,8 @@
-"""No request becomes more events, bytes or work than one may: what an attacker's requests grow to
-is bounded, over all forms and all shipped schemas, and others are served meanwhile.
+"""No request becomes more events, bytes or work than allowed: over all forms and all shipped
+schemas, an attacker's requests expand only within limits, and others are served meanwhile.
 
-``make test`` sends some of them; ``COLLECTOR_BOMBS=full`` (``make nightly``) sends all, to a
-sidecar of each schema, again and again for a while, and prints by how many times others wait
-longer.
+``make test`` sends some of them. ``COLLECTOR_BOMBS=full`` (``make nightly``) sends all to a sidecar
+of each schema, repeatedly for a while, and prints how many times longer others wait.
 """
 
 from __future__ import annotations
@@ -49,16 +48,16 @@ _FEW = {
     "conferencing": ("records of a letter", "short lines", "records for many events"),
     "participants-qos": ("nested lists in lines", "nested lists in shorter lines"),
 }
-"""What ``make test`` sends."""
+"""The attacks that ``make test`` sends."""
 _ACCEPTED = (
     *("an array, as sent", "short lines", "records", "a resource of items as JSON"),
     *("a resource of items", "call: a resource of items"),
 )
-"""Requests of as many events as are accepted, in each form."""
+"""Requests with the most events that are accepted, in each form."""
 
 
 def _wait_for_rest(sidecar: Sidecar) -> None:
-    """Wait until the sinks have what was accepted, where each attack is compared by itself."""
+    """Wait until the sinks have the accepted events, if each attack is compared separately."""
     eventually(lambda: not IS_FULL or metric(sidecar, "collector_spool_batches") < 10, _SECONDS)
 
 
@@ -80,7 +79,7 @@ def _sent(sidecar: Sidecar, schema: str, attack: Attack) -> tuple[int, int]:
         return 200, MOST_EVENTS
     connection = http.client.HTTPConnection("127.0.0.1", sidecar.ports["http"], timeout=_SECONDS)
     try:
-        with suppress(OSError):  # it may be answered before all is sent
+        with suppress(OSError):  # the answer may come before all is sent
             connection.request("POST", attack.path, content, attack.headers)
         answer = connection.getresponse()
         said = answer.read()
@@ -96,7 +95,7 @@ def _sent(sidecar: Sidecar, schema: str, attack: Attack) -> tuple[int, int]:
 
 
 def _sent_for_a_while(sidecar: Sidecar, schema: str, attack: Attack) -> list[tuple[int, int]]:
-    """Send a body at least once, by one of the senders."""
+    """Send a body at least once, and repeat it for a while, as one sender."""
     began, said = time.monotonic(), [_sent(sidecar, schema, attack)]
     while time.monotonic() < began + _ATTACK_SECONDS:
         said.append(_sent(sidecar, schema, attack))
@@ -104,7 +103,7 @@ def _sent_for_a_while(sidecar: Sidecar, schema: str, attack: Attack) -> list[tup
 
 
 def _sent_by(senders: int, sidecar: Sidecar, schema: str, attack: Attack) -> list[tuple[int, int]]:
-    """Have several senders send a body at the same time, each for a while."""
+    """Let several senders send a body in parallel, each for a while."""
     with ThreadPoolExecutor(senders) as pool:
         work = partial(_sent_for_a_while, sidecar, schema, attack)
         each_said = [pool.submit(work) for _ in range(senders)]
@@ -117,7 +116,7 @@ def _is_complete(schema: str, name: str) -> bool:
 
 @pytest.mark.parametrize("schema", SCHEMAS if BOMBS != "few" else _FEW)
 def test_requests_are_bounded(schema: str, tmp_path: Path, say: Say) -> None:
-    """In memory and in time; what was acknowledged is in the ledger, and nothing else is."""
+    """Memory and time are bounded. The ledger has exactly what was acknowledged."""
     only = os.environ.get("COLLECTOR_ATTACK", "")
     attacks = {n: a for n, a in ATTACKS.items() if _is_complete(schema, n) and only in n}
     for attack in attacks.values():
@@ -160,8 +159,8 @@ def test_requests_are_bounded(schema: str, tmp_path: Path, say: Say) -> None:
 
 @pytest.mark.parametrize("senders", [1, 4])
 def test_small_requests_go_between_large_ones(senders: int, tmp_path: Path, say: Say) -> None:
-    """While one sender sends the largest requests, or several do, in each form, the small requests
-    of another are stored too, and its p99 is bounded by the one without."""
+    """While one or several senders send the largest requests, in each form, another sender's small
+    requests are stored too. Its p99 is bounded in relation to the p99 without the attack."""
     schema, late = "conferencing", []
     for name in _ACCEPTED:
         ATTACKS[name].content(schema)

@@ -1,6 +1,6 @@
-"""Canaries in every slot of everything that can be sent: none is in any byte written or said.
+"""Canaries in every slot of every input: none appears in any byte written or answered.
 
-Where a fault is planted, in the schema or in the program, the same search finds them.
+If a fault is planted in the schema or in the program, the same search finds canaries.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from tests.support.sidecar import Sidecar
 from tests.support.unpacked import every_byte
 
 _SAID = {"starting", "started", "stopping", "stopped", "sink_failing", "sink_recovered", "refused"}
-"""All that there is to say here: one sink fails, as the test holds its file, and at `debug` each
-refused request is a line."""
+"""All events in the log here: one sink fails because the test locks its file, and at `debug` each
+refused request has a line."""
 _PAGES = (
     *("/metrics", "/readyz?verbose", "/readyz", "/livez", "/favicon.ico"),
     *("/", "/?lang=id", "/page.json", "/status"),
@@ -33,8 +33,8 @@ _PAGES = (
 
 @pytest.mark.long
 def test_a_slot_cannot_be_forgotten(tmp_path: Path) -> None:
-    """Every field of every message that a request can reach has a slot, and the canary of each is
-    in what is sent, and found there."""
+    """Every field of every message that a request can reach has a slot. Its canary is in the
+    request, and the search finds it there."""
     marks = Marks()
     made = exports(marks)
     (tmp_path / "protobuf").write_bytes(b"".join(content for _, content in made.protobuf))
@@ -50,7 +50,7 @@ def test_a_slot_cannot_be_forgotten(tmp_path: Path) -> None:
 
 
 def _reached(message: Descriptor) -> set[Descriptor]:
-    """A message, and those that it can hold."""
+    """A message, and the messages that it can hold."""
     reached, queue = set(), [message]
     while queue:
         one = queue.pop()
@@ -61,14 +61,15 @@ def _reached(message: Descriptor) -> set[Descriptor]:
 
 
 def test_nothing_of_what_is_sent_is_written_or_said(tmp_path: Path) -> None:
-    """Everything, to a sidecar that takes it: while batches wait, and once they are delivered and
-    it has ended. What can be taken is taken, so that it has been on every way."""
+    """Send everything to a sidecar that takes it. Search while batches wait, and again once they
+    are delivered and the sidecar has ended. Well-formed inputs are taken, so they pass every
+    stage."""
     marks, seen = Marks(), tmp_path / "seen"
     with swept(tmp_path) as sidecar:
         with held(tmp_path / "data" / "store.db"):
             sent = send(sidecar, marks, seen, {"User-Agent": marks.text("user agent")})
             _ask_admin(sidecar, marks, seen)
-            log_is_empty(tmp_path / "data")  # else some might move while it is searched
+            log_is_empty(tmp_path / "data")  # else data might move during the search
             spool = every_byte(*(tmp_path / "data").glob("spool.db*"))
             assert spool.count(b'"os.type":"linux"') >= sent.exports
             assert marks.found(tmp_path / "data") == []
@@ -88,7 +89,7 @@ def test_nothing_of_what_is_sent_is_written_or_said(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_nothing_is_kept_of_who_is_refused(tmp_path: Path) -> None:
-    """Tokens that are wrong, and everything that comes with them or without any, are nowhere."""
+    """Wrong tokens, and everything that comes with them or without a token, are nowhere."""
     marks, right = Marks(), "the right token, which is long enough"
     tokens = {"COLLECTOR__AUTH__TOKENS": hashed(right)}
     with swept(tmp_path, tokens) as sidecar:
@@ -113,7 +114,8 @@ def test_a_schema_that_lets_canaries_through_is_found(tmp_path: Path) -> None:
             for body in events(marks):
                 sidecar.request("POST", body.path, body.content, body.headers())
             log_is_empty(tmp_path / "data")
-            # Not all of the folder: who closes a file of the store lets go of it.
+            # Not the whole folder: closing one of the store's files would release this process's
+            # locks on it.
             _found(marks, tmp_path / "data" / "spool.db", "spool.db", {"plain"})
         delivered(sidecar)
     _found(marks, tmp_path / "data" / "store.db", "store.db", {"plain", "value"})
@@ -147,7 +149,7 @@ http.EventsHandler.__call__ = faulty
 
 @pytest.mark.long
 def test_a_program_that_leaks_is_found(tmp_path: Path) -> None:
-    """It echoes, it logs, or it leaves a packed temporary file: the search finds each."""
+    """It echoes, logs, or leaves a packed temporary file: the search finds each."""
     required_root()
     marks = Marks()
     program = tmp_path / "program"
@@ -164,14 +166,14 @@ def test_a_program_that_leaks_is_found(tmp_path: Path) -> None:
 
 
 def _ask_admin(sidecar: Sidecar, marks: Marks, folder: Path) -> None:
-    """Every page, as it should be asked for and as it should not."""
+    """Request every page, correctly and incorrectly."""
     heard = repr([sidecar.admin(path) for path in _PAGES]).encode()
     odd = shouted(sidecar.ports["admin"], list(heads(marks)))
     (folder / "admin").write_bytes(heard + odd)
 
 
 def _has_said_nothing_else(folder: Path, sidecar: Sidecar) -> None:
-    """Its log is events of ours, and there are no files but its own."""
+    """Its log has only our events, and the folder only its own files."""
     assert {event["event"] for event in sidecar.events} <= _SAID
     assert (folder / "seen" / "stdout").read_bytes() == b""
     assert [*(folder / "tmp").iterdir(), *(folder / "home").iterdir()] == []

@@ -1,7 +1,7 @@
 """Clients as people use them: the OpenTelemetry SDKs of Python and of JavaScript, and curl.
 
-Each sends records with an address of its own. The exporters must call it a success, and the store,
-read with another program, must hold those addresses and nothing of what else was sent.
+Each sends records with their own address. The exporters must report success. The store, read with
+another program, must hold those addresses and nothing else of what was sent.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _WAYS = [(way, compression) for way in ("http", "grpc") for compression in COMPR
 
 @pytest.fixture
 def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
-    """One that also listens on a socket file."""
+    """A sidecar that also listens on a Unix socket."""
     for program in ("curl", "sqlite3"):
         if shutil.which(program) is None:
             required(program)
@@ -47,7 +47,7 @@ def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
 
 
 def stored(sidecar: Sidecar, number: int) -> dict[str, tuple[str, str, int]]:
-    """What the store holds by address, once there are so many records: device, system, count."""
+    """Wait for this many records in the store. Return by address: device, system, count."""
     query = 'SELECT "client.address", "device.type", "os.type", count FROM conferencing'
     file = sidecar.directory / "collector-data" / "store.db"
     command = ["sqlite3", "-cmd", ".timeout 60000", "-json", f"file:{file}?mode=ro", query]
@@ -67,7 +67,7 @@ def stored(sidecar: Sidecar, number: int) -> dict[str, tuple[str, str, int]]:
 
 
 def _watched(exporting: Any) -> list[str]:
-    """The names of the results of all that it exports from now on."""
+    """The results, by name, of all its exports from now on."""
     results: list[str] = []
     export = exporting.export
 
@@ -154,7 +154,7 @@ def test_python(sidecar: Sidecar) -> None:
 
 
 def _span(size: int) -> Any:
-    """A span of about so many bytes."""
+    """A span of about this many bytes."""
     from opentelemetry.sdk.trace import TracerProvider  # noqa: PLC0415
 
     attributes = {**_attributes("203.0.113.7"), "more": "x" * size}
@@ -178,9 +178,10 @@ def _documented() -> int:
 @pytest.mark.long
 @pytest.mark.parametrize("way", ["http", "grpc"])
 def test_the_largest_batches_of_python(sidecar: Sidecar, way: str) -> None:
-    """Those that the settings in the documentation allow are taken, of items of almost 4 KiB, and
-    so are the most items of a request. Of one more, or of longer ones, nothing is. Over HTTP they
-    are not sent again; over gRPC Python's exporter tries until its time is over."""
+    """The largest batches under the documented settings are taken, with items of almost 4 KiB, and
+    so is a request with the most items. One item more, or longer items, and the whole request is
+    refused. Over HTTP the exporter does not retry; over gRPC Python's exporter retries until its
+    time-out."""
     number, results = _documented(), list[str]()
     for batches, seconds in (
         ([[_span(3800)] * number, [_span(0)] * MOST_EVENTS], WAIT_SECONDS),
@@ -198,7 +199,7 @@ def test_the_largest_batches_of_python(sidecar: Sidecar, way: str) -> None:
 
 @pytest.fixture(scope="session")
 def node_modules() -> Path:
-    """Where the exporters are installed: once, in a cache outside of the tree."""
+    """The folder of the installed exporters: a cache outside of the tree."""
     for program in ("node", "npm"):
         if shutil.which(program) is None:
             required(program)
@@ -219,7 +220,7 @@ def node_modules() -> Path:
 
 
 def test_javascript(sidecar: Sidecar, node_modules: Path) -> None:
-    """All signals by all exporters: OTLP/JSON, protobuf and gRPC, plain and compressed."""
+    """All signals with all exporters: OTLP/JSON, protobuf and gRPC, plain and compressed."""
     shutil.copy(_NODE / "export.mjs", node_modules)
     places = [f"127.0.0.1:{sidecar.ports[name]}" for name in ("http", "grpc")]
     done = subprocess.run(
@@ -254,7 +255,7 @@ _CURL = (
 
 
 def test_curl(sidecar: Sidecar) -> None:
-    """Sends a file as it is, in chunks, compressed, over a socket file, and OTLP as JSON."""
+    """Sends a file as is, in chunks, compressed, over a Unix socket, and OTLP as JSON."""
     event = '{{"ip_address":"{}","device_type":"phone","os":{{"type":"linux"}},"chat":["{}"]}}\n'
     url = f"http://127.0.0.1:{sidecar.ports['http']}/v1/events"
     ways = [

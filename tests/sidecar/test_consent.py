@@ -1,4 +1,5 @@
-"""Consent at a real sidecar: who refuses, by whatever way, has less in every file and sink."""
+"""Consent at a real sidecar: a refusal, in whatever way it comes, removes fields from every file
+and sink."""
 
 from __future__ import annotations
 
@@ -35,7 +36,7 @@ _LINES = {"Content-Type": "application/x-ndjson"}
 
 @pytest.fixture
 def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
-    """One with a store for everything, and a file for planning alone."""
+    """A sidecar with a store for everything, and a file for planning only."""
     made(tmp_path)
     sink = "COLLECTOR__SINKS__NDJSON__"
     environ = {
@@ -50,7 +51,7 @@ def sidecar(tmp_path: Path) -> Iterator[Sidecar]:
 
 
 def rows(path: Path) -> list[set[str]]:
-    """The fields of each row of the store, as often as it counts."""
+    """The fields of each row of the store, repeated by its count."""
     with closing(sqlite3.connect(path)) as db:
         found = db.execute("SELECT * FROM made")
         names = [column[0] for column in found.description]
@@ -63,7 +64,7 @@ def rows(path: Path) -> list[set[str]]:
 
 
 def lines(path: Path) -> list[set[str]]:
-    """The fields of each line, as often as it counts."""
+    """The fields of each line, repeated by its count."""
     each = [orjson.loads(line) for line in path.read_bytes().splitlines()]
     return [
         {*one} - {"schema", "count", "received"} for one in each for _ in range(one.get("count", 1))
@@ -87,7 +88,7 @@ def _logs(*, choices: bool) -> bytes:
 
 
 def _send(sidecar: Sidecar) -> list[set[str]]:
-    """Every way to refuse, and what is left to the store then."""
+    """Send every kind of refusal. Return the fields that the store must have."""
     text, left = orjson.dumps(_EVENT), list[set[str]]()
     for headers, fields in (
         ({"Sec-GPC": "1"}, _NEITHER),
@@ -129,7 +130,8 @@ def _over_the_socket(sidecar: Sidecar, body: bytes, headers: dict[str, str]) -> 
 
 
 def _records(sidecar: Sidecar) -> list[set[str]]:
-    """What an SDK of ours has filtered, or somebody who says so."""
+    """Send records that our SDK has filtered, or that claim so. Return the fields that the store
+    must have."""
     record = orjson.dumps({"schema": "made/1.0.0", **_EVENT})
     for granted in ("security crashes", "security crashes unknown", "", "a,b"):
         headers = _LINES | {"Collector-Granted": granted}
@@ -145,8 +147,8 @@ def _records(sidecar: Sidecar) -> list[set[str]]:
 
 
 def test_what_is_refused_is_nowhere(sidecar: Sidecar, tmp_path: Path) -> None:
-    """Over every way in; a sink that is for a refused purpose gets nothing of it; choices are in no
-    file, and in no line of the log; what waits says what it may be used for, and no record does."""
+    """Whatever the way in, a sink for a refused purpose gets nothing. No file and no log line has
+    a choice. Waiting batches say what they may be used for; records do not."""
     store = tmp_path / "store.db"
     with held(store):
         left = _send(sidecar)
@@ -169,7 +171,7 @@ def test_what_is_refused_is_nowhere(sidecar: Sidecar, tmp_path: Path) -> None:
 
 
 def test_it_says_that_it_heeds_gpc(sidecar: Sidecar) -> None:
-    """The resource of the specification, and its form."""
+    """The specification's resource, and its form."""
     answer = sidecar.request("GET", "/.well-known/gpc.json")
     assert (answer.status, answer.headers["content-type"]) == (200, "application/json")
     assert answer.json == {"gpc": True, "lastUpdate": "2026-11-26"}
@@ -180,7 +182,7 @@ def test_it_says_that_it_heeds_gpc(sidecar: Sidecar) -> None:
 
 
 def test_all_refused_is_withheld(sidecar: Sidecar) -> None:
-    """An event of which nothing is left is counted as that."""
+    """An event without any field left is counted as withheld."""
     event = orjson.dumps({"os.name": "Linux", "view.dark": True})
     answer = sidecar.request("POST", "/v1/events", event, _LINES | {"Sec-GPC": "1"})
     assert answer.json == {"received": 1, "admitted": 0, "rejected": {"consent_withheld": 1}}

@@ -1,4 +1,4 @@
-"""The control socket: rights and retention while a sidecar receives, and who may not ask.
+"""The control socket: erasure and retention while a sidecar receives, and who may not use it.
 
 ``COLLECTOR_ERASED`` says how many people are erased under load (20 by default).
 """
@@ -50,7 +50,7 @@ def _connected(data: Path) -> socket.socket:
 
 
 def _delivered(data: Path) -> int:
-    """The batches that the store has, by the sidecar's own count."""
+    """The batches in the store, by the sidecar's own count."""
     status = ask(data, Status())
     assert status is not None
     found: int = status["sinks"]["store"]["delivered"]
@@ -58,8 +58,8 @@ def _delivered(data: Path) -> int:
 
 
 def test_a_person_is_erased_while_it_receives(tmp_path: Path) -> None:
-    """By the command, out of store, files, spool and what was set aside; the answer names places
-    and what is beyond them, and the socket is its owner's alone."""
+    """The command erases from store, files, spool and batches set aside. The answer names places,
+    and what is out of reach. Only the socket's owner can open it."""
     data, lines = tmp_path / "collector-data", tmp_path / "records.ndjson"
     with started(tmp_path, environ={"COLLECTOR__SINKS__NDJSON__PATH": str(lines)}) as sidecar:
         for number in (1, 2, 3):
@@ -80,7 +80,7 @@ def test_a_person_is_erased_while_it_receives(tmp_path: Path) -> None:
         assert any("backups" in place for place in done.json["beyond"])
         assert left(tmp_path, address(2)) == set()
         assert sorted(addresses_stored(data)) == [address(1), address(3)]
-        assert sidecar.send(event_of(address(2))).status == 200  # who comes again is a new matter
+        assert sidecar.send(event_of(address(2))).status == 200  # a new event of theirs
         wait_until(lambda: len(addresses_stored(data)) == 3)
         assert sidecar.stop()[0] == 0
     assert not (data / FILE_NAME).exists()
@@ -88,7 +88,7 @@ def test_a_person_is_erased_while_it_receives(tmp_path: Path) -> None:
 
 
 def test_a_directory_whose_path_is_too_long_for_a_socket(tmp_path: Path) -> None:
-    """The socket is made and found by a shorter way."""
+    """The socket is made and found by a shorter path."""
     data = tmp_path / ("d" * 120)
     with started(tmp_path, environ={"COLLECTOR__DATA": str(data)}) as sidecar:
         assert ask(data, Status()) is not None
@@ -97,8 +97,8 @@ def test_a_directory_whose_path_is_too_long_for_a_socket(tmp_path: Path) -> None
 
 
 def test_what_waits_is_erased_too(tmp_path: Path) -> None:
-    """While the store takes nothing, out of the spool; then it gets the others. The state of the
-    sidecar can be asked meanwhile."""
+    """While the store takes nothing, records are erased from the spool; then the store gets the
+    others. The sidecar reports its state meanwhile."""
     data = tmp_path / "collector-data"
     with started(tmp_path) as sidecar:
         wait_until((data / "store.db").exists)
@@ -115,7 +115,7 @@ def test_what_waits_is_erased_too(tmp_path: Path) -> None:
                 assert status["spool"]["records"] == 4
                 assert not asked.done() or asked.exception(), "it waits for the store"
                 holder.execute("ROLLBACK")
-        # It has failed where this was late: a store is waited for no longer than some seconds.
+        # The command failed if it was late: the sidecar waits for a store for a few seconds only.
         is_late = isinstance(asked.exception(), DeliveryError)
         answer = ask(data, erasure(address(4))) if is_late else asked.result()
         assert answer is not None
@@ -127,7 +127,7 @@ def test_what_waits_is_erased_too(tmp_path: Path) -> None:
 
 
 def test_commands_of_all_kinds(tmp_path: Path) -> None:
-    """Each is answered; errors come as they are without a sidecar, and without one there is no
+    """Each is answered. Errors are the same as without a sidecar. Without a sidecar there is no
     answer."""
     data = tmp_path / "collector-data"
     assert ask(data, Status()) is None
@@ -137,7 +137,7 @@ def test_commands_of_all_kinds(tmp_path: Path) -> None:
         status = ask(data, Status())
         assert status is not None
         assert status["checks"]["spool"] == "ok"
-        wait_until(lambda: _delivered(data) >= 1)  # it is counted a moment after it is there
+        wait_until(lambda: _delivered(data) >= 1)  # the count follows the delivery by a moment
         assert run("status", "--data", data).code == 0
         pruned = ask(data, Prune(WAIT_SECONDS))
         assert pruned is not None
@@ -170,8 +170,8 @@ _GARBAGE = [
 
 
 def test_what_is_no_command_is_refused(tmp_path: Path) -> None:
-    """Without an answer, and counted; a half request is given up, a flood is turned away, and
-    neither holds up a sender."""
+    """They get no answer, and are counted. The sidecar gives up on an incomplete request and turns
+    a flood away; neither delays a sender."""
     data = tmp_path / "collector-data"
     with started(tmp_path) as sidecar:
         for garbage in _GARBAGE:
@@ -197,7 +197,7 @@ def test_what_is_no_command_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_end_while_a_connection_is_silent(tmp_path: Path) -> None:
-    """It is closed without an answer, which is no unexpected error."""
+    """It is closed without an answer, which does not count as an unexpected error."""
     data = tmp_path / "collector-data"
     with started(tmp_path) as sidecar, closing(_connected(data)) as silent:
         _delivered(data)  # by then the other connection is accepted
@@ -212,7 +212,8 @@ def test_an_end_while_a_connection_is_silent(tmp_path: Path) -> None:
     reason="only root can be another user",
 )
 def test_another_user_is_refused(tmp_path: Path) -> None:
-    """By the mode of the file; and by whose process it is, where somebody has opened the mode."""
+    """The file's mode refuses the user. If somebody has opened the mode, the check of the process's
+    owner does."""
     data = tmp_path / "collector-data"
     asking = """
         import os, sys
@@ -243,7 +244,7 @@ def test_another_user_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_people_are_erased_under_load(tmp_path: Path) -> None:
-    """No request is refused meanwhile; nothing of those who were erased is left in any file, and
+    """No request is refused meanwhile. No byte of the erased people is left in any file, and
     everybody else is there once."""
     data, lines = tmp_path / "collector-data", tmp_path / "records.ndjson"
     ended, acknowledged = Event(), list[str]()

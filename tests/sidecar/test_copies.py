@@ -1,5 +1,5 @@
-"""docs/operating.md: copies that are made of a sidecar under load, and what begins again with
-them.
+"""docs/operating.md: copies of a sidecar's data that are made under load, and a sidecar that starts
+from them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PAGE = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
 
 
 def _commands() -> str:
-    """The page's commands that copy, as a script."""
+    """The page's commands for copying, as a script."""
     (block,) = re.findall(r"```console\n(\$ umask.*?)```", _PAGE, re.DOTALL)
     return "\n".join(line.removeprefix("$ ") for line in str(block).splitlines())
 
@@ -38,7 +38,7 @@ def _addresses(folder: Path) -> list[str]:
 
 
 def _send(sidecar: Sidecar, ended: Event, acknowledged: list[str]) -> None:
-    """Send an event of an address of its own, again and again."""
+    """Send events, each from its own address, until ``ended`` is set."""
     for number in range(1, 65_000):
         address = f"10.0.{number >> 8}.{number & 255}"
         if (
@@ -51,8 +51,8 @@ def _send(sidecar: Sidecar, ended: Event, acknowledged: list[str]) -> None:
 
 @pytest.mark.long
 def test_copies_begin_again(tmp_path: Path) -> None:
-    """All that was acknowledged before the copies were made is there, once; the ledger holds, and a
-    checkpoint of a later moment says what is missing."""
+    """Every event acknowledged before the copies is there once. The ledger holds, and a later
+    checkpoint shows what is missing."""
     if shutil.which("sqlite3") is None:
         required("sqlite3")
     folder, ended, acknowledged = tmp_path / "first", Event(), list[str]()
@@ -72,7 +72,7 @@ def test_copies_begin_again(tmp_path: Path) -> None:
             during = len(acknowledged)
             wait_until(lambda: len(acknowledged) >= during + 100)
             ended.set()
-        assert sidecar.stop()[0] == 0  # with a checkpoint
+        assert sidecar.stop()[0] == 0  # it writes a checkpoint
     later = run("ledger", "checkpoint", "--data", folder / "collector-data").out
     again = tmp_path / "again"
     again.mkdir()

@@ -1,5 +1,5 @@
-"""Files that are torn, damaged or gone after a kill: the sidecar starts, says what it set aside,
-and what is left of the spool goes to the store; what is whole is never lost."""
+"""Files that are torn, damaged or missing after a kill. The sidecar starts, says what it set aside,
+and delivers the rest of the spool to the store; intact batches are never lost."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def _send(sidecar: Sidecar, account: Account) -> None:
 
 
 def _killed_with_batches(directory: Path) -> Account:
-    """Acknowledged batches lie in the log of a spool whose sidecar was killed."""
+    """Leave acknowledged batches in the log of a spool whose sidecar was killed."""
     account = Account()
     with started(directory) as sidecar, held(directory / "collector-data" / "store.db"):
         for _ in range(_REQUESTS):
@@ -44,13 +44,13 @@ def _killed_with_batches(directory: Path) -> Account:
 
 
 def _torn(log: Path) -> None:
-    """Half of a frame behind the last one, as a power cut leaves it."""
+    """Append half a frame to the log, as a power cut leaves it."""
     with log.open("ab") as handle:
         handle.write(os.urandom(5000))
 
 
 def _changed(log: Path) -> None:
-    """A byte amid what counts is another: SQLite would believe no frame from there on."""
+    """Change a byte in the valid part: SQLite would ignore all frames from there on."""
     with log.open("r+b") as handle:
         handle.seek(_FRAME_BYTES * last_commit(log) // 2)
         byte = handle.read(1)[0]
@@ -59,7 +59,8 @@ def _changed(log: Path) -> None:
 
 
 def _ended(directory: Path, account: Account) -> tuple[dict[str, object], float]:
-    """What the ledger says after a life in which an event passes; files set aside in it."""
+    """Run the sidecar for one event. Return what the ledger says then, and the number of files set
+    aside."""
     with started(directory) as sidecar:
         damaged = metric(sidecar, "collector_spool_damaged_files")
         assert sidecar.admin("/readyz").status == 200
@@ -77,8 +78,8 @@ def _ended(directory: Path, account: Account) -> tuple[dict[str, object], float]
 def test_a_log_that_is_torn_or_damaged(
     harm: Callable[[Path], None], is_damage: bool, tmp_path: Path
 ) -> None:
-    """Torn, it loses nothing. Damaged, it loses no more than what lay in the damaged page: what was
-    committed later is there, the file is set aside, and the ledger says that its chain ended."""
+    """A torn log loses nothing. A damaged log loses no more than the damaged page held: later
+    commits are there, the file is set aside, and the ledger says that its chain ended."""
     account, data = _killed_with_batches(tmp_path), tmp_path / "collector-data"
     before = kept(data)
     assert account.faults(before) == []
@@ -93,7 +94,7 @@ def test_a_log_that_is_torn_or_damaged(
 
 
 def test_a_log_that_is_removed_while_it_serves(tmp_path: Path) -> None:
-    """It is open, and goes into the file at the end: nothing is lost by a stop."""
+    """It is open, and a stop writes it into the file: nothing is lost."""
     account, data = Account(), tmp_path / "collector-data"
     with started(tmp_path) as sidecar:
         with held(data / "store.db"):
@@ -116,8 +117,8 @@ def test_a_log_that_is_removed_while_it_serves(tmp_path: Path) -> None:
 def test_a_directory_of_an_unknown_format_is_refused(
     tmp_path: Path, name: str, code: bytes, version: int
 ) -> None:
-    """The sidecar does not start (78), says why, and changes nothing. It is no damage: nothing is
-    set aside."""
+    """The sidecar does not start (78), says why, and changes nothing. An unknown format is not
+    damage, so nothing is set aside."""
     lake = {"COLLECTOR__SINKS__LAKE__TYPE": "parquet", "COLLECTOR__SINKS__LAKE__PATH": "lake"}
     data = tmp_path / "collector-data"
     with started(tmp_path, environ=lake) as sidecar:

@@ -1,5 +1,5 @@
-"""Disks without room, directories nobody may write, and clocks that jump, under a sidecar that goes
-on serving: nothing acknowledged is lost, and the books balance at every step."""
+"""Full disks, read-only directories and clocks that jump while a sidecar serves: nothing
+acknowledged is lost, and the books balance at every step."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _step(
     account: Account,
     is_seen: Callable[[Sending], object] = lambda load: load.statuses[200],
 ) -> Sending:
-    """Send until something is seen, and a moment more; the books balance then."""
+    """Send until a condition holds, and a moment longer; check that the books balance then."""
     with sending(sidecar, account, Random()) as load:
         assert eventually(lambda: is_seen(load)), load.statuses
         load.ended.wait(_STEP_SECONDS)
@@ -49,9 +49,9 @@ def _step(
 
 
 def _kept(directory: Path) -> Kept:
-    """What is kept, by a copy elsewhere: SQLite wants room where it reads. Logs are copied first:
-    what moves from them to the files meanwhile is then in both. While a file changes, it is copied
-    again."""
+    """Read what is kept from a copy elsewhere, because SQLite needs disk space to read. Logs are
+    copied first: data that moves from them to the files meanwhile is then in both. If a file
+    changes during the copy, copy again."""
     copy = directory.with_name("copy")
     for files in (("spool.db-wal", "spool.db"), ("store.db-wal", "store.db")):
         wait_until(partial(_is_copied, directory / "collector-data", copy, files))
@@ -86,7 +86,7 @@ def _works_again(load: Sending) -> bool:
 
 
 def _full_and_freed(sidecar: Sidecar, account: Account) -> int:
-    """Fill the disk, then make room; how many requests were refused meanwhile."""
+    """Fill the disk, then make room. Return how many requests were refused meanwhile."""
     ballast = sidecar.directory / "ballast"
     fill(ballast)
     refused = _step(sidecar, account, _is_full).statuses[503]
@@ -100,8 +100,8 @@ def _full_and_freed(sidecar: Sidecar, account: Account) -> int:
 
 @pytest.mark.parametrize("ending", ["stop", "kill"])
 def test_a_full_disk_that_is_freed_again(ending: str, disk: Path, say: Say) -> None:
-    """Refused and not ready while it is full; goes on by itself when there is room; also when it
-    is stopped or killed meanwhile, and started on the full disk."""
+    """While the disk is full, the sidecar refuses requests and is not ready. With room it goes on
+    by itself, even if it was stopped or killed and started again on the full disk."""
     account, data, ballast = Account(), disk / "collector-data", disk / "ballast"
     with started(disk) as sidecar:
         refused = _full_and_freed(sidecar, account)
@@ -130,7 +130,7 @@ def test_a_full_disk_that_is_freed_again(ending: str, disk: Path, say: Say) -> N
 
 
 def _attributes(change: str, path: Path) -> None:
-    """Change the attributes of a directory; the file system may have none."""
+    """Change a directory's attributes; the file system may not support them."""
     done = subprocess.run(
         ["chattr", change, str(path)], capture_output=True, check=False, timeout=WAIT_SECONDS
     )
@@ -139,15 +139,16 @@ def _attributes(change: str, path: Path) -> None:
 
 
 def test_a_directory_that_nobody_may_write(disk: Path, say: Say) -> None:
-    """While it serves, no file can be made, renamed or removed there any more: what is open goes
-    on, and what must be opened anew waits. At a start, it says so and changes nothing."""
+    """While the sidecar serves, the directory becomes immutable: no file can be made, renamed or
+    removed. Open files go on; operations that open files wait. At a start, the sidecar reports this
+    and changes nothing."""
     account, data, ballast = Account(), disk / "collector-data", disk / "ballast"
     with started(disk) as sidecar:
         _step(sidecar, account)
         _attributes("+i", data)
         try:
             _step(sidecar, account)
-            fill(ballast)  # so that files are closed
+            fill(ballast)  # makes the sidecar close its files
             refused = _step(sidecar, account, _is_full).statuses[503]
             ballast.unlink()
             with sending(sidecar, account, Random()) as load:
@@ -177,11 +178,11 @@ def test_a_directory_that_nobody_may_write(disk: Path, say: Say) -> None:
 
 @pytest.mark.timed
 def test_a_clock_that_jumps(tmp_path: Path, say: Say) -> None:
-    """By an hour, days, years, and back before 1980: acknowledged, stored and verified all along;
-    nothing waits for a time that does not come. Also across a restart."""
+    """By an hour, days, years, and back to before 1980: everything is acknowledged, stored and
+    verified, and nothing waits for a time that never comes. The same holds across a restart."""
     moved, account, data = clock(tmp_path), Account(), tmp_path / "collector-data"
     for jumps in ((3600, -3600, 400 * _DAY), (-17000 * _DAY, 10 * _DAY)):
-        moved.move(0)  # what is pruned at the start is what is over today
+        moved.move(0)  # the start prunes what has expired today
         with started(tmp_path, environ=moved.environ) as sidecar:
             for seconds in (0, *jumps):
                 moved.move(seconds)
@@ -200,8 +201,9 @@ def test_a_clock_that_jumps(tmp_path: Path, say: Say) -> None:
 
 
 def test_a_start_on_a_full_disk_that_widens(disk: Path) -> None:
-    """What last ran cannot be read before there is room: until then nothing is taken, and then the
-    sidecar ends with 78, and has stored and delivered nothing. Once it is allowed, it serves."""
+    """The configuration that last ran cannot be read before there is room, so until then nothing is
+    taken. Then the sidecar ends with 78 without storing or delivering anything. With
+    `--allow-widening` it serves."""
     ballast, wider = disk / "ballast", {"COLLECTOR__SCHEMA": "conferencing"}
     with started(disk, environ={"COLLECTOR__SCHEMA": "web"}) as sidecar:
         assert sidecar.send(b"{}\n").status == 200
@@ -222,7 +224,7 @@ def test_a_start_on_a_full_disk_that_widens(disk: Path) -> None:
 
 
 def test_a_first_start_on_a_full_disk(disk: Path) -> None:
-    """It ends with 75, or serves once there is room; a later start works."""
+    """The sidecar ends with 75, or serves once there is room; a later start works."""
     ballast = disk / "ballast"
     fill(ballast)
     ended = subprocess.run(COMMAND, cwd=disk, capture_output=True, check=False, timeout=120)

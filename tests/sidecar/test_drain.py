@@ -1,6 +1,6 @@
-"""Sidecars, a cluster of brokers and drains as processes: nothing acknowledged is lost or repeated.
+"""Processes of sidecars, a cluster of brokers and drains: nothing acknowledged is lost or repeated.
 
-``COLLECTOR_BROKER_KILLS`` says how often something is killed (6; ``make nightly`` means 200).
+``COLLECTOR_BROKER_KILLS`` is the number of kills (6; ``make nightly`` sets 200).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ def _drain(folder: Path) -> AbstractContextManager[Sidecar]:
 
 
 def _stored(folder: Path) -> Counter[str]:
-    """Count the records in a store by their address."""
+    """Count the records in a store by address."""
     path = folder / "data" / "sinks" / "store" / "store.db"
     path = path if path.exists() else folder / "data" / "store.db"
     with suppress(sqlite3.Error), closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db:
@@ -73,7 +73,7 @@ def _quick(tmp_path: Path) -> Iterator[tuple[NatsServer, Path, Path]]:
 
 
 def test_from_a_sidecar_to_a_store(tmp_path: Path) -> None:
-    """By way of the stream; health, metrics and a person's erasure while it runs."""
+    """Through the stream; also health, metrics and a person's erasure while the drain runs."""
     with _quick(tmp_path) as (nats, sidecar, drain), ExitStack() as stack:
         sending = stack.enter_context(started(sidecar, "--config", "collector.yaml", environ=_KEY))
         taking = stack.enter_context(_drain(drain))
@@ -86,7 +86,7 @@ def test_from_a_sidecar_to_a_store(tmp_path: Path) -> None:
         person = ("--field", "client.address=203.0.113.3")
         done = run("subject", "erase", "--data", drain / "data", *person, *window, env=_KEY)
         assert b'"beyond"' in done.out
-        for number in (3, 4):  # as one that waited: clocks differ by minutes
+        for number in (3, 4):  # as if it had waited: clocks differ by minutes
             event = json.dumps({"ip_address": f"203.0.113.{number}"}).encode()
             assert sending.send(event + b"\n").status == 200
         wait_until(lambda: _stored(drain)["203.0.113.4"] == 1, seconds=_SECONDS)
@@ -104,8 +104,8 @@ def test_from_a_sidecar_to_a_store(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_a_drain_does_not_reload(tmp_path: Path) -> None:
-    """Neither for a signal, nor for a file that has changed, nor for a command, which is told; it
-    goes on as it was started."""
+    """Neither a signal, nor a changed file, nor a command makes it reload; the command is told so.
+    It keeps its configuration."""
     with _quick(tmp_path) as (_, sidecar, drain), ExitStack() as stack:
         file = drain / "collector.yaml"
         file.write_text(f"watch: true\n{file.read_text()}")
@@ -131,8 +131,7 @@ def _taken(drain: Sidecar) -> float:
 
 @dataclass
 class Fleet:
-    """Everything that runs, and what was acknowledged. ``parts`` are started again when they were
-    killed."""
+    """All processes, and what was acknowledged. ``parts`` are restarted after a kill."""
 
     folder: Path
     nodes: list[NatsServer]
@@ -144,8 +143,8 @@ class Fleet:
     kills: Counter[str] = field(default_factory=Counter)
 
     def configure(self) -> None:
-        """Write the configurations: sidecars send to two streams. Two drains take from one of them
-        to PostgreSQL, and one from the other to a store and a lake."""
+        """Write the configurations. Sidecars send to two streams. Two drains take one stream to
+        PostgreSQL; one drain takes the other to a store and a lake."""
         urls = ",".join(f"127.0.0.1:{node.port}" for node in self.nodes)
         url = f"nats://{urls}"
         sinks = ", ".join(f"{each}: {_SINK.format(url=url, name=each)}" for each in ("one", "two"))
@@ -164,13 +163,13 @@ class Fleet:
         )
 
     def start(self, name: str) -> None:
-        """Start a sidecar or a drain, in the place of one that was killed."""
+        """Start a sidecar or a drain, or restart it after a kill."""
         stack = ExitStack()
         made = started(self.folder / name, "--config", "collector.yaml", environ=_KEY)
         self.running[name] = stack.enter_context(made), stack
 
     def send(self, number: int) -> None:
-        """Send events, each from an address of its own, to a sidecar."""
+        """Send events to a sidecar, each from its own address."""
         name = self.random.choice(["sidecar-1", "sidecar-2"])
         addresses = [str(IPv4Address("198.18.0.0") + self.sent + at) for at in range(number)]
         self.sent += number
@@ -180,7 +179,7 @@ class Fleet:
                 self.acknowledged.update(addresses)
 
     def kill(self) -> None:
-        """Kill one at random, and start it again."""
+        """Kill one process at random, and restart it."""
         names = ["sidecar-1", "sidecar-2", "drain-1", "drain-2", "drain-3", "node", "postgres"]
         name = self.random.choice(names)
         self.kills[name] += 1
@@ -198,7 +197,7 @@ class Fleet:
             self.start(name)
 
     def close(self) -> None:
-        """End everything that was started here."""
+        """End all processes that were started here."""
         for _, stack in self.running.values():
             stack.close()
 
@@ -238,7 +237,7 @@ def _streams(nodes: list[NatsServer]) -> None:
 def test_nothing_acknowledged_is_lost_or_repeated(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Whatever is killed: sidecars, drains, a node of the cluster and PostgreSQL."""
+    """Kills hit sidecars, drains, a node of the cluster and PostgreSQL."""
     require_nats()
     with PostgresServer.made() as postgres, cluster(tmp_path / "nats") as nodes:
         _streams(nodes)
@@ -268,7 +267,7 @@ def test_nothing_acknowledged_is_lost_or_repeated(
 @pytest.mark.servers
 @pytest.mark.timeout(600)
 def test_two_nodes_of_three_are_away(tmp_path: Path) -> None:
-    """The sidecar goes on to acknowledge; its spool fills, and empties when one is back."""
+    """The sidecar still acknowledges. Its spool fills, and empties when one node is back."""
     require_nats()
     with cluster(tmp_path / "nats") as nodes, ExitStack() as stack:
         _streams(nodes)

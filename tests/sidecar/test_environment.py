@@ -1,6 +1,6 @@
-"""In an environment that is set against it, the sidecar writes nothing more and sends nowhere.
+"""In a hostile environment, the sidecar writes nothing more and connects nowhere else.
 
-Proxies and exporters lead to a trap, and switches of Python and of libraries are all on.
+Proxies and exporters point to a trap, and all debug switches of Python and of libraries are on.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _TALKATIVE = {
     "PYTHONMALLOCSTATS": "Small block threshold",
     "PYTHONPROFILEIMPORTTIME": "import time:",
 }
-"""Switches, and what Python writes then."""
+"""Switches, and what Python then writes."""
 _PLACES = """
     HTTP_PROXY http_proxy HTTPS_PROXY https_proxy ALL_PROXY all_proxy GRPC_PROXY grpc_proxy
     NO_GRPC_PROXY OTEL_EXPORTER_OTLP_ENDPOINT OTEL_EXPORTER_OTLP_LOGS_ENDPOINT
@@ -68,7 +68,8 @@ _OWN = {"data", "data/collector.lock", "data/ledger.key", "data/spool.db", "data
 
 
 class Trap:
-    """A socket to which everything leads that should not be there; ``caught`` are connections."""
+    """A socket that should get no connections; every proxy and exporter points to it. ``caught``
+    counts connections."""
 
     def __init__(self, listening: socket.socket) -> None:
         self._listening = listening
@@ -80,7 +81,7 @@ class Trap:
 
     @property
     def caught(self) -> int:
-        """How many came up to now."""
+        """How many connections have come so far."""
         self._listening.setblocking(False)
         try:
             self._listening.accept()[0].close()
@@ -96,7 +97,8 @@ def _trap() -> Iterator[Trap]:
 
 
 def _hostile(trap: Trap, outside: Path) -> dict[str, str]:
-    """Everything at once; files that are asked for would lie in a folder outside."""
+    """All hostile variables at once; the files that they ask for would be in the folder
+    ``outside``."""
     environ = HOSTILE | _PYTHON | _SWITCHES | dict.fromkeys(_PLACES, trap.place)
     environ |= {name: str(outside / name) for name in _FILES}
     (outside / "PROMETHEUS_MULTIPROC_DIR").mkdir(parents=True)
@@ -104,7 +106,7 @@ def _hostile(trap: Trap, outside: Path) -> dict[str, str]:
 
 
 def _encrypted(folder: Path, pair: Pair) -> dict[str, str]:
-    """Settings of a sidecar with TLS and its data in the folder."""
+    """Settings of a sidecar with TLS and with its data in the folder."""
     return {
         "COLLECTOR__DATA": str(folder / "data"),
         "COLLECTOR__LOG__LEVEL": "debug",
@@ -114,7 +116,7 @@ def _encrypted(folder: Path, pair: Pair) -> dict[str, str]:
 
 
 def _visit(sidecar: Sidecar, pair: Pair, marks: Marks) -> None:
-    """Over TLS what should be sent, and over bare connections what should not."""
+    """Send good requests over TLS, and bad ones over bare connections."""
     trusted = ssl.create_default_context(cafile=str(pair.certificate))
     trusted.verify_flags &= ~ssl.VERIFY_X509_STRICT
     trusted.check_hostname, trusted.verify_mode = False, ssl.CERT_NONE
@@ -137,7 +139,7 @@ def _visit(sidecar: Sidecar, pair: Pair, marks: Marks) -> None:
 
 
 def _says_what_it_may(sidecar: Sidecar) -> None:
-    """All lines are events of the table, with what they may carry."""
+    """All lines are events of the documented table, with the allowed members."""
     for event in sidecar.events:
         listed = EVENTS[event["event"]]
         assert event.pop("level") == listed.level
@@ -154,7 +156,8 @@ def _tree(folder: Path) -> set[str]:
 
 @pytest.mark.long
 def test_everything_is_set_against_it(tmp_path: Path) -> None:
-    """Proxies, exporters, debug switches, key logs: its own files, its own lines, and no call."""
+    """With proxies, exporters, debug switches and key logs it writes only its own files and lines,
+    and makes no call."""
     pair, marks = Authority(tmp_path).issue("server"), Marks()
     folder, outside = tmp_path / "inside", tmp_path / "outside"
     folder.mkdir()
@@ -176,7 +179,7 @@ def test_everything_is_set_against_it(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_python_has_nothing_to_say_either(tmp_path: Path) -> None:
-    """Python writes at its start, before any code of ours runs, and then no more: neither while it
+    """Python writes at its start, before our code runs, and then no more: neither while the sidecar
     receives nor at its end."""
     with started(tmp_path, environ=dict.fromkeys(_TALKATIVE, "1")) as sidecar:
         assert sidecar.send(_EVENT, "application/json").status == 200
@@ -191,7 +194,7 @@ def test_python_has_nothing_to_say_either(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_it_ends_though_python_should_stay(tmp_path: Path) -> None:
-    """With ``PYTHONINSPECT``, Python would wait for commands on stdin instead of ending."""
+    """``PYTHONINSPECT`` makes Python wait for commands on stdin instead of ending."""
     ours, theirs = os.pipe()
     with subprocess.Popen(
         COMMAND,
@@ -224,7 +227,7 @@ open(sys.argv[2], "w")
 
 
 def _traced(log: Path) -> list[str]:
-    """strace, as it stands before a command; the command stays the process that is started."""
+    """Put strace before a command; the started process is still the command."""
     strace = shutil.which("strace")
     if strace is None:
         required("strace")
@@ -233,7 +236,7 @@ def _traced(log: Path) -> list[str]:
 
 
 def _seen(log: Path) -> tuple[int, set[str]]:
-    """How often it connected since its last beginning, and what it wanted to write to."""
+    """How often it connected since its last start, and the files that it opened for writing."""
     text = log.read_text(errors="replace").rpartition(" execve(")[2]
     written = {one or other for one, other in _WRITES.findall(text)}
     return text.count(" connect("), written
@@ -241,8 +244,8 @@ def _seen(log: Path) -> tuple[int, set[str]]:
 
 @pytest.mark.long
 def test_no_system_call_goes_elsewhere(tmp_path: Path) -> None:
-    """By the system's own account: it connects to nobody, and opens nothing for writing but what is
-    in its data directory."""
+    """By strace's log, it connects to nobody, and opens only files in its data directory for
+    writing."""
     required_root()
     command = [*_traced(tmp_path / "log"), *COMMAND]
     pair, folder = Authority(tmp_path).issue("server"), tmp_path / "inside"
@@ -260,11 +263,11 @@ def test_no_system_call_goes_elsewhere(tmp_path: Path) -> None:
 
 
 def test_a_call_and_a_file_elsewhere_are_seen(tmp_path: Path) -> None:
-    """By the same account, of a program that does what it must not."""
+    """The same log shows a program that does what is forbidden."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
         arguments = [str(listening.getsockname()[1]), str(tmp_path / "elsewhere")]
         command = [*_traced(tmp_path / "log"), sys.executable, "-c", _LEAKY, *arguments]
         subprocess.run(command, check=True, timeout=WAIT_SECONDS)
-    # strace ends after what it traced, which connects before it opens the file.
+    # strace ends after the traced program, which connects before it opens the file.
     wait_until(lambda: str(tmp_path / "elsewhere") in _seen(tmp_path / "log")[1])
     assert _seen(tmp_path / "log")[0] == 1

@@ -1,4 +1,4 @@
-"""People are erased out of every kind of place at once, under load: no byte of them is left in what
+"""People are erased from every kind of place at once, under load. No byte of them is left where
 Collector reaches, everybody else is there once, and the answer names what it does not reach."""
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ pytestmark = pytest.mark.servers
 _ERASED = int(os.environ.get("COLLECTOR_ERASED", "5"))
 _SENDERS = 2
 _TOGETHER = 50
-"""So many people ask at the same time."""
+"""How many people ask at the same time."""
 _EVERY = "10s"
-"""Each pass of erasures reads all objects of the day, in 15 ms each."""
+"""Each erasure pass reads all objects of the day, at 15 ms each."""
 _MOST_WAITING = 400
-"""Batches, beyond which senders pause: each pass rewrites a day of the database."""
+"""Senders pause above this number of batches: each pass rewrites a day of the database."""
 _TODAY = datetime.now(UTC)
 _WINDOW = (
     (_TODAY - timedelta(days=2)).strftime("%Y-%m-%d"),
@@ -44,14 +44,14 @@ def _event(address: str) -> bytes:
 
 
 def _forms(address: str) -> tuple[bytes, bytes]:
-    """How an address lies in files: as text, and as a value of the type ``inet``, with its family
-    and its bits."""
+    """The forms of an address in files: text, and PostgreSQL's ``inet``, with its family and
+    bits."""
     return address.encode(), b"\x03\x80" + IPv6Address(address).packed
 
 
 def _content(all_places: Places) -> bytes:
     """All bytes that Collector reaches: its own files, the files of the database's tables and
-    indexes, and the current objects as they are and what they say."""
+    indexes, and the current objects, raw and decoded."""
     pieces = [all_places.said(), all_places.postgres.files()]
     for content in all_places.objects().values():
         values = parquet.read_table(BytesIO(content)).to_pylist()
@@ -61,7 +61,7 @@ def _content(all_places: Places) -> bytes:
 
 @pytest.mark.timeout(300 + 5 * _ERASED)
 def test_people_are_erased_everywhere(tmp_path: Path, say: Say) -> None:
-    """Out of store, files, database, bucket and spool."""
+    """From store, files, database, bucket and spool."""
     with places(tmp_path / "sidecar", every=_EVERY) as all_places:
         _erased_everywhere(all_places, say)
 
@@ -111,7 +111,7 @@ def _erased_everywhere(all_places: Places, say: Say) -> None:
 
 
 def _names_what_remains(all_places: Places, person: str) -> None:
-    """The answer of the command has what no command reaches, each with its place."""
+    """The command's answer names everything that no command reaches, each with its place."""
     window = ("--from", _WINDOW[0], "--to", _WINDOW[1])
     done = run(
         *("subject", "erase", "--config", "collector.yaml", "--json"),

@@ -1,7 +1,7 @@
-"""Writes and syncs that fail under a sidecar that goes on serving: nothing acknowledged is lost,
-nothing refused is kept, and what was received is stored, spooled or rejected at every step.
+"""Writes and syncs fail while a sidecar serves. Nothing acknowledged is lost, nothing refused is
+kept, and each received event is stored, spooled or rejected at every step.
 
-``COLLECTOR_FAULTS`` says how many lives with a random fault there are besides (3).
+``COLLECTOR_FAULTS`` is the number of additional lives with a random fault (3).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _INDEXES = ("spool.db-shm", "store.db-shm")
 
 
 def _check(sidecar: Sidecar, account: Account) -> None:
-    """What is kept at a moment at which no request is under way; it adds up, in metrics too."""
+    """Check what is kept while no request is under way: it adds up, in metrics too."""
     found = kept(sidecar.directory / "collector-data")
     assert account.faults(found) == []
     assert metric(sidecar, "collector_events_total{") == account.received()
@@ -47,8 +47,8 @@ def _tracer(directory: Path, files: Sequence[str], *faults: Fault) -> Tracer:
 
 
 def _through(sidecar: Sidecar, account: Account, tracer: Tracer) -> Counter[str]:
-    """Send until each fault came about and is over; the books balance at every step. How many
-    requests got which answer, and how often health was what."""
+    """Send until each fault has occurred and is over; check the books at every step. Return how
+    many requests got which answer, and how often health had which state."""
     seen, end = Counter[str](), monotonic() + _LONGEST_SECONDS
     while True:
         with sending(sidecar, account, Random()) as load:
@@ -73,7 +73,7 @@ def _through(sidecar: Sidecar, account: Account, tracer: Tracer) -> Counter[str]
 def test_a_spool_that_cannot_be_written(
     faults: tuple[Fault, Fault], tmp_path: Path, say: Say
 ) -> None:
-    """503 and not ready meanwhile, then taken again by itself."""
+    """It answers 503 and is not ready meanwhile, then takes requests again by itself."""
     account, tracer = Account(), _tracer(tmp_path, _SPOOL, *faults)
     with started(tmp_path, command=tracer.command) as sidecar:
         seen = _through(sidecar, account, tracer)
@@ -106,7 +106,7 @@ def test_a_spool_that_cannot_be_written(
 def test_a_sink_that_cannot_be_written(
     sink: str, files: Sequence[str], faults: tuple[Fault, Fault], tmp_path: Path, say: Say
 ) -> None:
-    """What is acknowledged waits in the spool, and reaches the sink once, by itself."""
+    """Acknowledged records wait in the spool, and reach the sink once, without intervention."""
     account, tracer = Account(), _tracer(tmp_path, files, *faults)
     lines = tmp_path / "collector-data" / "records.ndjson"
     environ = {"COLLECTOR__SINKS__NDJSON__PATH": str(lines)}
@@ -126,8 +126,8 @@ def test_a_sink_that_cannot_be_written(
 
 
 def _drawn(random: Random) -> tuple[Sequence[str], list[Fault]]:
-    """A fault of some files at some time that stays, and perhaps one more for who opens them anew.
-    The first calls of a thread are its start, which may fail otherwise."""
+    """Draw a persistent fault of some files from some time on, and perhaps one more for the next
+    open. The first calls of a thread are its start, which may fail in other ways."""
     files = random.choice((_SPOOL, _STORE, _INDEXES, (*_SPOOL, *_STORE, *_INDEXES)))
     if files is _INDEXES:
         call, first = "pwrite64", random.randint(1, 9)
@@ -144,13 +144,13 @@ def _drawn(random: Random) -> tuple[Sequence[str], list[Fault]]:
 
 
 def test_killed_while_writes_fail(tmp_path: Path, say: Say) -> None:
-    """``kill -9`` on top of it; at the next start, all that was acknowledged is there."""
+    """Kill it during the fault; after the next start, everything acknowledged is there."""
     random, account, hits = Random(), Account(), Counter[str]()
     data = tmp_path / "collector-data"
     with started(tmp_path) as sidecar:
         assert sidecar.stop()[0] == 0
     lives = 0
-    while lives < _LIVES or not hits:  # some faults do not come about in the time that there is
+    while lives < _LIVES or not hits:  # some faults do not occur in the available time
         lives += 1
         files, faults = _drawn(random)
         tracer = _tracer(tmp_path, files, *faults)

@@ -1,6 +1,6 @@
-"""Everything at once, while keeper, workers and database are killed: events reach store, database,
-lake on disk, lake on a server and a receiver of OTLP, each once where that is promised; people are
-erased out of all of them meanwhile, and are nowhere in the end, but for those who come again."""
+"""Everything at once, while keeper, workers and database are killed. Events reach store, database,
+lake on disk, lake on a server and an OTLP receiver, each once where that is promised. People are
+erased from all of them meanwhile. At the end they are nowhere, except people who send again."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _EVENTS = 50_000 if _PEOPLE >= 600 else 5_000
 _KILLS = 15
 _OF_A_REQUEST = 25
 _TOGETHER = 20
-"""So many people ask at the same time."""
+"""How many people ask at the same time."""
 _MOST_MB = 256
 _CHAT = "canary-of-a-chat"
 _TODAY = datetime.now(UTC)
@@ -62,13 +62,13 @@ class _Run:
     unanswered: set[str] = field(default_factory=set)
     erased: dict[str, None] = field(default_factory=dict)
     wanted: list[str] = field(default_factory=list)
-    """Who is to be erased, and was not yet to the last byte."""
+    """The people whose erasure is not yet complete."""
     killed: Counter[str] = field(default_factory=Counter)
     memory: float = 0.0
     lock: Lock = field(default_factory=Lock)
 
     def send(self, sidecar: Sidecar) -> None:
-        """Send until the sidecar is killed, or all was sent."""
+        """Send until the sidecar is killed, or everything was sent."""
         while len(self.acknowledged) < _EVENTS:
             people = [self._address() for _ in range(_OF_A_REQUEST)]
             body = b"".join(
@@ -92,7 +92,7 @@ class _Run:
             return str(IPv6Address((0x20010DB8 << 96) + self.random.getrandbits(64)))
 
     def erase(self, is_over: Callable[[], bool]) -> None:
-        """Erase people, some at a time; who was not erased whole is erased again."""
+        """Erase people in groups; repeat the erasures that were not complete."""
         while len(self.erased) < _PEOPLE and not is_over():
             newest = [each for each in self.acknowledged[-2000:] if each not in self.erased]
             number = min(_TOGETHER, _PEOPLE - len(self.erased)) - len(self.wanted)
@@ -150,8 +150,7 @@ def _of_disk(all_places: Places) -> Counter[str]:
 
 @pytest.mark.timeout(600 + 4 * _PEOPLE)
 def test_events_are_there_once_and_erased_people_nowhere(tmp_path: Path, say: Say) -> None:
-    """Nobody returns: neither out of the spool, nor out of a segment, nor out of a file that was
-    on its way."""
+    """Nobody returns: not from the spool, not from a segment, and not from a file in transit."""
     with http_receiver() as received, places(tmp_path / "sidecar") as all_places:
         _configure(all_places, received.port)
         run = _Run(all_places)
@@ -183,7 +182,7 @@ def test_events_are_there_once_and_erased_people_nowhere(tmp_path: Path, say: Sa
         returned = [*run.erased][:3]
         for person in returned:
             del run.erased[person]
-        _settled(all_places, returned)  # also whatever a restart might bring back
+        _settled(all_places, returned)  # also what a restart might bring back
         run.acknowledged += returned
         say(f"killed: {dict(run.killed)}; at most {run.memory:.0f} MB")
         assert run.memory < _MOST_MB
@@ -191,7 +190,7 @@ def test_events_are_there_once_and_erased_people_nowhere(tmp_path: Path, say: Sa
 
 
 def _settled(all_places: Places, returned: Sequence[str] = ()) -> None:
-    """Start once more, and wait until every sink has all; people who were erased come again."""
+    """Start once more, and wait until every sink has everything; erased people send again."""
     with all_places.serving() as sidecar:
         for person in returned:
             assert sidecar.send(b'{"ip": "%b"}\n' % person.encode()).status == 200
@@ -209,7 +208,7 @@ def _check(run: _Run, sent: Counter[str]) -> None:
         assert found.keys() >= kept, name
         assert found.keys() <= possible, name
         assert {*found.values()} == {1}, name
-    assert sent.keys() >= kept  # OTLP cannot forget, and may get something twice
+    assert sent.keys() >= kept  # OTLP cannot erase, and may get something twice
     content = _content(all_places)
     forms = (b"\x03\x80", *(each.encode() for each in [*kept][:1]))
     assert all(form in content for form in forms)
@@ -224,7 +223,7 @@ def _check(run: _Run, sent: Counter[str]) -> None:
 
 def _content(all_places: Places) -> bytes:
     """All bytes that Collector reaches: its files and its log, the files of the database's tables
-    and indexes, and the current objects as they are and what they say."""
+    and indexes, and the current objects, raw and decoded."""
     pieces = [all_places.said(), all_places.postgres.files()]
     disk = (all_places.directory / "disk").rglob("*.parquet")
     for content in (*all_places.objects().values(), *(path.read_bytes() for path in disk)):

@@ -1,5 +1,5 @@
-"""A spool that is full of what a sink does not take, under a sidecar that serves on: senders, the
-admin address, the log, metrics and ``status`` say so, name the sink, and stop saying so by
+"""A sink takes nothing, and its batches fill the spool while the sidecar serves. Senders' answers,
+the admin address, the log, metrics and ``status`` say so, name the sink, and stop saying so by
 themselves."""
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from tests.support.sidecar import Sidecar, started
 
 _EVENTS = 600
 _QUIET_SECONDS = 2.5
-"""In which the sidecar looks at its state at least twice."""
+"""In this time the sidecar looks at its state at least twice."""
 _CANARY = "203.0.113."
 
 
 class _Outage(NamedTuple):
-    """A sink that takes nothing, how it is configured, and what ends that."""
+    """A sink that takes nothing, its configuration, and how to end the outage."""
 
     sink: str
     end: Callable[[], object]
@@ -43,7 +43,7 @@ def _config(folder: Path, sink: str) -> None:
 
 @contextmanager
 def _refusing(folder: Path) -> Iterator[_Outage]:
-    """A relay that refuses whatever it gets."""
+    """A relay that refuses everything."""
     may_take = Event()
     refusal = Answer(503, b"canary", {"Retry-After": "1"})
     with http_receiver(lambda *_: taken() if may_take.is_set() else refusal) as received:
@@ -77,7 +77,7 @@ def _said(sidecar: Sidecar, event: str) -> list[dict[str, object]]:
 
 
 def _filled(sidecar: Sidecar) -> int:
-    """Send until there is no room; how many requests were taken."""
+    """Send until there is no room. Return how many requests were taken."""
     for number in range(1000):
         answer = sidecar.send(_body(number))
         if answer.status != 200:
@@ -135,7 +135,7 @@ def _try(folder: Path, outage: _Outage) -> None:
 
 
 def test_a_relay_that_refuses(tmp_path: Path) -> None:
-    """It holds the spool up, and is named; the store, which takes everything, is not."""
+    """It blocks the spool, and is named; the store, which takes everything, is not."""
     with _refusing(tmp_path) as outage:
         _try(tmp_path, outage)
 
@@ -151,7 +151,7 @@ def test_a_server_that_is_down(tmp_path: Path, server: PostgresServer) -> None:
 
 @pytest.mark.long
 def test_it_is_full_at_once_after_a_restart(tmp_path: Path) -> None:
-    """Nothing need be refused before the sidecar is not ready."""
+    """The sidecar is not ready even before it refuses a request."""
     with _refusing(tmp_path) as outage:
         for _ in range(2):
             with started(tmp_path, "--config", "collector.yaml") as sidecar:
@@ -168,8 +168,8 @@ def test_it_is_full_at_once_after_a_restart(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_a_sink_that_is_not_in_the_configuration_any_more(tmp_path: Path) -> None:
-    """It is named, and not the disk, nor the store that takes everything; once what waits for it is
-    dropped, there is room."""
+    """Reports name the sink, and neither the disk nor the store, which takes everything. Once the
+    waiting batches are dropped, there is room."""
     with _refusing(tmp_path), started(tmp_path, "--config", "collector.yaml") as sidecar:
         taken_before = _filled(sidecar)
         wait_until(lambda: metric(sidecar, 'collector_spool_batches{sink="store"}') == 0)
@@ -198,8 +198,8 @@ def test_a_sink_that_is_not_in_the_configuration_any_more(tmp_path: Path) -> Non
 
 @pytest.mark.long
 def test_a_full_disk_is_another_fault(tmp_path: Path) -> None:
-    """Its code, its event and its state are its own; it names no sink, and a full spool is not
-    told."""
+    """It has its own code, event and state. It names no sink, and is not reported as a full
+    spool."""
     with small_disk(tmp_path / "disk", 40) as disk, started(disk) as sidecar:
         assert sidecar.send(_body(1)).status == 200
         fill(disk / "ballast")

@@ -1,6 +1,7 @@
-"""A hostile program in a worker's place: others go on, the keeper stays small, nothing false stays.
+"""A hostile program replaces a worker. The others go on, the keeper stays small, and nothing false
+is kept.
 
-What each single message comes to is in ``tests/server/test_keeper.py``.
+``tests/server/test_keeper.py`` tests the effect of each single message.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ _SECONDS = 3.0
 _MOST_MB = 256
 _EVENT = b'{"ip_address": "203.0.113.9", "device": {"type": "phone"}}\n'
 _SHORT = ("content", "arbitrary bytes")
-"""Those that are among the usual tests."""
+"""The floods that the usual tests include."""
 _ROOT = Path(__file__).parents[2]
 
 
@@ -39,7 +40,7 @@ def _peak(pid: int) -> float:
 
 
 def _served(sidecar: Sidecar) -> Counter[int]:
-    """Statuses of senders, meanwhile; longer on a machine that is busy."""
+    """Statuses of senders during the flood; it lasts longer on a busy machine."""
     found: Counter[int] = Counter()
     end = monotonic() + _SECONDS
     while monotonic() < end or (found[200] < 5 and monotonic() < end + WAIT_SECONDS):
@@ -58,8 +59,8 @@ def _is_distrusted(sidecar: Sidecar) -> bool:
     [each if each in _SHORT else pytest.param(each, marks=pytest.mark.long) for each in FLOODS],
 )
 def test_nothing_of_a_lie_is_stored(flood: str, tmp_path: Path) -> None:
-    """Two workers, one of which floods the keeper: the other is served, every row is valid, the
-    counts conserve, the log is short, and the keeper's memory stays below a bound."""
+    """One of two workers floods the keeper. The other is served, every row is valid, the counts add
+    up, the log is short, and the keeper's memory is bounded."""
     before = f"from tests.sidecar import hostile\nhostile.take_place({str(tmp_path)!r}, {flood!r})"
     settings = {"COLLECTOR__WORKERS": "2", "COLLECTOR__SANDBOX": "off", "PYTHONPATH": str(_ROOT)}
     program = command(tmp_path, before)
@@ -80,7 +81,7 @@ def test_nothing_of_a_lie_is_stored(flood: str, tmp_path: Path) -> None:
 
 
 def _is_valid(folder: Path) -> None:
-    """Nothing but valid rows is stored, as many as the ledger says."""
+    """Only valid rows are stored, as many as the ledger says."""
     data = folder / "collector-data"
     assert scan([data], [CANARY]) == []
     config = examine(None, {"COLLECTOR__DATA": str(data)}).config

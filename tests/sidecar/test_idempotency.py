@@ -1,8 +1,8 @@
-"""``Idempotency-Key`` on a real sidecar: a key stands for one body, whatever happens in between.
+"""``Idempotency-Key`` at a real sidecar: a key stands for one body, whatever happens in between.
 
-A small model is the law: a key names the first body that was sent under it, and what was answered
-then. What comes again is answered from that, with 409 for other records and else with 200; nothing
-of it is stored or counted.
+A small model defines the behaviour. A key names the first body that was sent under it, and its
+answer. A later request gets that answer, with 409 for other records and 200 otherwise; nothing of
+it is stored or counted.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ _PACKED = {
 
 
 def _body(records: int, faulty: int = 0) -> bytes:
-    """Records with an address each of its own, and lines that are none."""
+    """Records, each with its own address, and bad lines."""
     made = []
     for number in (next(_numbers) for _ in range(records)):
         address = f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}"
@@ -105,14 +105,15 @@ _COUNTED = (
 
 
 def _counted(sidecar: Sidecar) -> list[object]:
-    """All that is counted of events, and the ledger's last receipt."""
+    """All counts of events, and the ledger's last receipt."""
     ledger = kept(sidecar.directory / "collector-data").ledger
     assert not ledger.flaws
     return [*(metric(sidecar, name) for name in _COUNTED), ledger.tips, ledger.received]
 
 
 def _stored(sidecar: Sidecar) -> Counter[str]:
-    """How often the records of each address are in the store, once nothing waits."""
+    """Wait until no batch is waiting. Return how often the store has the records of each
+    address."""
     wait_until(lambda: metric(sidecar, "collector_spool_batches") == 0)
     found = kept(sidecar.directory / "collector-data")
     assert not found.ledger.flaws
@@ -121,14 +122,14 @@ def _stored(sidecar: Sidecar) -> Counter[str]:
 
 
 def _days_pass(directory: Path, number: int) -> None:
-    """Make the days of keys, of a sidecar that does not run, so many days older."""
+    """Make the keys of a stopped sidecar this many days older."""
     spool = directory / "collector-data" / "spool.db"
     for table in ("key_days", "request_keys"):
         ((first, last),) = query(spool, f"SELECT min(day), max(day) FROM {table}")
         if first is None:
             continue
         day = date.fromisoformat(first)
-        while day <= date.fromisoformat(last):  # the oldest first, so that no two are the same
+        while day <= date.fromisoformat(last):  # the oldest first, so that no two days coincide
             earlier = day - timedelta(days=number)
             query(spool, f"UPDATE {table} SET day = '{earlier}' WHERE day = '{day}'")
             day += timedelta(days=1)
@@ -136,7 +137,7 @@ def _days_pass(directory: Path, number: int) -> None:
 
 @pytest.fixture(scope="module")
 def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
-    """One with two workers."""
+    """A sidecar with two workers."""
     folder = tmp_path_factory.mktemp("keys")
     with started(folder, environ=_SETTINGS) as running:
         yield running
@@ -144,7 +145,7 @@ def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
 
 
 def test_the_same_body_again(sidecar: Sidecar) -> None:
-    """It is answered with what was stored, however it is compressed, and nothing is counted."""
+    """The answer is what was stored, whatever the compression, and nothing is counted."""
     key, body, counts = token_hex(16), _body(3, faulty=2), _counts(3, 2)
     _is_new(_send(sidecar, key, body), counts)
     stored = _stored(sidecar)
@@ -175,7 +176,7 @@ def test_another_body_under_the_key(sidecar: Sidecar) -> None:
 
 
 def test_an_empty_body(sidecar: Sidecar) -> None:
-    """It has its key like any other, though it stores nothing."""
+    """It keeps its key like any other body, though it stores nothing."""
     key, before = token_hex(16), _counted(sidecar)
     _is_new(_send(sidecar, key, b""), _counts(0))
     _is_repeated(_send(sidecar, key, b"", "gzip"), _counts(0))
@@ -185,7 +186,7 @@ def test_an_empty_body(sidecar: Sidecar) -> None:
 
 
 def test_a_body_of_lines_that_are_all_refused(sidecar: Sidecar) -> None:
-    """Its counts are repeated too."""
+    """The answer repeats its counts too."""
     key = token_hex(16)
     _is_new(_send(sidecar, key, _body(0, faulty=4)), _counts(0, 4))
     _is_repeated(_send(sidecar, key, _body(0, faulty=4)), _counts(0, 4))
@@ -193,7 +194,7 @@ def test_a_body_of_lines_that_are_all_refused(sidecar: Sidecar) -> None:
 
 
 def test_what_is_refused_for_itself_leaves_the_key(sidecar: Sidecar) -> None:
-    """A body of another schema, type or form has its own refusal, and the key is as good as new."""
+    """A body of another schema, type or form has its own refusal, and leaves the key unused."""
     key, body = token_hex(16), _body(2)
     other = body + body.replace(b"conferencing", b"web", 1)
     for _ in range(2):
@@ -209,8 +210,8 @@ def test_what_is_refused_for_itself_leaves_the_key(sidecar: Sidecar) -> None:
 
 
 def test_senders_that_hang_up(sidecar: Sidecar) -> None:
-    """Before the answer, or in the midst of the body: what is sent again is there once, and is new
-    unless all of it had come."""
+    """They hang up before the answer or within the body. A resent body is there once. It is new
+    unless all of it had arrived."""
     for share in (0.0, 0.5, 0.99, 1.0):
         key, body = token_hex(16), _body(40)
         head = (
@@ -228,7 +229,7 @@ def test_senders_that_hang_up(sidecar: Sidecar) -> None:
 
 
 def test_a_body_that_becomes_parts(sidecar: Sidecar) -> None:
-    """Its counts are those of all parts."""
+    """Its counts cover all parts."""
     key, body = token_hex(16), _body(15_000, faulty=3)
     _is_new(_send(sidecar, key, body), _counts(15_000, 3))
     stored = _stored(sidecar)
@@ -242,8 +243,8 @@ def test_a_body_that_becomes_parts(sidecar: Sidecar) -> None:
 
 @for_each("records", [2, 3_000])
 def test_bodies_at_the_same_time(sidecar: Sidecar, records: int) -> None:
-    """Of copies of two bodies under one key, sent at once through two workers, one is stored; the
-    others are answered from it."""
+    """Copies of two bodies are sent at once under one key through two workers. One is stored; it
+    determines the other answers."""
     key, bodies = token_hex(16), {1: _body(records), 2: _body(records + 1, faulty=1)}
     counts = {1: _counts(records), 2: _counts(records + 1, 1)}
     with ThreadPoolExecutor(12) as pool:
@@ -267,7 +268,7 @@ _UNMINIMISED: dict[str, Callable[..., Any]] = {
         "resourceMetrics": [{"scopeMetrics": [{"metrics": [{"sum": {"dataPoints": items}}]}]}]
     },
 }
-"""Bodies that are not minimised, of points that are admitted or not, by path."""
+"""Bodies that are not minimised, with admitted points or others, by path."""
 
 
 def _flat(point: dict[str, Any]) -> dict[str, str]:
@@ -285,8 +286,8 @@ def _points(path: str, *points: dict[str, Any]) -> bytes:
 
 @for_each("path", _UNMINIMISED)
 def test_a_key_of_a_body_that_is_not_minimised(sidecar: Sidecar, path: str) -> None:
-    """What comes under a used key is answered with what was stored under it, whatever its body is;
-    nothing is derived from bodies. The same key on another path is another one."""
+    """A request under a used key gets the answer with what was stored, whatever its body is:
+    nothing is derived from bodies. The same key on another path is another key."""
     key = token_hex(16)
     first = _post(sidecar, path, _points(path, _POINT, _NONE), key)
     assert first.status == 200
@@ -309,7 +310,7 @@ def test_a_key_of_a_body_that_is_not_minimised(sidecar: Sidecar, path: str) -> N
 
 @for_each("path", _UNMINIMISED)
 def test_a_body_that_is_refused_leaves_its_key(sidecar: Sidecar, path: str) -> None:
-    """As it was: the next body under the key is stored. A key that is none is refused."""
+    """The next body under the key is stored. A malformed key is refused."""
     key, body = token_hex(16), _points(path, _POINT)
     assert _post(sidecar, path, b"{", key).status == 400
     assert _post(sidecar, path, body, key).json.get("repeated") is None
@@ -331,7 +332,7 @@ def test_bodies_that_are_not_minimised_at_the_same_time(sidecar: Sidecar, path: 
 
 
 def test_a_key_of_a_call(sidecar: Sidecar) -> None:
-    """Over gRPC it is in the metadata, and a name of its own beside that of HTTP is not needed."""
+    """Over gRPC it is in the metadata, under the same name as in HTTP."""
     call, method, key = ExportLogsServiceRequest(), METHODS["logs"], token_hex(16)
     records = call.resource_logs.add().scope_logs.add().log_records
     records.add().attributes.add(key="client.address").value.string_value = "203.0.113.7"
@@ -354,7 +355,7 @@ class _Model:
     keys: dict[int, tuple[int, int]] = field(default_factory=dict)
 
     def days_pass(self, number: int) -> None:
-        """Forget what is older than it may be."""
+        """Forget keys that have expired."""
         aged = {key: (body, ago + number) for key, (body, ago) in self.keys.items()}
         self.keys = {key: each for key, each in aged.items() if each[1] <= DAYS}
 
@@ -374,7 +375,7 @@ _STEPS = st.lists(
 
 
 class _Run:
-    """A sidecar that is restarted, and the model of what it must answer."""
+    """A sidecar that is restarted, and the model of its answers."""
 
     def __init__(self, directory: Path, stack: ExitStack) -> None:
         self._directory, self._stack, self._model = directory, stack, _Model()
@@ -391,7 +392,7 @@ class _Run:
         return self.sidecar
 
     def send(self, key: int, body: int, encoding: str = "") -> None:
-        """Send a body, whose answer must be the model's."""
+        """Send a body, and compare the answer with the model's."""
         answer = _send(self.sidecar, self._keys[key], self._bodies[body], encoding)
         known = self._model.keys.get(key)
         if known is None:
@@ -408,7 +409,7 @@ class _Run:
         self.expected[1] += self._counts[body]["admitted"]
 
     def restart(self, number: int, days: int) -> None:
-        """Stop or kill, and start some days later."""
+        """Stop or kill it, and start it some days later."""
         self.sidecar.stop(number)
         if days:
             _days_pass(self._directory, days)
@@ -416,8 +417,8 @@ class _Run:
         self._start()
 
     def killed_while(self, key: int, body: int) -> None:
-        """Kill it while a body is under way. The answer to the next copy says whether it was stored
-        before, and the key was new."""
+        """Kill it while a body is under way. The answer to the next copy says whether the body was
+        stored before, or the key was new."""
         was_known = key in self._model.keys
 
         def send() -> None:
@@ -446,8 +447,8 @@ class _Run:
 )
 @given(steps=_STEPS)
 def test_histories(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[Any, ...]]) -> None:
-    """Whatever is sent, restarted, killed and waited for, each key is answered by its first body;
-    the ledger and the store have the first bodies, and nothing else."""
+    """Whatever is sent, restarted, killed and waited for, the first body under a key determines its
+    answers. The ledger and the store have the first bodies only."""
     with ExitStack() as stack:
         run = _Run(tmp_path_factory.mktemp("history"), stack)
         for step in steps:
@@ -476,7 +477,7 @@ def _bytes(directory: Path) -> Iterator[tuple[Path, bytes]]:
 
 
 def _unkeyed(data: bytes) -> Iterator[bytes]:
-    """Beginnings of all hashes that need no secret, of some bytes; also in text."""
+    """The beginnings of all unkeyed hashes of some bytes, also as text."""
     for name in sorted(hashlib.algorithms_guaranteed - {"shake_128", "shake_256"}):
         yield hashlib.new(name, data, usedforsecurity=False).digest()[:8]
     for name in ("shake_128", "shake_256"):
@@ -532,8 +533,8 @@ def _key_rows(directory: Path) -> list[bytes]:
 
 
 def test_days_are_destroyed_to_the_last_byte(tmp_path: Path) -> None:
-    """While a secret is there, its keys are known; a month later it is in no file, nor are its
-    hashes, though the sidecar runs on and nothing is sent. Then the keys are new."""
+    """While a day's secret exists, the sidecar knows its keys. A month later no file has the secret
+    or its hashes, even if nothing is sent. Then the keys are new."""
     keys, body = [token_hex(16) for _ in range(50)], _body(1)
     with started(tmp_path) as sidecar:
         with ThreadPoolExecutor(4) as pool:

@@ -1,4 +1,4 @@
-"""From inside a real worker, as the keeper starts it: what it can no longer do, and still can."""
+"""Inside a real worker, started by the keeper: what it can no longer do, and what it still can."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _kernel() -> None:
 
 @pytest.fixture(scope="module")
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Sidecar, Inside]]:
-    """A sidecar whose worker has told what it can do, over all receivers."""
+    """A sidecar whose worker has shown what it can do, over all receivers."""
     folder = tmp_path_factory.mktemp("inside")
     with inside(folder, {"COLLECTOR__HTTP__UNIX": str(folder / "socket")}) as both:
         yield both
@@ -60,7 +60,7 @@ def worker(running: tuple[Sidecar, Inside]) -> Inside:
 
 @_THREADS
 def test_everything_forbidden_is_refused(worker: Inside, where: str) -> None:
-    """Each attempt of the table, which has all families, as a system call through ctypes."""
+    """Each attempt of the table, which covers all families, as a system call through ctypes."""
     code = """
     table = sys.modules["collector.sandbox.attempts"].ATTEMPTS
     found["tried"] = [(each.family, each.what, each.error()) for each in table]
@@ -73,7 +73,7 @@ def test_everything_forbidden_is_refused(worker: Inside, where: str) -> None:
 
 @_THREADS
 def test_every_other_call_is_refused(worker: Inside, where: str) -> None:
-    """By its number, with senseless arguments; and allowed ones with arguments that are not."""
+    """By its number, with meaningless arguments; and allowed calls with forbidden arguments."""
     rows = [*([number, *[-1] * 6] for number in refused_numbers()), *refused_arguments()]
     code = f"""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -129,21 +129,21 @@ _TRIES = {
     "a namespace": "ctypes.CDLL(None).unshare(0) and raise_(OSError)",
     "turn core dumps on": "sys.modules['resource'].setrlimit(4, (0, 0))",
 }
-"""What a program would write, as expressions."""
+"""Expressions that a program might contain."""
 _OTHER_ERRORS = {
     "a database": "OperationalError",
     "a module": "ModuleNotFoundError",
     "a time zone": "ZoneInfoNotFoundError",
     "turn core dumps on": "ValueError",
 }
-"""How some of it fails, where that is no error of the system."""
+"""How some of them fail other than by a system error."""
 
 
 @_THREADS
 def test_nothing_that_a_program_tries_succeeds(
     running: tuple[Sidecar, Inside], where: str, tmp_path: Path
 ) -> None:
-    """With files and sockets that are there, and are those of the same user."""
+    """With files and sockets that exist and belong to the same user."""
     file = tmp_path / "file"
     file.write_text("kept")
     with socket.create_server(("127.0.0.1", 0)) as there:
@@ -171,10 +171,10 @@ def test_nothing_that_a_program_tries_succeeds(
 
 
 def test_all_threads_are_confined(worker: Inside) -> None:
-    """Those of libraries too, which were there before; and no thread can gain privileges."""
+    """Library threads from before the confinement too; and no thread can gain privileges."""
     found = []
     for thread in Path(f"/proc/{worker.pid}/task").iterdir():
-        with suppress(OSError):  # it has ended
+        with suppress(OSError):  # the thread has ended
             found.append((thread / "status").read_text())
     assert len(found) > 4
     for status in found:
@@ -187,7 +187,7 @@ def test_a_worker_names_none_of_its_threads(worker: Inside) -> None:
     assert _renamed(worker) == ([], [])
     names = set()
     for thread in Path(f"/proc/{worker.pid}/task").iterdir():
-        with suppress(FileNotFoundError):  # it has ended
+        with suppress(FileNotFoundError):  # the thread has ended
             names.add((thread / "comm").read_text())
     assert names
     assert not any("canary" in name for name in names)
@@ -210,7 +210,7 @@ for path in ("self", "thread-self", *(f"self/task/{n}" for n in THREADS)):
 
 
 def _renamed(worker: Inside) -> tuple[list[int], list[int]]:
-    """Have its threads named in every way; returns which calls and which files let it."""
+    """Try every way to name its threads; return the calls and the files that allow it."""
     threads = [each.name for each in Path(f"/proc/{worker.pid}/task").iterdir()]
     code = _RENAME.replace("THREADS", repr(threads))
     tried = [worker.do(code, where) for where in ("main", "thread")]
@@ -220,7 +220,7 @@ def _renamed(worker: Inside) -> tuple[list[int], list[int]]:
 
 @pytest.mark.long
 def test_a_worker_that_faults_logs_no_chosen_name(tmp_path: Path) -> None:
-    """The kernel logs its fault under the name that the worker was started with; another worker
+    """The kernel logs the fault under the name with which the worker was started. Another worker
     takes its place."""
     fault = """
     import signal
@@ -237,12 +237,12 @@ def test_a_worker_that_faults_logs_no_chosen_name(tmp_path: Path) -> None:
 
 
 def test_a_worker_has_sockets_and_nothing_else(worker: Inside) -> None:
-    """No file, and no pipe to another process."""
+    """It has no file, and no pipe to another process."""
     required_root()
     folder = Path(f"/proc/{worker.pid}/fd")
     opened = set()
     for path in folder.iterdir():
-        with suppress(FileNotFoundError):  # it is closed by now
+        with suppress(FileNotFoundError):  # it is already closed
             opened.add(str(path.readlink()).partition(":")[0])
     assert "socket" in opened
     assert opened <= {"/dev/null", "socket", "anon_inode", "pipe"}
@@ -258,7 +258,8 @@ def _head(kind: str, coding: str) -> dict[str, str]:
 
 
 def _ways(sidecar: Sidecar) -> None:
-    """Everything over HTTP, over a socket file and over gRPC, and more at once than threads."""
+    """Use everything over HTTP, over a Unix socket and over gRPC, with more requests at once than
+    threads."""
     sent = list(requests(zstd_library().compress))
     answers = [post(sidecar.ports["http"], None, *each) for each in sent]
     assert [answer.split()[1] for answer in answers] == _STATUSES
@@ -284,12 +285,12 @@ def _ways(sidecar: Sidecar) -> None:
 
 
 def test_what_it_is_for(running: tuple[Sidecar, Inside]) -> None:
-    """It receives in every form, is measured, and says what goes wrong."""
+    """It receives every form, is measured, and reports errors."""
     sidecar, worker = running
     _ways(sidecar)
     name = 'collector_request_duration_seconds_count{receiver="%s",status="%s"}'
     least = {("http", "2xx"): 10, ("http", "4xx"): 6, ("grpc", "2xx"): 24}
-    # What a worker did not report in time is counted later.
+    # Counts that a worker did not report in time follow later.
     wait_until(lambda: all(metric(sidecar, name % key) >= least[key] for key in least))
     code = """
     from collector.errors import ConfigError
@@ -310,7 +311,7 @@ def test_what_it_is_for(running: tuple[Sidecar, Inside]) -> None:
 
 @pytest.mark.long
 def test_tls_and_a_graceful_stop(tmp_path: Path) -> None:
-    """Handshakes of HTTP and gRPC; a request that is not whole at the end is refused."""
+    """Handshakes of HTTP and gRPC work; a request that is incomplete at the stop is refused."""
     authority = Authority(tmp_path)
     issued = authority.issue("server")
     issued.key.chmod(0o600)
@@ -344,7 +345,7 @@ def test_tls_and_a_graceful_stop(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_nothing_is_imported_once_it_is_confined(tmp_path: Path) -> None:
-    """Whatever is sent, in every form, with every setting that a worker has a part for."""
+    """Whatever is sent, in every form, with every setting that needs code in a worker."""
     marks = Marks()
     settings = prepared(
         tmp_path,
@@ -365,7 +366,7 @@ def test_nothing_is_imported_once_it_is_confined(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_an_import_would_be_seen(worker: Inside) -> None:
-    """Else it would prove nothing that none is."""
+    """Otherwise, the absence of imports would prove nothing."""
     code = """
     try:
         import antigravity

@@ -26,15 +26,15 @@ pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="memory is read 
 
 
 def _planted() -> str:
-    """A text that the keeper has in its memory for life, by its environment."""
+    """A text that stays in the keeper's memory, because it is in the environment."""
     return f"planted-{secrets.token_hex(8)}"
 
 
 @contextmanager
 def _searched(sidecar: Sidecar, texts: list[bytes], planted: str) -> Iterator[Callable[[], bool]]:
-    """Search the keeper's memory and the workers', meanwhile. What is planted is found in each
-    sample of the keeper's, what is sent in none; workers had it. What is given tells whether their
-    samples have had all of it until now."""
+    """Search the memory of keeper and workers during the block. Each sample of the keeper must have
+    the planted text and no sent text; the workers must have had the sent ones. Yields a function
+    that tells whether the workers' samples have had all of them so far."""
     keeper = Samples(lambda: [sidecar.process.pid], [*texts, planted.encode()])
     workers = Samples(lambda: children(sidecar.process.pid), texts, 2)
 
@@ -53,7 +53,7 @@ def _searched(sidecar: Sidecar, texts: list[bytes], planted: str) -> Iterator[Ca
 @pytest.mark.long
 def test_the_keeper_never_has_a_canary(tmp_path: Path) -> None:
     """Over HTTP and gRPC: names, values, headers, tokens, queries, metadata, bodies in each form,
-    good and bad; and idempotency keys, which are hashed before."""
+    good and bad; and idempotency keys, which the worker hashes first."""
     marks, planted = Marks(), _planted()
     texts = [marks.text("").rpartition("-")[0].encode(), str(marks.whole(""))[:9].encode()]
     key = secrets.token_bytes(16)
@@ -73,7 +73,7 @@ def test_the_keeper_never_has_a_canary(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_nor_over_tls(tmp_path: Path) -> None:
-    """Over encrypted HTTP and gRPC, with tokens that are wrong."""
+    """Over encrypted HTTP and gRPC, with wrong tokens."""
     marks, planted = Marks(), _planted()
     texts = [marks.text("").rpartition("-")[0].encode()]
     authority = Authority(tmp_path)

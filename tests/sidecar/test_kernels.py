@@ -1,7 +1,8 @@
-"""Kernels that cannot confine workers: `required` does not start, `auto` does and says so.
+"""Kernels that cannot confine workers: with `required` the sidecar does not start; with `auto` it
+starts and says so.
 
-A kernel is one that answers a system call as if it did not know it, from a filter that is set
-before the program starts.
+A filter that is set before the program starts simulates such a kernel: it answers a system call as
+unknown.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def _kernel() -> None:
 
 
 def _command(kernel: str) -> list[str]:
-    """The command line of Collector on such a kernel."""
+    """Collector's command line on such a kernel."""
     call, error, _ = _KERNELS[kernel]
     number = {**landlock._CALLS, **seccomp._SECCOMP}[call]
     text = f"""
@@ -72,7 +73,7 @@ def _run(
 @pytest.mark.long
 @_each_kernel
 def test_required(kernel: str, tmp_path: Path) -> None:
-    """Exit 78, and what is missing; nothing is received."""
+    """It exits with 78 and says what is missing; nothing is received."""
     done = _run(kernel, "serve", environ={"COLLECTOR__SANDBOX": "required"}, folder=tmp_path)
     assert done.returncode == 78
     assert "[E217]" in done.stderr
@@ -83,7 +84,7 @@ def test_required(kernel: str, tmp_path: Path) -> None:
 @pytest.mark.long
 @_each_kernel
 def test_auto(kernel: str, tmp_path: Path) -> None:
-    """It receives; the log says once that it is unconfined, and readiness says it."""
+    """It receives. The log says once that it is unconfined, and readiness says so."""
     with started(tmp_path, command=[*_command(kernel), "serve"]) as sidecar:
         assert sidecar.send(_EVENT).status == 200
         said = sidecar.admin("/readyz?verbose")
@@ -94,7 +95,7 @@ def test_auto(kernel: str, tmp_path: Path) -> None:
 
 @_each_kernel
 def test_the_claim_is_unproven(kernel: str, tmp_path: Path) -> None:
-    """And says why; claims that do not need it hold."""
+    """The verdict says why. Claims that need no sandbox hold."""
     done = _run(
         kernel,
         *("claims", "--verify", "--json"),

@@ -1,7 +1,7 @@
-"""``kill -9`` at random moments under load: what was acknowledged stays, once, and nothing else.
+"""``kill -9`` at random moments under load: everything acknowledged stays, once, and nothing else.
 
-``COLLECTOR_KILLS`` says how often (4; ``make nightly`` means 1,000). A data directory lives through
-25 of them; several go on at a time where several processes run tests.
+``COLLECTOR_KILLS`` is the number of kills (4; ``make nightly`` sets 1,000). A data directory lives
+through 25 of them. Parallel test processes run several directories at a time.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _START_SECONDS = 1.0
 
 @dataclass
 class Kills:
-    """How many there were, and where they fell."""
+    """How many kills there were, and when they hit."""
 
     all: int = 0
     inside: int = 0
@@ -45,7 +45,7 @@ class Kills:
     starts: int = 0
 
     def under_load(self, sidecar: Sidecar, account: Account, random: Random) -> None:
-        """Let clients send for a while; then kill."""
+        """Let clients send for a while, then kill the sidecar."""
         senders = clients(sidecar, account, random)
         for client in senders:
             client.start()
@@ -62,7 +62,7 @@ class Kills:
         self.whole += any(0 < client.whole <= at for client in senders)
 
     def while_starting(self, directory: Path, random: Random) -> None:
-        """Start, and kill at whatever it does by then."""
+        """Start the sidecar, and kill it at a random moment of its start."""
         nowhere = subprocess.DEVNULL
         process = subprocess.Popen(
             COMMAND, cwd=directory, env=os.environ | FREE_PORTS, stdout=nowhere, stderr=nowhere
@@ -80,7 +80,8 @@ class Kills:
 
 
 def _passes(sidecar: Sidecar, account: Account) -> Kept:
-    """A fresh event is acknowledged and in the store in time; what is there then."""
+    """Check that a new event is acknowledged and stored in time. Return what the directory then
+    holds."""
     parcel = account.parcel()
     answer = sidecar.send(parcel.body)
     parcel.answered(answer.status, answer.body)
@@ -94,8 +95,8 @@ def _passes(sidecar: Sidecar, account: Account) -> Kept:
 def test_nothing_acknowledged_is_lost(
     life: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """After each kill all that was acknowledged is in the store once, nothing that was not sent,
-    the ledger verifies, no file was damaged, and a fresh event passes."""
+    """After each kill, everything acknowledged is in the store once, and nothing that was not sent.
+    The ledger verifies, no file is damaged, and a new event passes."""
     random, account, kills = Random(), Account(), Kills()
     data = tmp_path / "collector-data"
     for _ in range(min(_LIVES, _KILLS - life * _LIVES)):
@@ -131,7 +132,7 @@ def test_nothing_acknowledged_is_lost(
 
 
 def _changed(data: Path, *statements: str) -> Kept:
-    """What a copy of a directory holds after somebody changed its store."""
+    """Copy a directory, change the copy's store, and return what it holds."""
     copy = data.with_name("copy")
     shutil.rmtree(copy, ignore_errors=True)
     shutil.copytree(data, copy)
@@ -143,7 +144,7 @@ def _changed(data: Path, *statements: str) -> Kept:
 
 
 def test_the_account_sees_what_is_wrong(tmp_path: Path) -> None:
-    """Rows that are lost, doubled, foreign or kept in part are reported."""
+    """The account reports rows that are lost, doubled, foreign or incomplete."""
     account = Account()
     with started(tmp_path) as sidecar:
         for answer in (0, 200, 503):
@@ -175,7 +176,7 @@ def test_the_account_sees_what_is_wrong(tmp_path: Path) -> None:
 
 @contextmanager
 def _unchanged(path: Path) -> Iterator[None]:
-    """Somebody reads a database meanwhile: what is written stays in its log."""
+    """Read a database during the block, which keeps writes in its log."""
     with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True, isolation_level=None)) as db:
         db.execute("BEGIN")
         db.execute("SELECT count(*) FROM batches").fetchone()
@@ -183,7 +184,8 @@ def _unchanged(path: Path) -> Iterator[None]:
 
 
 def test_a_spool_that_forgets_is_found_out(tmp_path: Path) -> None:
-    """Acknowledged batches wait in the spool; a kill, and its log is gone: they are missed."""
+    """Acknowledged batches wait in the spool. After a kill its log is deleted; the account misses
+    them."""
     account = Account()
     data = tmp_path / "collector-data"
     with started(tmp_path) as sidecar:

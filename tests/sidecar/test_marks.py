@@ -1,4 +1,4 @@
-"""Leaks planted in each kind of place: the search of the sweep finds every one of them."""
+"""Leaks planted in each kind of place: the search finds all of them."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from tests.support.rows import for_each
 
 _NOISE = bytes(range(256)) * 40
 _KNOWN = len("canary-01")
-"""So much of a canary that was cut short is known again."""
+"""This much of a canary that was cut short suffices to recognise it."""
 
 
 def _dealt(marks: Marks) -> None:
-    """Some of each kind, as in a sweep."""
+    """Issue some of each kind, as in a sweep."""
     for number in range(20):
         marks.text(f"text {number}")
         marks.whole(f"whole {number}")
@@ -28,16 +28,16 @@ def _dealt(marks: Marks) -> None:
 
 
 def _planted(folder: Path, marks: Marks, data: bytes) -> set[str]:
-    """What is found when the data lies in the midst of others."""
+    """What is found when the data is surrounded by other data."""
     _dealt(marks)
     (folder / "file").write_bytes(_NOISE + data + _NOISE)
     return {leak.place for leak in marks.found(folder)}
 
 
 def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
-    """Neither in noise, nor in what other canaries are."""
+    """Neither in noise, nor in canaries of another run."""
     marks, other = Marks(), Marks().text("another run's")
-    while other[:_KNOWN] == marks.text("this run's")[:_KNOWN]:  # one run in 256 begins alike
+    while other[:_KNOWN] == marks.text("this run's")[:_KNOWN]:  # 1 run in 256 begins alike
         marks = Marks()
     (tmp_path / "other").write_text(other)
     assert _planted(tmp_path, marks, b"") == set()
@@ -45,7 +45,7 @@ def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
 
 
 def test_a_text_is_found(tmp_path: Path) -> None:
-    """Packed twice; ``tests/testing`` has all encodings."""
+    """Even if it is packed twice; ``tests/testing`` has all encodings."""
     marks = Marks()
     text = marks.text("planted")
     data = gzip.compress(zlib.compress(text.encode()))
@@ -54,7 +54,7 @@ def test_a_text_is_found(tmp_path: Path) -> None:
 
 @for_each("cut", [slice(0, 15), slice(0, 10), slice(5, None), slice(7, 16)])
 def test_a_text_that_is_cut_is_found(cut: slice, tmp_path: Path) -> None:
-    """Whichever end is missing: the digits that all have in common are there."""
+    """Whichever end is missing: the common digits are there."""
     marks = Marks()
     data = marks.text("planted")[cut].encode()
     assert _planted(tmp_path, marks, data) == {"a part of a canary"}
@@ -62,7 +62,7 @@ def test_a_text_that_is_cut_is_found(cut: slice, tmp_path: Path) -> None:
 
 @for_each("pack", ["<q", ">q", "<d", ">d"])
 def test_a_number_is_found_as_bytes(pack: str, tmp_path: Path) -> None:
-    """Whole ones and fractions, in both orders."""
+    """Whole numbers and fractions, in both byte orders."""
     marks = Marks()
     number = marks.fraction("planted") if pack[1] == "d" else marks.whole("planted")
     assert _planted(tmp_path, marks, struct.pack(pack, number)) == {"planted"}
@@ -70,7 +70,7 @@ def test_a_number_is_found_as_bytes(pack: str, tmp_path: Path) -> None:
 
 @for_each("kind", ["whole", "narrow", "fraction"])
 def test_a_number_is_found_as_digits(kind: str, tmp_path: Path) -> None:
-    """In a text."""
+    """Inside a text."""
     marks = Marks()
     number = getattr(marks, kind)("planted")
     assert _planted(tmp_path, marks, b'{"n": %s}' % repr(number).encode()) == {"planted"}
@@ -79,8 +79,8 @@ def test_a_number_is_found_as_digits(kind: str, tmp_path: Path) -> None:
 @for_each("kind", ["text", "whole", "narrow", "fraction"])
 @for_each("place", ["row", "log", "deleted"])
 def test_a_value_of_a_database_is_found(kind: str, place: str, tmp_path: Path) -> None:
-    """In a row, in the write-ahead log alone, and (but for numbers of 31 bits, which are four bytes
-    like many others) in what a row leaves behind that was deleted."""
+    """In a row, only in the write-ahead log, and in the remains of a deleted row. The last does not
+    hold for numbers of 31 bits, whose four bytes occur by chance."""
     marks = Marks()
     value = getattr(marks, kind)("planted")
     _dealt(marks)
@@ -96,7 +96,7 @@ def test_a_value_of_a_database_is_found(kind: str, place: str, tmp_path: Path) -
 
 
 def test_a_text_in_a_large_batch_is_found(tmp_path: Path) -> None:
-    """It is compressed, and divided among many pages."""
+    """The batch is compressed, and split among many pages."""
     marks = Marks()
     text = Random(7).randbytes(200_000).hex() + marks.text("planted")
     with closing(sqlite3.connect(tmp_path / "spool.db")) as db, db:
@@ -106,7 +106,7 @@ def test_a_text_in_a_large_batch_is_found(tmp_path: Path) -> None:
 
 
 def test_a_name_of_a_file_is_found(tmp_path: Path) -> None:
-    """Also of a directory."""
+    """And the name of a directory."""
     marks = Marks()
     _dealt(marks)
     (tmp_path / marks.text("planted")).mkdir()

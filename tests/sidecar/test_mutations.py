@@ -1,6 +1,6 @@
-"""Requests that are mutated at random, to every endpoint, with kills in between.
+"""Randomly mutated requests to every endpoint, with kills in between.
 
-``COLLECTOR_MUTATIONS`` says how many there are (1,000; ``make nightly`` sends a million).
+``COLLECTOR_MUTATIONS`` is the number of requests (1,000; ``make nightly`` sends a million).
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ _LIVES = 4
 _SENDERS = 4
 _MOST_MB = 256
 _FOR_EVER = {**TIGHT, "retention: 1d": "retention: 99y"}
-"""Else a record with a mutated minute goes when it comes."""
+"""Otherwise a record with a mutated minute would expire on arrival."""
 _PATHS = ("/v1/events", "/v1/records", "/v1/logs", "/v1/traces", "/v1/metrics", "/v1/eventz", "/")
 _KINDS = ("application/json", "application/x-ndjson", "application/x-protobuf", "text/plain", "")
 _PIECES = (
@@ -70,7 +70,7 @@ _ANSWERS = {200, 400, 404, 405, 408, 409, 411, 413, 415, 422, 429, 431, 503}
 
 @dataclass
 class Sent:
-    """What was sent, and how it was answered; ``received`` are the events that answers count."""
+    """What was sent, and the answers; ``received`` counts the events in answers."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     received: int = 0
@@ -87,7 +87,8 @@ class Sent:
 
 
 def _mutated(content: bytes, other: bytes, random: Random) -> bytes:
-    """The content with a few pieces flipped, left out, doubled, moved, or from elsewhere."""
+    """Return the content with a few pieces flipped, removed, doubled, moved, or taken from another
+    content."""
     made = bytearray(content)
     for _ in range(random.choice((0, 0, 1, 1, 2, 4))):
         start = random.randrange(len(made) + 1)
@@ -113,7 +114,7 @@ def _mutated(content: bytes, other: bytes, random: Random) -> bytes:
 
 
 def _request(bodies: Sequence[Body], random: Random) -> Body:
-    """One of the bodies, mutated, and sometimes to another place, or packed."""
+    """Return one of the bodies, mutated, and sometimes for another path, or compressed."""
     body, other = random.choice(bodies), random.choice(bodies)
     content = _mutated(body.content, other.content, random)
     body = body._replace(content=content)
@@ -133,7 +134,7 @@ def _request(bodies: Sequence[Body], random: Random) -> Body:
 
 
 def _post(sidecar: Sidecar, bodies: Sequence[Body], number: int, seed: str, sent: Sent) -> None:
-    """Send so many, or until the sidecar is killed."""
+    """Send this many requests, or until the sidecar is killed."""
     random = Random(seed)
     connection = HTTPConnection("127.0.0.1", sidecar.ports["http"], timeout=WAIT_SECONDS)
     for _ in range(number):
@@ -150,7 +151,7 @@ def _post(sidecar: Sidecar, bodies: Sequence[Body], number: int, seed: str, sent
 
 
 def _call(sidecar: Sidecar, bodies: Sequence[Body], number: int, seed: str, sent: Sent) -> None:
-    """Send so many over gRPC, or until the sidecar is killed."""
+    """Make this many calls over gRPC, or until the sidecar is killed."""
     random, place = Random(seed), f"127.0.0.1:{sidecar.ports['grpc']}"
     with grpc.insecure_channel(place, [("grpc.use_local_subchannel_pool", 1)]) as channel:
         for _ in range(number):
@@ -165,7 +166,7 @@ def _call(sidecar: Sidecar, bodies: Sequence[Body], number: int, seed: str, sent
 
 
 def _peak(sidecar: Sidecar) -> float:
-    """The most memory that one of the processes ever had, in MB."""
+    """The highest peak memory of its processes, in MB."""
     return peak(sidecar.process.pid)
 
 
@@ -190,8 +191,8 @@ def _attack(sidecar: Sidecar, marks: Marks, number: int, seed: str, sent: Sent) 
 def test_whatever_is_sent_is_counted_once_and_bounded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Ledger, store and file have the same in the end, at least what was acknowledged; no canary is
-    anywhere, every answer is one of the list, and memory is bounded."""
+    """At the end, ledger, store and file agree, and have at least what was acknowledged. No canary
+    is anywhere, every answer is in the list, and memory is bounded."""
     random, marks, sent, peak = Random(), Marks(), Sent(), 0.0
     environ = prepared(tmp_path, schema=_FOR_EVER)
     for life in range(_LIVES):

@@ -1,7 +1,7 @@
-"""From a store that is full of meetings, the order of rows does not tell who met whom.
+"""In a store full of meetings, the order of rows does not tell who met whom.
 
-Each meeting comes as one request of its own, which is the worst case; each participant has an
-address of their own, by which the test, and nobody else, knows the meeting.
+Each meeting comes as one request, which is the worst case. Each participant has their own address,
+from which only the test knows the meeting.
 """
 
 from __future__ import annotations
@@ -49,13 +49,13 @@ cli.main()
 
 
 def _addresses() -> list[str]:
-    """Of one length, and none within another."""
+    """Addresses of one length, none contained in another."""
     numbers = random.sample(range(0x1000, 0x10000), _MEETINGS * _PEOPLE)
     return [f"2001:db8::{number:04x}" for number in numbers]
 
 
 def _filled(folder: Path, addresses: list[str], program: str | None = None) -> Path:
-    """A store with all meetings in it."""
+    """Fill a store with all meetings."""
     command = [sys.executable, "-c", program, "serve"] if program else None
     environ = {"COLLECTOR__DATA": str(folder / "data")}
     with started(folder, environ=environ, command=command) as sidecar:
@@ -69,7 +69,7 @@ def _filled(folder: Path, addresses: list[str], program: str | None = None) -> P
 
 
 def _bytes(store: Path, addresses: list[str]) -> list[str]:
-    """In the order of the file's bytes."""
+    """Return the addresses in the order of the file's bytes."""
     data = store.read_bytes()
     assert all(data.count(address.encode()) == 1 for address in addresses)
     return sorted(addresses, key=lambda address: data.find(address.encode()))
@@ -80,14 +80,14 @@ def _rows(store: Path) -> list[str]:
 
 
 def _meet(order: list[str], addresses: list[str]) -> float:
-    """By how many standard deviations more neighbours have met than chance wants."""
+    """Return how many standard deviations more neighbours have met than by chance."""
     meeting = {address: at // _PEOPLE for at, address in enumerate(addresses)}
     met = sum(meeting[one] == meeting[other] for one, other in pairwise(order))
     return (met - (_PEOPLE - 1)) / sqrt(_PEOPLE - 1)
 
 
 def test_neighbours_met_as_often_as_chance_wants(tmp_path: Path) -> None:
-    """In the order that a query gives, which is that of ``rowid``, and in that of the bytes."""
+    """In the order of a query, which is that of ``rowid``, and in the order of the bytes."""
     addresses = _addresses()
     store = _filled(tmp_path, addresses)
     order = _rows(store)
@@ -99,6 +99,7 @@ def test_neighbours_met_as_often_as_chance_wants(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("program", [_IN_ORDER, _TOGETHER], ids=["in-order", "batch-by-batch"])
 def test_without_the_mixing_they_would_tell(program: str, tmp_path: Path) -> None:
-    """Rows as they come, and rows in random order within their own request: both are found."""
+    """Rows in order of arrival, and rows shuffled only within their request: the test detects
+    both."""
     addresses = _addresses()
     assert _meet(_rows(_filled(tmp_path, addresses, program)), addresses) > 100

@@ -1,6 +1,6 @@
-"""schemathesis on a running sidecar: no 5xx, and no answer that the document does not have.
+"""schemathesis on a running sidecar: no 5xx, and only documented answers.
 
-``make .venv-schemathesis/.made`` installs it into an environment of its own.
+``make .venv-schemathesis/.made`` installs it into its own environment.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ _EXAMPLES = os.environ.get("COLLECTOR_FUZZED", "2")
 _NO_PAGE = ("--exclude-path", "/preferences")
 _NAMES = ("conferencing", "web", "other")
 _LOOSE = "negative_data_rejection,positive_data_acceptance"
-"""Checks that do not hold: what a body has and a schema does not is counted, and not refused; and
-bytes that are no protobuf message are refused."""
+"""Checks that do not apply: members that a schema does not have are counted and not refused, and
+bytes that are not a protobuf message are refused."""
 _HOOKS = """
 import schemathesis
 
@@ -38,12 +38,12 @@ def octets(_, value):
     data = getattr(value, "data", value)
     return data if isinstance(data, bytes) else str(data).encode("utf-8", "replace")
 """
-"""How it sends bodies of these types: as their bytes."""
+"""Makes it send bodies of these types as raw bytes."""
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(1200)]
 
 
 def _checked(folder: Path, port: int, *more: str) -> None:
-    """Run it on the document at a port, and fail with what it says."""
+    """Run it with the document at a port, and fail with its output."""
     if not _PROGRAM.exists():
         required("schemathesis (make .venv-schemathesis/.made)")
     (folder / "octets.py").write_text(_HOOKS)
@@ -51,7 +51,7 @@ def _checked(folder: Path, port: int, *more: str) -> None:
         document = json.load(answer)
     for each in document["components"].get("parameters", {}).values():
         if each["name"] in ("Collector-Schema", "schema"):
-            each["schema"] = {"enum": _NAMES}  # few requests would have one that is known
+            each["schema"] = {"enum": _NAMES}  # otherwise few requests would have a known name
     (folder / "openapi.json").write_text(json.dumps(document))
     found = subprocess.run(
         [
@@ -75,7 +75,7 @@ def _checked(folder: Path, port: int, *more: str) -> None:
 
 @contextmanager
 def _forwarded(path: Path) -> Iterator[int]:
-    """A port of this machine whose connections lead to a socket file."""
+    """A port of this machine whose connections lead to a Unix socket."""
 
     def pump(source: socket.socket, target: socket.socket) -> None:
         with suppress(OSError):
@@ -106,14 +106,14 @@ def _forwarded(path: Path) -> Iterator[int]:
 
 @pytest.mark.parametrize("address", ["http", "admin"])
 def test_every_address(address: str, tmp_path: Path) -> None:
-    """Without tokens: the receiver with its page of preferences, and the admin address."""
+    """Without tokens: the receiver with its preferences page, and the admin address."""
     with started(tmp_path, environ={"COLLECTOR__HTTP__PREFERENCES": "true"}) as sidecar:
         _checked(tmp_path, sidecar.ports[address])
         assert metric(sidecar, 'collector_requests_refused_total{code="E428"') == 0
 
 
 def test_with_a_token(tmp_path: Path) -> None:
-    """Of several schemas."""
+    """The sidecar has several schemas."""
     environ = {
         "COLLECTOR__AUTH__TOKENS": hashed(_TOKEN),
         "COLLECTOR__SCHEMAS": "conferencing, web",
@@ -125,7 +125,7 @@ def test_with_a_token(tmp_path: Path) -> None:
 
 
 def test_a_socket_file(tmp_path: Path) -> None:
-    """Through a port that leads to it; it needs no token."""
+    """Through a port that forwards to it; it needs no token."""
     environ = {
         "COLLECTOR__AUTH__TOKENS": hashed(_TOKEN),
         "COLLECTOR__HTTP__UNIX": str(tmp_path / "socket"),

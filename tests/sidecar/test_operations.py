@@ -1,5 +1,5 @@
-"""What a service manager and an operator see of a sidecar: how it ends, whether it runs, what it
-makes, and when its certificate expires."""
+"""What service managers and operators see of a sidecar: its exit code, whether it runs, what it
+creates, and when its certificate expires."""
 
 from __future__ import annotations
 
@@ -34,12 +34,13 @@ _DAY = timedelta(days=1)
 
 
 def _ended(folder: Path, *arguments: object, **environ: str) -> Ended:
-    """A sidecar that does not start."""
+    """Run a sidecar that does not start."""
     return run_process("serve", *arguments, env=FREE_PORTS | environ, directory=folder)
 
 
 def _open(folder: Path, begin: int, end: int) -> dict[str, str]:
-    """An address of others, with a certificate that is valid between two days from now."""
+    """An address that other machines can reach, with a certificate that is valid between two days
+    from now."""
     now = datetime.now(UTC)
     pair = dated(folder, now + begin * _DAY, now + end * _DAY)
     return {
@@ -79,7 +80,7 @@ _LATER, _FAULT = 75, 78
     ],
 )
 def test_how_a_failed_start_ends(tmp_path: Path, environ: dict[str, str], code: int) -> None:
-    """75 where a later start may succeed, else 78; nothing is made."""
+    """With 75 if a later start may succeed, else with 78; nothing is created."""
     (tmp_path / "file").write_text("text")
     (tmp_path / "dangling").symlink_to("unmounted")
     done = _ended(tmp_path, **environ)
@@ -90,7 +91,7 @@ def test_how_a_failed_start_ends(tmp_path: Path, environ: dict[str, str], code: 
 
 @for_each(("begin", "end", "code"), [(-9, -1, _FAULT), (1, 9, _LATER)])
 def test_a_certificate_out_of_its_time(tmp_path: Path, begin: int, end: int, code: int) -> None:
-    """An expired one stays so; one that is not valid yet will be."""
+    """An expired certificate stays invalid; one that is not valid yet will become valid."""
     environ = _open(tmp_path, begin, end)
     done = _ended(tmp_path, **environ)
     assert (done.code, b"tls.certificate" in done.err) == (code, True)
@@ -99,14 +100,14 @@ def test_a_certificate_out_of_its_time(tmp_path: Path, begin: int, end: int, cod
 
 
 def test_an_address_that_is_not_there_yet(tmp_path: Path) -> None:
-    """As before the network is up: 75."""
+    """75, as before the network is up."""
     environ = _open(tmp_path, -1, 9) | {"COLLECTOR__HTTP__ADDRESS": "192.0.2.1:0"}
     done = _ended(tmp_path, **environ)
     assert (done.code, b"no such address" in done.err) == (_LATER, True)
 
 
 def test_servers_of_sinks_keep_nothing_from_starting(tmp_path: Path) -> None:
-    """A database or bucket that does not answer is tried again while the sidecar receives."""
+    """If a database or bucket does not answer, the sidecar retries while it receives."""
     away = {
         "COLLECTOR__SINKS__LAKE__TYPE": "parquet",
         "COLLECTOR__SINKS__LAKE__URL": "s3://bucket/lake",
@@ -124,20 +125,20 @@ def test_servers_of_sinks_keep_nothing_from_starting(tmp_path: Path) -> None:
 
 
 def test_only_the_last_directory_is_made(tmp_path: Path) -> None:
-    """A volume that is not mounted is not replaced by a directory of the system's disk; the error
-    says what to do."""
+    """An unmounted volume is not replaced by a directory on the system's disk; the error says what
+    to do."""
     (tmp_path / "volume").mkdir()
     done = _ended(tmp_path, "--data", "volume/missing/data")
     assert (done.code, b"mount the volume" in done.err, b"mkdir -p" in done.err) == (75, True, True)
     assert list((tmp_path / "volume").iterdir()) == []
     with started(tmp_path, "--data", "volume/data") as sidecar:
         assert sidecar.send(b"{}\n").status == 200
-    with started(tmp_path) as sidecar:  # the default needs nothing
+    with started(tmp_path) as sidecar:  # the default directory needs nothing
         assert sidecar.send(b"{}\n").status == 200
 
 
 def test_a_recorder_makes_only_the_last_directory(tmp_path: Path) -> None:
-    """Likewise."""
+    """The same for a recorder."""
     (tmp_path / "keys.json").write_text('{"keys": []}')
     environ = {
         "COLLECTOR__RECORDER__ENABLED": "true",
@@ -154,7 +155,7 @@ def test_a_recorder_makes_only_the_last_directory(tmp_path: Path) -> None:
 
 
 def _status(folder: Path) -> tuple[int, str, Any]:
-    """The exit code, the words, and the document."""
+    """The exit code, the text, and the document."""
     data = folder / "collector-data"
     words, plain = run("status", "--data", data), run("status", "--data", data, "--json")
     assert words.code == plain.code
@@ -197,7 +198,7 @@ _ANSWERS += [
 
 @contextmanager
 def _listening(path: Path, answer: bytes | None) -> Iterator[None]:
-    """Another program at a socket, which answers so, or never."""
+    """Let another program listen at a socket, with this answer or none."""
     path.parent.mkdir(exist_ok=True)
     path.unlink(missing_ok=True)
     with closing(socket.socket(socket.AF_UNIX)) as listening:
@@ -226,21 +227,21 @@ def _listening(path: Path, answer: bytes | None) -> Iterator[None]:
 
 @for_each("answer", _ANSWERS)
 def test_another_program_at_the_socket(tmp_path: Path, answer: bytes) -> None:
-    """It is no sidecar, whatever it says."""
+    """Whatever it answers, it is not a sidecar."""
     with _listening(tmp_path / "collector-data" / "control.sock", answer):
         code, words, _ = _status(tmp_path)
     assert (code, words) == (1, "not running")
 
 
 def test_another_program_that_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is waited for, but not forever."""
+    """The command waits for it, but not forever."""
     monkeypatch.setattr(control_client, "_STATUS_SECONDS", 0.2)
     with _listening(tmp_path / "collector-data" / "control.sock", None):
         assert _status(tmp_path) == _DEAD
 
 
 def test_a_keeper_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It runs, and does not answer: the command ends within its time, with 1."""
+    """It runs, and does not answer: the command ends in time, with 1."""
     monkeypatch.setattr(control_client, "_STATUS_SECONDS", 0.5)
     with started(tmp_path) as sidecar:
         os.kill(sidecar.process.pid, signal.SIGSTOP)
@@ -257,7 +258,7 @@ def test_a_keeper_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def _probed(data: Path) -> tuple[int, float]:
-    """The exit code of the health check, and the seconds of CPU that it took."""
+    """The exit code of the health check, and its CPU seconds."""
     command = [str(_COLLECTOR), "status", "--quiet"]
     probe = subprocess.Popen(command, env={"COLLECTOR__DATA": str(data)})
     _, ended, usage = os.wait4(probe.pid, 0)
@@ -267,8 +268,8 @@ def _probed(data: Path) -> tuple[int, float]:
 
 @pytest.mark.timed
 def test_the_health_check(tmp_path: Path) -> None:
-    """0 while no check of the sidecar fails, whatever its addresses are, else 1; in less than 50 ms
-    of CPU, the least of several."""
+    """It exits with 0 unless a check of the sidecar fails, whatever its addresses are, else with 1.
+    The fastest of several runs takes less than 50 ms of CPU."""
     data = tmp_path / "collector-data"
     assert _probed(data)[0] == 1
     with started(tmp_path, environ={"COLLECTOR__ADMIN__ADDRESS": "off"}) as sidecar:
@@ -282,7 +283,8 @@ def test_the_health_check(tmp_path: Path) -> None:
 
 
 def test_an_open_admin_address(tmp_path: Path) -> None:
-    """Others reach health and metrics without TLS and without a token; other names are refused."""
+    """Other machines reach health and metrics without TLS and without a token; other names are
+    refused."""
     environ = {"COLLECTOR__ADMIN__ADDRESS": "0.0.0.0:0", "COLLECTOR__ADMIN__OPEN": "true"}
     environ["COLLECTOR__ADMIN__HOSTS"] = "app"
     with started(tmp_path, environ=environ) as sidecar:
@@ -304,7 +306,7 @@ def test_an_open_admin_address(tmp_path: Path) -> None:
 
 
 def test_the_expiry_of_a_certificate(tmp_path: Path) -> None:
-    """A metric for each receiver that has TLS; ``config check`` warns when it is near. A reload
+    """Each receiver with TLS has a metric. ``config check`` warns when the expiry is near. A reload
     takes another certificate, and refuses an expired one."""
     environ = _open(tmp_path, -80, 10)
     checked = run("config", "check", env=FREE_PORTS | environ, directory=tmp_path)
@@ -327,7 +329,7 @@ def test_the_expiry_of_a_certificate(tmp_path: Path) -> None:
 
 
 def _expiries(sidecar: Any) -> dict[str, float]:
-    """When the certificate of each receiver expires, as the metrics say."""
+    """When each receiver's certificate expires, from the metrics."""
     name = "collector_tls_certificate_expiry_timestamp_seconds{receiver="
     lines = sidecar.admin("/metrics").body.decode().splitlines()
     found = (line.removeprefix(name).split("} ") for line in lines if line.startswith(name))
@@ -347,8 +349,8 @@ main()
 
 
 def test_what_a_sidecar_loads(tmp_path: Path) -> None:
-    """Neither the keeper nor a worker loads what colours text, which takes 4 MB, or what makes a
-    page, before one is asked for."""
+    """Neither the keeper nor a worker loads the modules that colour text, which take 4 MB, or those
+    that build pages, before a page is requested."""
     with (tmp_path / "modules").open("wb") as out:
         command = [sys.executable, "-c", _SAY_WHAT_IS_LOADED]
         with started(tmp_path, command=command, stdout=out) as sidecar:

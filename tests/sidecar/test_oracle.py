@@ -1,7 +1,8 @@
-"""With the ledger, and with the very record, nobody can tell whether it was received.
+"""Even with the ledger and the exact record, nobody can tell whether the record was received.
 
-Once a batch is delivered, what binds a receipt to it is gone. The test holds everything that was
-ever known of a batch (records, salt, id, seal) against everything that is left on the disk.
+Once a batch is delivered, the link between the batch and its receipt is gone. The test compares
+everything that was ever known of a batch (records, salt, id, seal) with everything that is left on
+the disk.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ _HASHES = ("md5", "sha1", "sha224", "sha256", "sha384", "sha512", "blake2b", "bl
 
 
 class Batch(NamedTuple):
-    """All that there is to know of a batch while it waits."""
+    """Everything that is known of a batch while it waits."""
 
     id: bytes
     salt: bytes
@@ -41,20 +42,20 @@ class Batch(NamedTuple):
 
 
 def _events(number: int) -> Iterator[bytes]:
-    """One person's event each, which anybody might guess."""
+    """Yield events of one person each, which anybody might guess."""
     for at in range(number):
         event = {"ip": f"2001:db8::7{at:03x}", "os": {"type": "linux", "version": "22.04"}}
         yield json.dumps(event).encode()
 
 
 def _send(sidecar: Sidecar, data: Path, copy: Path) -> list[Batch]:
-    """Send events one by one, held back until they were copied; then they are delivered."""
+    """Send events one by one, hold them back until they are copied, then let them be delivered."""
     with held(data / "store.db"):
         for event in _events(8):
             assert sidecar.send(event, "application/json").json["admitted"] == 1
         copy.mkdir()
-        # Not the store: who closes a file of it lets go of it. The log comes first: what moves to
-        # the file meanwhile is then in both.
+        # Not the store: closing one of its files would release this process's locks on it. The log
+        # comes first, so that data that moves to the file meanwhile is in both.
         for name in ("spool.db-wal", "spool.db"):
             shutil.copyfile(data / name, copy / name)
     batches = [
@@ -72,14 +73,14 @@ def _receipts(data: Path) -> list[Receipt]:
 
 
 def _guesses(batches: list[Batch]) -> Iterator[bytes]:
-    """What one with the very records would try, of some of them."""
+    """Yield what an attacker with the exact records would try, for some batches."""
     for event, batch in list(zip(_events(8), batches, strict=True))[::3]:
         yield from (batch.payload, batch.payload[:-1], event, event + b"\n")
     yield b"".join(batch.payload for batch in batches)
 
 
 def _told(data: Path, guesses: list[bytes]) -> int:
-    """How many receipts give away their records to one who tries all that is left as a key."""
+    """How many receipts reveal their records to an attacker who tries everything left as a key."""
     commitments = {receipt.commitment for receipt in _receipts(data)} - {None}
     left = b"".join(path.read_bytes() for path in sorted(data.iterdir()) if path.is_file())
     keys = {left[at : at + SALT_BYTES] for at in range(len(left) - SALT_BYTES + 1)} | {b""}
@@ -89,7 +90,7 @@ def _told(data: Path, guesses: list[bytes]) -> int:
 
 
 def _left(data: Path, batches: list[Batch]) -> set[str]:
-    """What of the batches is still in a file of the spool, and what of their salts in any."""
+    """What is left of the batches in a file of the spool, and of their salts in any file."""
     spool = every_byte(*data.glob("spool.db*"))
     every = b"".join(path.read_bytes() for path in data.iterdir() if path.is_file())
     left = {name for batch in batches for name in batch._fields if getattr(batch, name) in spool}
@@ -99,9 +100,9 @@ def _left(data: Path, batches: list[Batch]) -> set[str]:
 
 @pytest.mark.parametrize(("meanwhile", "ending"), [("idle", "stop"), ("busy", "kill")])
 def test_a_receipt_does_not_tell_of_what(meanwhile: str, ending: str, tmp_path: Path) -> None:
-    """While batches wait, each receipt is of its record for everybody who can read the file; once
-    they are delivered, no key that is left opens it, and nothing of them is left in the spool:
-    when it is idle, when others keep coming, after the end, and after a sudden one."""
+    """While batches wait, everybody who can read the file can link a receipt to its record. After
+    delivery, no remaining key opens the receipt, and the spool has nothing of the batches: when it
+    is idle, when others keep coming, after the end, and after a kill."""
     data, copy = tmp_path / "data", tmp_path / "copy"
     environ = {"COLLECTOR__DATA": str(data)}
     with started(tmp_path, environ=environ) as sidecar:
@@ -124,8 +125,8 @@ def test_a_receipt_does_not_tell_of_what(meanwhile: str, ending: str, tmp_path: 
 
 
 def _keep_busy(sidecar: Sidecar, is_over: Callable[[], bool]) -> None:
-    """Send something twice a second, so that there is no idle second, until it is over, or time
-    is."""
+    """Send something twice a second, so that no second is idle, until ``is_over`` or the time
+    limit."""
     until = monotonic() + WAIT_SECONDS
     while not is_over() and monotonic() < until:
         sidecar.send(b'{"os": {"type": "ios"}}', "application/json")

@@ -1,5 +1,5 @@
-"""A sidecar whose sink is a receiver of OTLP: a second sidecar, or one that answers with failures
-and quotes what it was sent."""
+"""A sidecar whose sink is an OTLP receiver: a second sidecar, or a receiver that answers with
+failures and quotes what it was sent."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from tests.support.sidecar import Sidecar, started
 
 _AWAY_SECONDS = float(os.environ.get("COLLECTOR_AWAY", "30"))
 _LONGEST_PAUSES = 5 * 45.0
-"""Of a sink that failed for long, between as many tries."""
+"""The pauses of a sink that has failed for long, between this many attempts."""
 _SECRET = "Bearer b1946ac9-of-the-test"
 _CHAT = "canary-of-a-chat"
 _STORED = "SELECT client_address, os_type FROM conferencing_view ORDER BY client_address"
@@ -54,7 +54,8 @@ def _events(number: int, start: int = 0) -> bytes:
 
 @contextmanager
 def _sender(folder: Path, port: int, protocol: str) -> Iterator[Sidecar]:
-    """A sidecar that sends to a port, and has a store; all that it writes is in the folder."""
+    """Run a sidecar that sends to a port and has a store; the folder has everything that it
+    writes."""
     folder.mkdir()
     settings = {
         "type": "otlp",
@@ -65,7 +66,7 @@ def _sender(folder: Path, port: int, protocol: str) -> Iterator[Sidecar]:
         "recipient": "Example Observability",
         "country": "NL",
         "purposes": ["service_operations"],
-        "timeout": "60s",  # what is late for the sender comes twice
+        "timeout": "60s",  # a late answer would make the sender send twice
     }
     (folder / "c.yaml").write_text(json.dumps({"data": "data", "sinks": {"backend": settings}}))
     environ = {"OTLP_SINK_TOKEN": _SECRET, "COLLECTOR__LOG__LEVEL": "debug"}
@@ -79,7 +80,7 @@ def _sender(folder: Path, port: int, protocol: str) -> Iterator[Sidecar]:
 
 
 def _swept(folder: Path) -> None:
-    """Nothing of what is secret, or was answered, is in any file or in the log."""
+    """Check that no file and no log has a secret or an answer's text."""
     files = [file for file in folder.rglob("*") if file.is_file()]
     assert (folder / "log") in files
     for file in files:
@@ -90,8 +91,8 @@ def _swept(folder: Path) -> None:
 
 @pytest.mark.parametrize("protocol", ["http", pytest.param("grpc", marks=pytest.mark.long)])
 def test_a_second_sidecar_receives(tmp_path: Path, protocol: str) -> None:
-    """Its schema reads the attributes as the first one wrote them, and it keeps the same records;
-    the sink has those fields alone that are for its purposes."""
+    """The second sidecar's schema reads the attributes as the first one wrote them, and it keeps
+    the same records. The sink has only the fields for its purposes."""
     (tmp_path / "second").mkdir()
     second_data = {"COLLECTOR__DATA": str(tmp_path / "second" / "data")}
     with (
@@ -124,7 +125,7 @@ def _names_the_receiver(folder: Path) -> None:
 
 
 class _Receiver:
-    """Answers with failures, one after the other, and takes everything in the end."""
+    """Answers with failures, one after the other, and takes everything at the end."""
 
     def __init__(self, *answers: Answer) -> None:
         self._answers = list(answers)
@@ -155,7 +156,7 @@ _GRPC_FAILURES = [Answer(14), Answer(16), Answer(2), Answer(13)]
 def test_nothing_is_lost_and_nothing_is_said(
     tmp_path: Path, receiver: Any, failures: list[Answer], protocol: str
 ) -> None:
-    """Each failure quotes the request; records wait, are sent again, and are in no log."""
+    """Each failure quotes the request. Records wait, are sent again, and appear in no log."""
     with receiver(_Receiver(*failures)) as received:
         with _sender(tmp_path / "first", received.port, protocol) as first:
             assert first.send(_events(500)).json["admitted"] == 500
@@ -169,7 +170,7 @@ def test_nothing_is_lost_and_nothing_is_said(
 
 @pytest.mark.long
 def test_what_is_rejected_is_set_aside(tmp_path: Path) -> None:
-    """The batch is not sent again; it is counted, said and listed."""
+    """The batch is not sent again. It is counted, logged and listed."""
     with http_receiver(_Receiver(partial(7))) as received:
         with _sender(tmp_path / "first", received.port, "http") as first:
             first.send(_events(20))
@@ -188,7 +189,7 @@ def test_what_is_rejected_is_set_aside(tmp_path: Path) -> None:
 @pytest.mark.timeout(240 + _LONGEST_PAUSES + _AWAY_SECONDS)
 @pytest.mark.parametrize("protocol", ["http", "grpc"])
 def test_a_receiver_that_is_away(tmp_path: Path, protocol: str) -> None:
-    """Nothing is lost, the store's records do not wait for it, and memory stays bounded."""
+    """Nothing is lost, the store's records do not wait, and memory stays bounded."""
     is_away, sent = Event(), 0
     is_away.set()
 

@@ -1,6 +1,6 @@
-"""Servers of sinks that are away, that fail and that are hostile, under load: records wait and are
-there once in the end, nothing of what a server says is kept or said, memory is bounded, and other
-sinks get their records as soon as before."""
+"""Sinks' servers that are down, faulty or hostile, under load. Records wait and are there once at
+the end, nothing of a server's answer is kept or logged, memory is bounded, and other sinks get
+their records as fast as before."""
 
 from __future__ import annotations
 
@@ -45,17 +45,18 @@ _CHAT = "canary-of-a-chat"
 _NETWORK = IPv6Network("2001:db8::/64")
 _PAUSE = 0.05
 _LONGEST_PAUSE = 120.0
-"""For a sink that failed for long, and is asked again after up to 45 seconds."""
+"""For a sink that has failed for long, and is retried after up to 45 seconds."""
 _OTHERS = ("store", "lines")
 _FLOOR_SECONDS = 0.05
-"""Of a lag, within which two are the same: a delivery waits 0.1 s for more."""
+"""Lags within this limit count as equal: a delivery waits 0.1 s for more records."""
 _SLOWEST_SECONDS = 1.0
-"""The same of a p99 on a machine that is busy: one that waited for a server would be of a phase."""
+"""The same limit for a p99 on a busy machine: a sink that waited for a server would lag for a whole
+phase."""
 _MODES = (
     *(("full", "full"), ("denied", "403"), ("internal", "500"), ("redirect", "redirect")),
     *(("half", "half"), ("away", "bomb"), ("slow", "slow"), ("garbage", "404")),
 )
-"""How the database fails, and how the bucket does meanwhile."""
+"""How the database fails, and how the bucket fails at the same time."""
 _PROXY_MODES = ("away", "full", "403", "500", "redirect", "half", "bomb", "slow", "404")
 _RECEIVERS = [("http", http_receiver), ("grpc", grpc_receiver)]
 _MOST_MB = 256
@@ -70,8 +71,8 @@ def all_places(tmp_path: Path) -> Iterator[Places]:
 
 @dataclass
 class Load:
-    """A sender, one request after the other, and how long each took from its answer until each
-    sink had it."""
+    """A sender that sends one request after the other. Records how long each takes from its answer
+    until each sink has it."""
 
     sidecar: Sidecar
     states: Callable[[], Mapping[str, Mapping[str, Any]]]
@@ -93,7 +94,7 @@ class Load:
             self.ended.wait(_PAUSE)
 
     def watch(self) -> None:
-        """Note when each batch has reached each sink; a request is a batch."""
+        """Record when each batch reaches each sink; each request is a batch."""
         seen = dict.fromkeys(self.sinks, 0)
         while not self.ended.is_set():
             now, answered = self.states(), list(self.answered)
@@ -105,7 +106,7 @@ class Load:
             self.ended.wait(_PAUSE / 2)
 
     def wait(self) -> None:
-        """Wait until the sinks have all that was sent so far."""
+        """Wait until the sinks have everything sent so far."""
         sent = len(self.answered)
 
         def reached() -> bool:
@@ -115,7 +116,7 @@ class Load:
         wait_until(reached, _LONGEST_PAUSE)
 
     def during(self, seconds: float) -> dict[str, list[float]]:
-        """Return the lags of a span of time."""
+        """Return the lags during a period."""
         before = {name: len(self.lags[name]) for name in self.sinks}
         sleep(seconds)
         return {name: self.lags[name][before[name] :] for name in self.sinks}
@@ -145,8 +146,8 @@ def _under_load(
 
 
 def _all_are_there_once(all_places: Places, load: Load) -> None:
-    """In each place."""
-    with all_places.serving() as sidecar:  # what was collected becomes objects
+    """Check this for each place."""
+    with all_places.serving() as sidecar:  # makes collected records objects
         wait_until(lambda: not list(all_places.data.glob("sinks/lake/*.ndjson")))
         assert sidecar.stop()[0] == 0
     sent = dict.fromkeys(load.sent, 1)
@@ -155,8 +156,8 @@ def _all_are_there_once(all_places: Places, load: Load) -> None:
 
 
 def _nothing_is_said(all_places: Places) -> None:
-    """No answer of a server, no secret and no content is in any file or in the log; no value is in
-    the log of the sidecar, nor in that of the database."""
+    """No file and no log has a server's answer, a secret or content. Neither the sidecar's log nor
+    the database's has a value."""
     said = all_places.said()
     for canary in (S3_ECHO, POSTGRES_ECHO, _CHAT.encode(), b"127.0.0.1:9/"):
         assert canary not in said
@@ -175,7 +176,7 @@ def _compared(name: str, quiet: list[float], sick: list[float]) -> str:
 
 
 def _are_as_soon(quiet: list[float], sick: list[float]) -> None:
-    """Another sink gets its records all along, and on a quiet machine as soon as before."""
+    """Another sink gets its records all the time, and on a quiet machine as fast as before."""
     assert len(sick) > 2
     assert not IS_FULL or median(sick) <= 1.25 * median(quiet) + _FLOOR_SECONDS
     assert not IS_FULL or quantile(sick) <= 2 * quantile(quiet) + _SLOWEST_SECONDS
@@ -183,8 +184,8 @@ def _are_as_soon(quiet: list[float], sick: list[float]) -> None:
 
 @pytest.mark.timeout(480 + _AWAY_SECONDS)
 def test_servers_that_are_away(all_places: Places, say: Say) -> None:
-    """Both are killed and started again, under load; nothing is lost or doubled, and the store and
-    the files do not wait for them."""
+    """Both are killed and restarted under load. Nothing is lost or doubled, and the store and the
+    files do not wait for them."""
     with _loaded(all_places) as load:
         quiet = defaultdict[str, list[float]](list, load.during(5))
         all_places.postgres.kill()
@@ -205,7 +206,7 @@ def test_servers_that_are_away(all_places: Places, say: Say) -> None:
 
 @pytest.mark.timeout(600)
 def test_servers_that_fail(all_places: Places, say: Say) -> None:
-    """In every way, one after the other, with quiet times between: errors that quote what was sent,
+    """They fail in every way in turn, with quiet times between: errors that quote what was sent,
     redirects, half-closed connections, slow answers, and a bucket's endless ones."""
     quiet, sick = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
     with _loaded(all_places) as load:
@@ -231,8 +232,8 @@ def test_servers_that_fail(all_places: Places, say: Say) -> None:
 def test_a_receiver_of_otlp_that_fails(
     tmp_path: Path, say: Say, protocol: str, receiver: Callable[[], Any]
 ) -> None:
-    """In every way that a network and a server can, one after the other, with quiet times between:
-    the store and the files do not wait for it, and each record arrives."""
+    """It fails in every way that a network and a server can, in turn, with quiet times between. The
+    store and the files do not wait for it, and each record arrives."""
     quiet, sick = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
     with receiver() as received:
         proxy = Proxy(received.port)
@@ -257,7 +258,7 @@ def test_a_receiver_of_otlp_that_fails(
 
 @contextmanager
 def _sending(directory: Path, protocol: str, port: int) -> Iterator[Load]:
-    """A sidecar with a store, files, and a receiver of OTLP at a port."""
+    """Run a sidecar with a store, files, and an OTLP receiver at a port."""
     backend = {"type": "otlp", "protocol": protocol, "endpoint": f"http://127.0.0.1:{port}"}
     lines = {"type": "ndjson", "path": "records.ndjson"}
     more = {"party": "first", "timeout": "2s"}
@@ -279,8 +280,8 @@ def _sending(directory: Path, protocol: str, port: int) -> Iterator[Load]:
 
 @pytest.mark.timeout(600)
 def test_everything_is_killed(all_places: Places, say: Say) -> None:
-    """The sidecar, the database and the bucket's server, each at random moments under load, and
-    started again: what was acknowledged is in every place once, and nothing that was not sent."""
+    """The sidecar, the database and the bucket's server are killed at random moments under load,
+    and restarted. Everything acknowledged is in every place once, and nothing that was not sent."""
     random, killed = Random(), Counter[str]()
     acknowledged, unanswered = list[str](), set[str]()
     numbers = count(1)

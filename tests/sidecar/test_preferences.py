@@ -43,7 +43,7 @@ _ALL = {"planning", "crashes"}
 
 
 class Visitor:
-    """Somebody with a browser. ``page`` is the address of the page with the choices."""
+    """A visitor with a browser. ``page`` is the address of the page with the choices."""
 
     def __init__(self, page: str) -> None:
         self.page = page
@@ -55,7 +55,7 @@ class Visitor:
         self._query, self._cookie = query, cookie
 
     def ask(self, address: str, body: bytes | None = None, **headers: str) -> tuple[int, str]:
-        """The status and the text of an answer, redirects followed."""
+        """The status and the text of an answer, after redirects."""
         request = urllib.request.Request(address, body, headers)
         try:
             with self._opener.open(request, timeout=WAIT_SECONDS) as answer:
@@ -65,7 +65,7 @@ class Visitor:
                 return error.code, error.read().decode()
 
     def offered(self) -> dict[str, bool]:
-        """The purposes on the page, and whether they are ticked."""
+        """The purposes on the page, and whether their boxes are ticked."""
         status, text = self.ask(f"{self.page}?{self._query}")
         assert (status, self._query in text) == (200, False)
         return {
@@ -79,13 +79,13 @@ class Visitor:
         assert (status, "saved" in text) == (200, True)
 
     def header(self) -> str:
-        """What a browser sends: the choices between other cookies."""
+        """A browser's cookie header: the choices between other cookies."""
         own = [f"{each.name}={each.value}" for each in self.cookies]
         return "; ".join([f"session={self._cookie}", *own, f"{self._cookie}=1", f"x{COOKIE}=a"])
 
 
 def _status(page: str, body: bytes) -> int:
-    """The status of an answer that may come before all is sent."""
+    """The status of an answer, which may come before all is sent."""
     to = urlsplit(page)
     with closing(HTTPConnection(to.netloc, timeout=WAIT_SECONDS)) as connection:
         connection.connect()
@@ -101,7 +101,7 @@ Serving = tuple[str, Send, Callable[[], list[set[str]]]]
 
 @contextmanager
 def sidecar(folder: Path) -> Iterator[Serving]:
-    """The sidecar, which serves the page itself."""
+    """A sidecar that serves the page itself."""
     environ = {
         "COLLECTOR__SCHEMA": str(folder / "made.yaml"),
         "COLLECTOR__DATA": str(folder),
@@ -148,7 +148,7 @@ _PHONE = "Mozilla/5.0 (iPhone; CPU iPhone OS 17_4 like Mac OS X) AppleWebKit/605
 
 @contextmanager
 def application(folder: Path) -> Iterator[Serving]:
-    """An application of somebody's, with the middleware, and the page mounted in it."""
+    """An application with the middleware, and with the page mounted in it."""
     (folder / "web.yaml").write_text(_WEB)
 
     async def room(request: Request) -> PlainTextResponse:
@@ -180,7 +180,7 @@ def application(folder: Path) -> Iterator[Serving]:
 
 @pytest.mark.parametrize("serving", [sidecar, application])
 def test_a_visitor_switches_purposes_off(tmp_path: Path, serving: Any) -> None:
-    """Optional fields are kept as long as they are on, one by one, and nothing of a cookie is."""
+    """Each optional field is kept only while its purpose is on. Nothing of a cookie is kept."""
     made(tmp_path)
     left: list[set[str]] = []
     with serving(tmp_path) as (page, send, kept):
@@ -212,7 +212,7 @@ def test_a_visitor_switches_purposes_off(tmp_path: Path, serving: Any) -> None:
 
 
 def test_without_the_setting_there_is_no_page(tmp_path: Path) -> None:
-    """And the cookie is heeded all the same; with it, the page has few methods."""
+    """The cookie still counts. With the setting, the page allows only a few methods."""
     made(tmp_path)
     environ = {"COLLECTOR__SCHEMA": "made.yaml", "COLLECTOR__DATA": "."}
     with started(tmp_path, environ=environ) as running:

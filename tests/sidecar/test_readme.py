@@ -1,4 +1,4 @@
-"""The README and the sidecar's page show what happens, as printed; only the port is another."""
+"""The README and the sidecar's page show real output; only the port differs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,8 @@ _STEPS = {
     ],
 )
 def test_pages_show_what_happens(page: str, kinds: list[str], tmp_path: Path) -> None:
-    """Start it, send with curl and with an OpenTelemetry SDK, look at the store and the ledger."""
+    """Start the sidecar, send with curl and with an OpenTelemetry SDK, and look at the store and
+    the ledger."""
     if shutil.which("curl") is None:
         required("curl")
     assert [kind for kind, _ in _STEPS[page]] == kinds
@@ -42,7 +43,8 @@ def test_pages_show_what_happens(page: str, kinds: list[str], tmp_path: Path) ->
 
 
 def follow(page: str, sidecar: Sidecar, programs: Path, folder: Path) -> None:
-    """Type all that is to be sent to a sidecar and asked of it, with the programs of a folder."""
+    """Run all of a page's commands that send to a sidecar or query it, with the programs of a
+    folder."""
     for kind, text in _STEPS[page]:
         shown = text.replace("localhost:4318", f"localhost:{sidecar.ports['http']}")
         for command, expected in _typed(kind, shown, programs):
@@ -60,7 +62,7 @@ def follow(page: str, sidecar: Sidecar, programs: Path, folder: Path) -> None:
 
 
 def _typed(kind: str, text: str, programs: Path) -> list[tuple[list[str], str]]:
-    """Each command with the output that is shown."""
+    """Each command with the output that the page shows."""
     if kind == "python":
         return [([str(programs / "python"), "-W", "error", "-c", text], "")]
     parts = (part.partition("\n") for part in text.split("$ ")[1:])

@@ -1,4 +1,4 @@
-"""Refused requests: a metric and, at `debug`, a line of the log; nothing of what was sent."""
+"""Refused requests have a metric and, at `debug`, a log line, with nothing of what was sent."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _GRPC = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 
 
 def _refused(sidecar: Sidecar) -> Counter[tuple[str, str]]:
-    """What the log says: receivers and codes, and how many there were."""
+    """The refusals in the log, counted by receiver and code."""
     said = Counter[tuple[str, str]]()
     for line in sidecar.events:
         if line["event"] == "refused":
@@ -47,7 +47,7 @@ def _call(sidecar: Sidecar, method: str, metadata: tuple[tuple[str, str], ...] =
 
 
 def test_each_is_counted_and_said(tmp_path: Path) -> None:
-    """Of each receiver, by its code. A path, a header and a body of a sender are nowhere."""
+    """For each receiver, by its code. A sender's path, headers and body are nowhere."""
     environ = {
         "COLLECTOR__LOG__LEVEL": "debug",
         "COLLECTOR__HTTP__UNIX": str(tmp_path / "socket"),
@@ -96,7 +96,7 @@ def test_each_is_counted_and_said(tmp_path: Path) -> None:
 
 
 def test_they_are_not_said_otherwise(tmp_path: Path) -> None:
-    """At `info` a refused request is a count and no line."""
+    """At `info` a refused request is counted and has no log line."""
     with started(tmp_path) as sidecar:
         assert sidecar.request("POST", "/v1/nothing", b"{}").status == 404
         wait_until(lambda: metric(sidecar, f'{_NAME}{{code="E413",receiver="http"}}') == 1)
@@ -105,7 +105,7 @@ def test_they_are_not_said_otherwise(tmp_path: Path) -> None:
 
 
 class _Unread(list[str]):
-    """The lines of a log, of which none is taken until it is read."""
+    """The lines of a log that accepts none before the test reads it."""
 
     def __init__(self, lines: list[str]) -> None:
         super().__init__(lines)
@@ -117,7 +117,7 @@ class _Unread(list[str]):
 
 
 def _flood(port: int, times: int) -> None:
-    """Send so many requests that are refused, over one connection, eight at a time."""
+    """Send this many refused requests over one connection, eight at a time."""
     request = b"POST /nothing HTTP/1.1\r\nhost: localhost\r\ncontent-length: 0\r\n\r\n"
     with socket.create_connection(("127.0.0.1", port), timeout=WAIT_SECONDS) as connection:
         for _ in range(times // 8):
@@ -129,12 +129,12 @@ def _flood(port: int, times: int) -> None:
 
 @pytest.mark.long
 def test_a_flood_holds_up_nothing(tmp_path: Path) -> None:
-    """80,000 refusals while nothing reads the log: others are answered, the keeper and the worker
-    take no more memory, and when the log is read the lines add up."""
+    """80,000 refusals while nothing reads the log: others get answers, keeper and worker use no
+    more memory, and once the log is read its lines add up."""
     environ = {"COLLECTOR__LOG__LEVEL": "debug"}
     with started(tmp_path, environ=environ, command=COMMAND) as sidecar:
         _flood(sidecar.ports["http"], 8_000)
-        wait_until(lambda: _refused(sidecar).total() == 8_000)  # and no line is on its way
+        wait_until(lambda: _refused(sidecar).total() == 8_000)  # no line is pending
         sidecar.log = unread = _Unread(sidecar.log)
         before, slowest = peak(sidecar.process.pid), 0.0
         for _ in range(90):

@@ -1,7 +1,7 @@
-"""A sidecar that reads its configuration again: what changes, what does not, and who notices.
+"""A sidecar that reloads its configuration: what changes, what does not, and who notices.
 
-``COLLECTOR_RELOADS`` says how often it reloads under load, and ``COLLECTOR_KILLS`` how often it is
-killed meanwhile (3 and 2 by default; `make servers` does both 50 times).
+``COLLECTOR_RELOADS`` is the number of reloads under load, and ``COLLECTOR_KILLS`` the number of
+kills meanwhile (3 and 2 by default; `make servers` does both 50 times).
 """
 
 from __future__ import annotations
@@ -89,30 +89,30 @@ _WIDER = f"""{_SCHEMA}\
 
 
 class _Reloading:
-    """A sidecar with a file of settings, which a test writes."""
+    """A sidecar with a settings file that a test writes."""
 
     def __init__(self, sidecar: Sidecar) -> None:
         self.sidecar = sidecar
         self.data = sidecar.directory / "collector-data"
 
     def write(self, text: str) -> None:
-        """Write the file at once."""
+        """Write the file atomically."""
         _write(self.sidecar.directory / _FILE, text)
 
     def reload(self, *, widening: bool = False) -> dict[str, Any]:
-        """Have it reloaded; return the answer."""
+        """Request a reload; return the answer."""
         answer = ask(self.data, Reload(widening))
         assert answer is not None
         return answer
 
     def outcome(self, text: str, *, widening: bool = False) -> str:
-        """Write the file, and return what comes of it."""
+        """Write the file, and return the outcome of a reload."""
         self.write(text)
         found: str = self.reload(widening=widening)["outcome"]
         return found
 
     def stored(self) -> dict[str, int]:
-        """Send an event, which must be stored."""
+        """Send an event, and check that it is stored."""
         answer = self.sidecar.send(_EVENT)
         assert answer.status == 200, answer
         found: dict[str, int] = answer.json
@@ -124,11 +124,11 @@ class _Reloading:
             return [dict(entry.facts) for entry in ledger.entries() if entry.kind == kind]
 
     def said(self, event: str) -> list[dict[str, Any]]:
-        """The lines of the log of an event."""
+        """The log's lines with an event."""
         return [each for each in self.sidecar.events if each["event"] == event]
 
     def hear(self, event: str, times: int) -> None:
-        """Wait until its log has so many lines of an event."""
+        """Wait until the log has this many lines with an event."""
         wait_until(lambda: len(self.said(event)) == times)
 
 
@@ -149,8 +149,8 @@ def _reloading(
 
 
 def test_a_schema_changes(tmp_path: Path) -> None:
-    """By workers that take the place of those before; the ledger has both digests, what was stored
-    before stays, and a schema that widens is refused unless that is allowed."""
+    """New workers replace the old ones. The ledger has both digests, stored records stay, and a
+    schema that widens is refused unless that is allowed."""
     path = tmp_path / "usage.yaml"
     path.write_text(_WIDER)
     with _reloading(tmp_path, f"schema: {path}\n") as it:
@@ -193,13 +193,13 @@ def test_a_schema_changes(tmp_path: Path) -> None:
 
 
 def test_locks_outlive_a_reload(tmp_path: Path) -> None:
-    """Those that the keeper has on its files: commands that open and close them meanwhile do not
-    remove a log, and what is acknowledged afterwards outlives a kill."""
+    """The keeper's locks on its files survive: commands that open and close the files meanwhile do
+    not remove a log, and what is acknowledged afterwards survives a kill."""
     sinks = f"sinks: {{store: true, lake: {{type: parquet, path: {tmp_path}/lake}}}}\n"
     with _reloading(tmp_path, sinks) as it:
         it.stored()
         spool = it.data / "spool.db"
-        with closing(sqlite3.connect(spool)) as db:  # the log has not the first page any more
+        with closing(sqlite3.connect(spool)) as db:  # the log no longer has the first page
             db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         assert it.outcome(f"log: {{level: debug}}\n{sinks}") == "reloaded"
         asked = (
@@ -224,7 +224,7 @@ def test_locks_outlive_a_reload(tmp_path: Path) -> None:
 
 
 def test_what_is_answered_changes(tmp_path: Path) -> None:
-    """Tokens, limits of events, origins and the page; over HTTP and gRPC."""
+    """Tokens, event limits, origins and the page change, over HTTP and gRPC."""
     token = "ab" * 16
     digest = sha256(token.encode()).hexdigest()
     with _reloading(tmp_path) as it:
@@ -243,7 +243,7 @@ def test_what_is_answered_changes(tmp_path: Path) -> None:
 
 
 def test_schemas_come_and_go(tmp_path: Path) -> None:
-    """Several of them; a name is known from the reload on, and unknown after the next."""
+    """With several schemas, a name is known from one reload on, and unknown after the next."""
     with _reloading(tmp_path, "schema: conferencing\n") as it:
         head = {"Content-Type": "application/x-ndjson", "Collector-Schema": "usage"}
         assert it.sidecar.request("POST", "/v1/events", _EVENT, head).status == 404
@@ -298,8 +298,8 @@ _SPOILT: list[tuple[Callable[[Path], None], str]] = [
 
 
 def test_a_faulty_file_changes_nothing(tmp_path: Path) -> None:
-    """Each fault is answered and logged by code and place, and no value is said; a sound file is
-    taken again."""
+    """Each fault is answered and logged with its code and place, without values. A sound file is
+    then accepted again."""
     with _reloading(tmp_path) as it:
         pids, path = children(it.sidecar.process.pid), tmp_path / _FILE
         for number, (spoil, code) in enumerate(_SPOILT, 1):
@@ -332,8 +332,8 @@ os.execv(sys.executable, [sys.executable, "-m", "collector", "serve", *sys.argv[
 
 
 def test_files_that_may_not_be_read(tmp_path: Path) -> None:
-    """For want of a permission, or as a directory is in the place of one: the reload is refused by
-    a code, and what ran goes on."""
+    """The sidecar lacks permission, or a directory is in a file's place: the reload is refused with
+    a code, and the old configuration stays in force."""
     pair = Authority(tmp_path).issue("served")
     schema, file = tmp_path / "usage.yaml", tmp_path / _FILE
     schema.write_text(_SCHEMA)
@@ -367,15 +367,16 @@ def test_files_that_may_not_be_read(tmp_path: Path) -> None:
 
 
 def _refusals(it: _Reloading) -> set[str]:
-    """The codes of a reload that is refused."""
+    """The codes of a refused reload."""
     answer = it.reload()
     assert answer["outcome"] == "refused", answer
     return {fault["code"] for fault in answer["faults"]}
 
 
 def test_the_service_manager_is_told(tmp_path: Path) -> None:
-    """When a reload begins, by systemd's clock, and when it has ended, whatever came of it. One
-    that waits for a command has not begun, and signals that come meanwhile are one reload."""
+    """When a reload begins, by systemd's clock, and when it has ended, whatever the outcome. A
+    reload that waits for a command has not begun. Signals that arrive meanwhile cause one
+    reload."""
     name = f"collector-{os.getpid()}-{tmp_path.name}"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(f"\0{name}")
@@ -400,7 +401,7 @@ def test_the_service_manager_is_told(tmp_path: Path) -> None:
                     for _ in range(3):
                         it.sidecar.process.send_signal(signal.SIGHUP)
                         assert _is_silent(manager)
-                    assert ask(it.data, Status()) is not None  # so the signals have been seen
+                    assert ask(it.data, Status()) is not None  # so the sidecar has seen the signals
                     began = monotonic_ns() // 1000
                     reader.execute("COMMIT")
                     asked.result(WAIT_SECONDS)
@@ -412,7 +413,7 @@ def test_the_service_manager_is_told(tmp_path: Path) -> None:
 
 
 def _reload_began(manager: socket.socket) -> int:
-    """When a reload began, in microseconds."""
+    """Wait for the message that a reload began; return its time in microseconds."""
     state, microseconds = manager.recv(100).splitlines()
     assert state == b"RELOADING=1"
     name, _, number = microseconds.partition(b"=")
@@ -426,8 +427,8 @@ def _is_silent(manager: socket.socket) -> bool:
 
 @pytest.mark.long
 def test_files_are_watched(tmp_path: Path) -> None:
-    """A change is taken without being asked for, a faulty one said once, and one that comes by a
-    link as well; a file whose time alone changes is no news."""
+    """A change takes effect without a request, a faulty file is reported once, and a change by a
+    link works too. A new modification time alone does nothing."""
     schema = tmp_path / "usage.yaml"
     schema.write_text(_WIDER)
     with _reloading(tmp_path, f"schema: {schema}\nwatch: true\n") as it:
@@ -451,7 +452,7 @@ def test_files_are_watched(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("sandbox", ["auto", pytest.param("off", marks=pytest.mark.long)])
 def test_a_socket_file_outlives_the_workers_that_are_replaced(sandbox: str, tmp_path: Path) -> None:
-    """Those that end leave it to those that listen on it now; it goes with the sidecar."""
+    """Old workers leave it to the new workers that listen on it; the sidecar's end removes it."""
     path = tmp_path / "events.sock"
     text = f"http: {{unix: {path}}}\n"
     with _reloading(tmp_path, text, COLLECTOR__SANDBOX=sandbox) as it:
@@ -469,8 +470,8 @@ def test_a_socket_file_outlives_the_workers_that_are_replaced(sandbox: str, tmp_
 
 @pytest.mark.long
 def test_people_are_erased_while_it_reloads(tmp_path: Path) -> None:
-    """Commands and reloads wait for each other, and nothing waits for them: whoever was erased is
-    gone, and everybody else is there once."""
+    """Commands and reloads wait for each other, and nothing waits for them. Erased people are gone,
+    and everybody else is there once."""
     with _reloading(tmp_path) as it:
         people, erased, ended = [address(number) for number in range(40)], list[str](), Event()
         unanswered = set[str]()
@@ -495,7 +496,7 @@ def test_people_are_erased_while_it_reloads(tmp_path: Path) -> None:
                 try:
                     if it.sidecar.send(event_of(address(number))).status == 200:
                         people.append(address(number))
-                except (OSError, HTTPException):  # on a connection that a reload ends
+                except (OSError, HTTPException):  # the reload closed the connection
                     unanswered.add(address(number))
 
         with threads(send):
@@ -518,7 +519,7 @@ def test_people_are_erased_while_it_reloads(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_a_kill_while_people_are_erased_and_it_reloads(tmp_path: Path) -> None:
-    """The next sidecar does what was left of the erasure; nothing else is lost."""
+    """The next sidecar completes the erasure; nothing else is lost."""
     random, people, erased = Random(), list[str](), list[str]()
     text = "limits: {{events: {}}}\n"
     for life in range(6):
@@ -555,7 +556,7 @@ def _has_all(data: Path, people: set[str]) -> bool:
 
 
 def test_certificates_are_replaced(tmp_path: Path) -> None:
-    """Those on the disk are taken by the next reload, for senders; a pair that does not match
+    """The next reload takes the certificates on disk for receivers. A pair that does not match
     changes nothing."""
     old, new = Authority(tmp_path, "old"), Authority(tmp_path, "new")
     first, second = old.issue("first"), new.issue("second")
@@ -570,7 +571,7 @@ def test_certificates_are_replaced(tmp_path: Path) -> None:
         assert _encrypted(port, old.own.certificate) == 200
         shutil.copy(second.key, pair[1])
         assert it.reload()["outcome"] == "reloaded"
-        # Workers from before end a moment after the answer.
+        # Old workers end a moment after the answer.
         wait_until(lambda: not {*before} & {*children(it.sidecar.process.pid)})
         assert not _is_trusted(port, old.own.certificate)
         assert _encrypted(port, new.own.certificate) == 200
@@ -596,7 +597,7 @@ def _encrypted(port: int, authority: Path) -> int:
 
 
 class _NewConnections(Thread):
-    """Send one event after another, each on a connection of its own; count the statuses."""
+    """Send events, each on a new connection; count the statuses."""
 
     def __init__(self, sidecar: Sidecar, account: Account) -> None:
         super().__init__(daemon=True)
@@ -622,19 +623,19 @@ _LINES = "{type: ndjson, path: %s}"
 
 
 def _sinks(folder: Path, *names: str, **settings: str) -> str:
-    """A configuration with the store and some files of lines."""
+    """A configuration with the store and some NDJSON files."""
     lines = [f"  {name}: {settings.get(name, _LINES % (folder / name))}\n" for name in names]
     return "sinks:\n  store: true\n" + "".join(lines)
 
 
 def _addresses(path: Path) -> Counter[str]:
-    """How often a file of lines has each address."""
+    """How often an NDJSON file has each address."""
     found = [json.loads(line) for line in path.read_bytes().splitlines()] if path.exists() else []
     return Counter(each["client.address"] for each in found)
 
 
 def _acknowledged(it: _Reloading, account: Account) -> str:
-    """Send a record, which must be stored; return its address."""
+    """Send a record, and check that it is stored; return its address."""
     parcel = account.parcel()
     answer = it.sidecar.send(parcel.body)
     parcel.answered(answer.status, answer.body)
@@ -643,8 +644,8 @@ def _acknowledged(it: _Reloading, account: Account) -> str:
 
 
 def test_sinks_come_change_and_go(tmp_path: Path) -> None:
-    """One that comes gets what waits and what comes; what waits for one that goes is counted, and
-    waits until it returns, or is dropped; another file takes what comes after a change."""
+    """A new sink gets waiting and later batches. Batches of a removed sink are counted, and wait
+    until it returns or is dropped. After a change of path, another file takes new records."""
     account, first, other = Account(), tmp_path / "first", tmp_path / "other"
     with _reloading(tmp_path, _sinks(tmp_path)) as it:
         _acknowledged(it, account)
@@ -669,7 +670,7 @@ def test_sinks_come_change_and_go(tmp_path: Path) -> None:
 
 
 def _changed(it: _Reloading, text: str, outcome: str = "reloaded") -> dict[str, Any]:
-    """Have it reloaded by another file, which may widen where it is to be reloaded."""
+    """Reload with another file; allow widening if the expected outcome is a reload."""
     it.write(text)
     answer = it.reload(widening=outcome == "reloaded")
     assert answer["outcome"] == outcome, answer
@@ -677,7 +678,7 @@ def _changed(it: _Reloading, text: str, outcome: str = "reloaded") -> dict[str, 
 
 
 def test_what_waits_for_a_sink_that_is_gone(tmp_path: Path) -> None:
-    """It is counted until the sink returns."""
+    """The sidecar counts it until the sink returns."""
     account, file = Account(), tmp_path / "lines"
     absent = f"{{type: otlp, endpoint: 'http://127.0.0.1:{free_port()}', party: first}}"
     with _reloading(tmp_path, _sinks(tmp_path)) as it:
@@ -700,7 +701,7 @@ def _absent(it: _Reloading) -> dict[str, Any]:
 
 
 def test_config_check_says_what_needs_a_restart(tmp_path: Path) -> None:
-    """While a sidecar runs, and the port in the file is another one."""
+    """While a sidecar runs with another port than the file."""
     with _reloading(tmp_path) as it:
         text = f"data: {it.data}\nhttp: {{address: '127.0.0.1:{free_port()}'}}\n"
         file = tmp_path / "other.yaml"
@@ -717,7 +718,7 @@ def test_config_check_says_what_needs_a_restart(tmp_path: Path) -> None:
 
 
 class _Load:
-    """Senders on new connections, on one that is kept open, under keys and over gRPC."""
+    """Senders on new connections, on one persistent connection, under keys and over gRPC."""
 
     def __init__(self, it: _Reloading, account: Account) -> None:
         self.fresh = [_NewConnections(it.sidecar, account) for _ in range(2)]
@@ -728,7 +729,7 @@ class _Load:
             each.start()
 
     def stop(self) -> None:
-        """End them all."""
+        """Stop all senders."""
         for each in self._all:
             each.is_stopped = True
         for each in self._all:
@@ -737,12 +738,12 @@ class _Load:
 
     @property
     def found(self) -> Counter[str]:
-        """What came on new connections."""
+        """The outcomes on new connections."""
         return sum((each.found for each in self.fresh), Counter[str]())
 
 
 def _settled(it: _Reloading, account: Account) -> None:
-    """Nothing acknowledged is lost, nothing is there twice, and the ledger holds."""
+    """Check that nothing acknowledged is lost, nothing is there twice, and the ledger holds."""
     assert it.sidecar.stop()[0] == 0
     assert account.faults(kept(it.data)) == []
     assert account.keyed == []
@@ -750,7 +751,7 @@ def _settled(it: _Reloading, account: Account) -> None:
 
 
 def _texts(folder: Path, number: int) -> str:
-    """The configuration of a reload: a sink comes, changes its place or its purposes, or goes."""
+    """The configuration of a reload: a sink comes, changes its path or purposes, or goes."""
     names = [name for bit, name in enumerate(("first", "other")) if number + bit & 2]
     first = folder / ("first" if number & 1 else "second")
     settings = {"first": _LINES % first, "other": _LINES % (folder / "other")}
@@ -758,8 +759,8 @@ def _texts(folder: Path, number: int) -> str:
 
 
 def _checked_lines(folder: Path, account: Account, whole: set[str]) -> None:
-    """The files of lines have nothing twice, but for what was under way at a kill, nothing that was
-    not sent, and all that was acknowledged while they were sinks for sure."""
+    """Check the NDJSON files. They have nothing twice except what was in transit at a kill, nothing
+    that was not sent, and everything acknowledged while they were certainly sinks."""
     sent = {address for parcel in account.parcels for address in parcel.addresses}
     found = _addresses(folder / "first") + _addresses(folder / "second")
     assert found.keys() | _addresses(folder / "other").keys() <= sent
@@ -768,8 +769,8 @@ def _checked_lines(folder: Path, account: Account, whole: set[str]) -> None:
 
 @pytest.mark.parametrize("reloads", _RELOADS)
 def test_reloads_under_load_that_change_sinks(tmp_path: Path, reloads: int) -> None:
-    """No request on a new connection fails. The store has everything once; each other sink has once
-    what was acknowledged while it was there."""
+    """No request on a new connection fails. The store has everything once. Each other sink has once
+    everything acknowledged while it was configured."""
     account, whole = Account(), set[str]()
     with _reloading(tmp_path, _texts(tmp_path, 0), COLLECTOR__WORKERS="2") as it:
         load = _Load(it, account)
@@ -794,8 +795,8 @@ def test_reloads_under_load_that_change_sinks(tmp_path: Path, reloads: int) -> N
 @pytest.mark.parametrize("what", ["keeper", "worker"])
 @pytest.mark.parametrize("kills", _KILLS)
 def test_a_kill_in_the_midst_of_a_reload(tmp_path: Path, what: str, kills: int) -> None:
-    """Nothing acknowledged is lost, in the store and in every sink that was there; the next start,
-    or the next worker, is whole."""
+    """Nothing acknowledged is lost, in the store and in every sink that was there. The next start,
+    or the next worker, is intact."""
     random, account, whole = Random(), Account(), set[str]()
     for life in range(1, kills + 1):
         with _reloading(tmp_path, _texts(tmp_path, life - 1), allow=True) as it:
@@ -828,7 +829,7 @@ def test_a_kill_in_the_midst_of_a_reload(tmp_path: Path, what: str, kills: int) 
 
 
 def _has_worker(sidecar: Sidecar) -> bool:
-    """Whether there is a worker, and none any more whose place it has taken."""
+    """Whether there is a worker, and no replaced one any more."""
     is_there = metric(sidecar, "collector_workers ") == 1
     return is_there and [*map(is_gone, children(sidecar.process.pid))].count(False) == 1
 

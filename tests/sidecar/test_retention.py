@@ -1,5 +1,5 @@
-"""A sidecar whose clock is moved: fields go when their time is over, and are collected no more from
-the day on which they expire, without anybody doing anything."""
+"""The clock of a sidecar is moved. Fields are deleted when their retention is over, and not
+collected from the day on which they expire, without intervention."""
 
 from __future__ import annotations
 
@@ -34,9 +34,10 @@ def _send(sidecar: Sidecar) -> None:
 
 @pytest.mark.long
 def test_a_field_expires_on_its_day_without_a_restart(tmp_path: Path) -> None:
-    """The day before, it is collected; on the day it is not, and is counted as expired."""
+    """On the day before, the field is collected. On the day it is not, and is counted as
+    expired."""
     moved, now = clock(tmp_path), datetime.now(UTC)
-    noon = now.replace(hour=12)  # no day ends meanwhile
+    noon = now.replace(hour=12)  # midnight is far away
     to_noon, day = int((noon - now).total_seconds()), (noon + timedelta(days=2)).date()
     moved.move(to_noon)
     shipped = (resources.shipped() / "conferencing.yaml").read_text()
@@ -57,8 +58,8 @@ def test_a_field_expires_on_its_day_without_a_restart(tmp_path: Path) -> None:
 
 
 def test_a_sidecar_prunes_at_its_start(tmp_path: Path) -> None:
-    """What is over goes from store, files and quarantine, to the last byte, while new events are
-    taken; who is reading the store is said in the log, and waited for."""
+    """Expired data is deleted from store, files and quarantine, to the last byte, while the sidecar
+    takes new events. It logs that somebody reads the store, and waits."""
     lives = PopulatedDirectory(tmp_path)
     lives.deliver_aged((range(10), 1), (range(10, 20), 31), (range(20, 30), 91))
     lives.set_aside(30, days=8)
@@ -83,7 +84,7 @@ def test_a_sidecar_prunes_at_its_start(tmp_path: Path) -> None:
 
 
 def test_a_store_that_is_switched_off_and_a_file_that_is_in_the_way(tmp_path: Path) -> None:
-    """What the one still has goes; that the other cannot be pruned is said."""
+    """The store is still pruned; the log says that the file cannot be pruned."""
     lives = PopulatedDirectory(tmp_path)
     lives.deliver_aged((range(10), 1), (range(10, 20), 91))
     lives.lines.with_name(f"{lives.lines.name}.1").mkdir()
@@ -100,7 +101,7 @@ def test_a_store_that_is_switched_off_and_a_file_that_is_in_the_way(tmp_path: Pa
 
 
 def _noted(lives: PopulatedDirectory) -> tuple[int, int]:
-    """The rows and lines, and the files that are gone, as the ledger has it."""
+    """The numbers of rows and lines, and of files, that were deleted, from the ledger."""
     notes = [dict(entry.facts) for entry in entries_of(lives.data / "spool.db", "prune")]
     return sum(int(note["rows"]) for note in notes), sum(int(note["files"]) for note in notes)
 

@@ -1,4 +1,4 @@
-"""A running sidecar and the approved copy of its schema: what operators and claims are told."""
+"""A running sidecar and the approved copy of its schema: what operators and claims report."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _LATE, _OK = b"[!] review calls late\n", b"[+] review calls ok\n"
 
 
 class _Place:
-    """A directory with a configuration, a schema, and maybe its approved copy."""
+    """A directory with a configuration, a schema, and possibly its approved copy."""
 
     def __init__(self, folder: Path, more: str = "") -> None:
         self.folder, self.copy = folder, folder / "calls.reviewed.yaml"
@@ -27,25 +27,25 @@ class _Place:
         (folder / "c.yaml").write_text(text)
 
     def approve(self, **stated: str) -> None:
-        """Approve the field as it is."""
+        """Approve the field as it is now."""
         copy = read_copy(self.copy)
         text = approve(copy, self.schema, "network.jitter", STATED | stated, {})
         self.copy.write_text(text)
 
     def verify(self) -> Ended:
-        """Verify one of the three claims; the sandbox is no part of it."""
+        """Verify one of the three claims, without the sandbox."""
         told = ("claims", "--verify", "--config", "c.yaml", "--only", "no-monitoring", "--json")
         return run(*told, directory=self.folder)
 
     def verdict(self) -> str:
-        """Return the verdict on it."""
+        """Return the claim's verdict."""
         done = self.verify()
         found: str = done.json["claims"][0]["verdict"]
         assert done.code == (0 if found in ("holds", "amended") else 1)
         return found
 
     def reload(self) -> None:
-        """Have the configuration read again."""
+        """Reload the configuration."""
         done = run("config", "reload", "--config", "c.yaml", directory=self.folder)
         assert done.code == 0, done.err
 
@@ -57,8 +57,8 @@ def _ready(sidecar: Sidecar) -> bytes:
 
 
 def test_a_copy_counts_once_the_sidecar_has_it(tmp_path: Path) -> None:
-    """Without it the sidecar starts and says that a review is due; a copy that was written or
-    changed since shows nothing, until a reload notes it in the ledger."""
+    """Without it the sidecar starts and says that a review is due. A copy that was written or
+    changed since proves nothing until a reload notes it in the ledger."""
     place = _Place(tmp_path)
     with started(tmp_path, "--config", "c.yaml") as sidecar:
         assert sidecar.send(b'{"jitter": 12}').status == 200
@@ -87,7 +87,7 @@ def test_a_copy_counts_once_the_sidecar_has_it(tmp_path: Path) -> None:
 
 
 def test_a_copy_that_is_replaced_by_a_link(tmp_path: Path) -> None:
-    """The sidecar goes on; what the link leads to approves nothing."""
+    """The sidecar goes on. The file behind the link approves nothing."""
     place = _Place(tmp_path, "watch: true\n")
     place.approve()
     with started(tmp_path, "--config", "c.yaml") as sidecar:
@@ -102,7 +102,7 @@ def test_a_copy_that_is_replaced_by_a_link(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("text", ["fields: {network.jitter: *all}\n", "x" * 2_000_000])
 def test_a_faulty_copy_keeps_no_sidecar_from_starting(text: str, tmp_path: Path) -> None:
-    """It receives and keeps as the schema says; only nothing is proven."""
+    """It receives and keeps what the schema says; only the claim is unproven."""
     place = _Place(tmp_path)
     place.copy.write_text(text)
     with started(tmp_path, "--config", "c.yaml") as sidecar:
@@ -112,7 +112,7 @@ def test_a_faulty_copy_keeps_no_sidecar_from_starting(text: str, tmp_path: Path)
 
 
 def test_what_an_earlier_wider_schema_has_stored(tmp_path: Path) -> None:
-    """Values that were stored before the field was narrowed are of no approved definition."""
+    """Values that were stored before the field was narrowed match no approved definition."""
     place = _Place(tmp_path)
     place.approve()
     wide = jitter().replace("maximum: 1000", "maximum: 1000000")

@@ -1,4 +1,4 @@
-"""A real sidecar with several schemas: which one a request asks for, and what is kept apart."""
+"""A real sidecar with several schemas: which one a request names, and what is kept apart."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _CANARY = "canary-73e0"
 
 @pytest.fixture(scope="module")
 def sidecar(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sidecar]:
-    """One with two schemas, a store for everything and a file for what is for security."""
+    """A sidecar with two schemas, a store for everything and a file for security."""
     folder = tmp_path_factory.mktemp("schemas")
     environ = {
         **_BOTH,
@@ -53,7 +53,7 @@ def _data(sidecar: Sidecar) -> Path:
 
 
 def _counted(sidecar: Sidecar) -> Counter[str]:
-    """The events that each schema has admitted and rejected."""
+    """The number of events that each schema has admitted and rejected."""
     name = 'collector_events_total{outcome="%s",schema="%s"}'
     return Counter(
         {
@@ -72,7 +72,7 @@ def _post(sidecar: Sidecar, path: str, schema: str | None = None, **more: str) -
 
 
 def test_a_request_names_its_schema(sidecar: Sidecar) -> None:
-    """In the query, escaped or not, or in a header; the first one is meant if it names none."""
+    """In the query, escaped or not, or in a header. If it names none, it means the first one."""
     before = _counted(sidecar)
     for path in ("/v1/events", "/v1/events?schema=conferencing", "/v1/events?a=b&%73chema=web"):
         assert _post(sidecar, path) == 200
@@ -102,7 +102,7 @@ def test_a_request_names_its_schema(sidecar: Sidecar) -> None:
     ],
 )
 def test_another_name_is_not_found(sidecar: Sidecar, path: str, schema: str | None) -> None:
-    """404; nothing is counted, and the answer does not repeat the name, nor does the log."""
+    """404; nothing is counted, and neither the answer nor the log repeats the name."""
     before = _counted(sidecar)
     named = {} if schema is None else {"Collector-Schema": schema}
     answer = sidecar.request("POST", path, b'{"ip": "203.0.113.7"}', {**_JSON, **named})
@@ -119,8 +119,8 @@ def _request(schema: str | None, body: bytes) -> bytes:
 
 
 def test_requests_of_one_connection(sidecar: Sidecar) -> None:
-    """Each has its own schema, also where all of them are sent before the first is answered, and
-    one that is refused comes between."""
+    """Each has its own schema, even if all are sent before the first answer and one in between is
+    refused."""
     before, body = _counted(sidecar), b'{"client.address": "203.0.113.7"}'
     names = [None, "web", "none", "conferencing", "web", None, "web"]
     with socket.create_connection(("127.0.0.1", sidecar.ports["http"]), WAIT_SECONDS) as line:
@@ -136,7 +136,8 @@ def test_requests_of_one_connection(sidecar: Sidecar) -> None:
 
 
 def test_otlp_over_grpc_names_it_in_metadata(sidecar: Sidecar) -> None:
-    """An exporter sets it as any header; an unknown one is not found, unread."""
+    """An exporter sets it like any header. An unknown schema is not found, and the request is not
+    read."""
     request = ExportLogsServiceRequest()
     record = request.resource_logs.add().scope_logs.add().log_records.add()
     record.attributes.add(key="client.address").value.string_value = "203.0.113.9"
@@ -169,7 +170,8 @@ _OTHER = '{"schema":"webrtc/1.0.0","client.address":"203.0.113.8"}'
 
 
 def test_records_name_their_own(sidecar: Sidecar) -> None:
-    """By the first that can be read; a body of two schemas, or of another, is refused whole."""
+    """The first readable record decides. A body with two schemas, or with another one, is refused
+    as a whole."""
     before = _counted(sidecar)
     assert _records(sidecar, _WEB) == (200, 1)
     assert _records(sidecar, _CALL) == (200, 1)
@@ -189,8 +191,8 @@ def test_records_name_their_own(sidecar: Sidecar) -> None:
 
 
 def test_a_key_is_of_one_schema(sidecar: Sidecar) -> None:
-    """The same key under another schema is another request: it is stored, and not answered as if
-    it had been."""
+    """The same key under another schema is another request: it is stored, and not answered as a
+    repetition."""
     before, key = _counted(sidecar), token_hex(16)
     for _ in range(3):
         assert _records(sidecar, _WEB, key=key) == (200, 1)
@@ -199,8 +201,8 @@ def test_a_key_is_of_one_schema(sidecar: Sidecar) -> None:
 
 
 def test_a_refusal_is_of_the_purposes_of_each(sidecar: Sidecar) -> None:
-    """The signal takes what is optional out of one schema; nothing of the other is optional. The
-    page shows the purposes of both."""
+    """The signal removes the optional fields of one schema; the other has none. The page shows the
+    purposes of both."""
     store = _data(sidecar) / "store.db"
     body = {"ip": "203.0.113.44", "model": "iPhone 15 Pro", "os": {"type": "ios"}}
     signal = {**_JSON, "Sec-GPC": "1", "User-Agent": _AGENT}
@@ -236,7 +238,7 @@ def test_each_schema_has_receipts_a_label_and_an_entry(sidecar: Sidecar) -> None
 
 
 def _made(name: str) -> Iterator[PendingBatch]:
-    """The batch of one event of a schema, which nothing has delivered yet."""
+    """Yield the undelivered batch of one event of a schema."""
     schema, minute = load_schema(name), to_minute(datetime.now(UTC))
     made = Filter(schema).admit({"client.address": "203.0.113.8"})
     yield PendingBatch(schema.layout, minute, made.encode(), made.tally)
@@ -247,8 +249,9 @@ def _answered(folder: Path, schemas: str, **more: str) -> dict[str, str]:
 
 
 def test_a_schema_is_taken_out_while_batches_wait(tmp_path: Path) -> None:
-    """They reach the sink that gets all fields. For one that gets some, they are set aside, which
-    is said; with the schema in force again, they are delivered. A key is known as before."""
+    """They reach the sink that gets all fields. For a sink that gets some fields they are set
+    aside, and the log says so. When the schema is in force again, they are delivered. A retry key
+    is known as before."""
     sinks = {
         "COLLECTOR__SINKS__NDJSON__PATH": str(tmp_path / "out.ndjson"),
         "COLLECTOR__SINKS__NDJSON__PURPOSES": "security",
@@ -283,8 +286,8 @@ def test_a_schema_is_taken_out_while_batches_wait(tmp_path: Path) -> None:
 
 
 def test_a_schema_is_added_and_a_person_erased_of_both(tmp_path: Path) -> None:
-    """What was there stays; the ledger calls it widening; each table is pruned by its own
-    retentions. Of a person, records of both schemas go, and the files hold."""
+    """Existing records stay; the ledger calls it widening; each table is pruned by its own
+    retentions. A person's records of both schemas are erased, and the files hold."""
     only = {"COLLECTOR__DATA": str(tmp_path / "data"), "COLLECTOR__SCHEMA": "conferencing"}
     with started(tmp_path, environ=only) as sidecar:
         assert _records(sidecar, _CALL) == (200, 1)

@@ -1,8 +1,8 @@
-"""Sinks with a share of the spool, away under load while the keeper is killed: one that skips
-misses what the ledger says, one that refuses misses nothing, and every sender was told.
+"""Sinks with a share of the spool are down under load while the keeper is killed. A sink that skips
+misses exactly what the ledger says, one that refuses misses nothing, and every sender was told.
 
-``COLLECTOR_SHARE_KILLS`` says how often (3; ``make nightly`` means 50), ``COLLECTOR_SHARE_RECORDS``
-how many records come at least while the sink is away (20,000; 100,000).
+``COLLECTOR_SHARE_KILLS`` is the number of kills (3; ``make nightly`` sets 50),
+``COLLECTOR_SHARE_RECORDS`` the least number of records while the sink is down (20,000; 100,000).
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _ACCOUNTED = ("delivered", "set_aside", "skipped", "expired", "erased", "damaged
 
 
 class _Senders:
-    """Sends requests one after the other, each person once, and notes what became of them."""
+    """Sends requests one after the other, each person once, and records their outcomes."""
 
     def __init__(self) -> None:
         self.next = _FIRST
@@ -48,7 +48,7 @@ class _Senders:
 
     @property
     def number(self) -> int:
-        """How many events were sent."""
+        """The number of events that were sent."""
         return self.next - _FIRST
 
     def send(self, sidecar: Sidecar) -> bool:
@@ -97,8 +97,8 @@ def _has_all(folder: Path) -> bool:
 @pytest.mark.timeout(300 + 10 * _KILLS + _RECORDS // 100)
 @pytest.mark.parametrize("when_full", ["skip", "refuse"])
 def test_a_sink_that_is_away_while_the_keeper_is_killed(tmp_path: Path, when_full: str) -> None:
-    """The store gets all that was stored. The other one gets it too, but for what its entries in
-    the ledger say if it skips; and what every receipt and every counter says adds up."""
+    """The store gets everything that was stored. The other sink gets it too; if it skips, it misses
+    what its ledger entries say. The numbers in all receipts and counters add up."""
     random, senders, is_away, kills = Random(), _Senders(), Event(), 0
     with http_receiver(lambda *_: _AWAY if is_away.is_set() else taken()) as receiver:
         file = _configured(tmp_path, receiver.port, when_full)
@@ -140,8 +140,8 @@ def test_a_sink_that_is_away_while_the_keeper_is_killed(tmp_path: Path, when_ful
 
 
 def test_a_share_is_seen(tmp_path: Path) -> None:
-    """The sink that refuses makes the sidecar unready and is named, with what waits; where it skips
-    nobody else is hurt, and the log says that it begins and ends."""
+    """A sink that refuses makes the sidecar unready; reports name it with its waiting batches. A
+    sink that skips affects nobody else; the log says when it begins and ends."""
     is_away = Event()
     is_away.set()
     name, senders = "backend", _Senders()

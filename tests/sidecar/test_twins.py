@@ -1,6 +1,6 @@
-"""Requests that differ only in their chat leave the same: receipts, rows, lines, answers.
+"""Requests that differ only in their chat leave the same traces: receipts, rows, lines, answers.
 
-How many messages a person wrote and how long they were is content too.
+The number and length of a person's messages are content too.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from tests.support.sidecar import Sidecar, started
 _CHATS: tuple[list[str], ...] = ([], ["hi"] * 700, ["x" * 300_000])
 """From nothing to 600 KB: above and below the size at which a body is filtered in parts."""
 _RECORDS = 3
-"""Which of the requests has records."""
+"""The index of the request that has records."""
 _OWN = ("commitment", "previous", "hash")
-"""What is random in each receipt, or hangs on it."""
+"""The members of a receipt that are random, or depend on random ones."""
 _MINUTE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:00Z")
-"""May be another for some of it, as the clock goes on."""
+"""These minutes may differ because the clock goes on."""
 _HOUR = re.compile(rb"\d{4}-\d\d-\d\dT?[0-9:+Z]*|\d\d:\d\d")
-"""Of a page, may be another, as the hour of the clock goes on."""
+"""In pages, these hours may differ because the clock goes on."""
 _PATHS = ("/", "/?lang=id", "/page.json")
 _DATE = re.compile(rb"(?m)^date: .*\n")
 
 
 def _events(chat: Sequence[str]) -> Iterator[Body]:
-    """An event, a list of them, lines of which some are bad, and a record, all with the chat."""
+    """An event, a list of events, lines with some bad ones, and a record, all with the chat."""
     event = {"ip": "203.0.113.7", "device": {"type": "phone"}, "os": {"type": "ios"}}
     messages = [{"from": "x", "text": text} for text in chat]
     events = [json.dumps(one | {"chat": messages, "captions": chat}) for one in (event, {}, event)]
@@ -78,7 +78,7 @@ def _spans(chat: Sequence[str]) -> Message:
 
 
 def _send(sidecar: Sidecar, data: Path, chat: Sequence[str]) -> tuple[list[bytes], list[bytes]]:
-    """Send them one after another; what was answered, and the payloads that waited."""
+    """Send them one after another. Return the answers, and the payloads that waited."""
     kind, proto = "application/json", "application/x-protobuf"
     with held(data / "store.db"):
         answers = [
@@ -97,12 +97,12 @@ def _send(sidecar: Sidecar, data: Path, chat: Sequence[str]) -> tuple[list[bytes
 
 
 def _key(number: int) -> dict[str, str]:
-    """The header of a retry key; records are sent without, as of them a hash is stored."""
+    """The header of a retry key. Records are sent without one, because a hash of them is stored."""
     return {} if number == _RECORDS else {"Idempotency-Key": f"{number:032x}"}
 
 
 def _keys(data: Path) -> list[tuple[int, object, bytes]]:
-    """What is stored of retry keys but for what the day's secret makes random: which key it is, the
+    """What is stored of retry keys, without what the day's secret randomises: the key's number, the
     body, and the counts."""
     secrets = [secret for (secret,) in query(data / "spool.db", "SELECT secret FROM key_days")]
     hashes = {
@@ -125,7 +125,7 @@ def _keys(data: Path) -> list[tuple[int, object, bytes]]:
 
 
 def _left(data: Path) -> dict[str, Any]:
-    """Receipts but for what is random in them, rows but for their places, lines and retry keys."""
+    """Receipts without their random members, rows without their places, lines and retry keys."""
     with opened(data / "spool.db") as ledger:
         receipts = [receipt.as_dict() | {"minute": ""} for receipt in ledger.receipts()]
     rows = [repr(row) for row in query(data / "store.db", "SELECT * FROM conferencing")]
@@ -138,7 +138,7 @@ def _left(data: Path) -> dict[str, Any]:
 
 
 def _life(folder: Path, chat: Sequence[str]) -> tuple[list[bytes], list[bytes], dict[str, Any]]:
-    """A sidecar that gets all of it, to its end: answers, what waited, and what is left."""
+    """The life of a sidecar that gets everything: answers, what waited, and what is left."""
     folder.mkdir()
     environ = {
         "COLLECTOR__DATA": str(folder),
@@ -151,8 +151,8 @@ def _life(folder: Path, chat: Sequence[str]) -> tuple[list[bytes], list[bytes], 
 
 
 def _pages(folder: Path, chat: Sequence[str]) -> tuple[list[bytes], bytes, bytes]:
-    """The pages of a sidecar that got all of it and was checked meanwhile, the words of its status,
-    and its verdicts."""
+    """The pages of a sidecar that got everything and was verified meanwhile, the text of its
+    status, and its verdicts."""
     folder.mkdir()
     with started(folder, environ={"COLLECTOR__DATA": str(folder)}) as sidecar:
         for body in _events(chat):
@@ -170,7 +170,7 @@ def _pages(folder: Path, chat: Sequence[str]) -> tuple[list[bytes], bytes, bytes
 
 @pytest.mark.long
 def test_pages_of_twins(tmp_path: Path) -> None:
-    """The pages are the same to the byte, whatever content and unlisted members say."""
+    """The pages are identical byte for byte, whatever content and unlisted members say."""
     with ThreadPoolExecutor(2) as pool:
         folders = [tmp_path / name for name in ("a", "b")]
         first, other = pool.map(_pages, folders, (["tulip"] * 3, ["lilac"] * 3))

@@ -1,8 +1,8 @@
 """Waves of small compressed bombs against whole processes: memory stays bounded, each request is
-answered in time, and honest senders beside the waves are served.
+answered in time, and honest senders are served meanwhile.
 
-``make test`` sends few and compares within one run. ``make long`` sends them all for some forms,
-``make nightly`` for every form, to processes in a control group of 512 MB.
+``make test`` sends few and compares within one run. ``make long`` sends all of them for some forms,
+and ``make nightly`` for every form, to processes in a control group of 512 MB.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ _CONNECTIONS, _WAVES = 900, 14
 _FEW_CONNECTIONS, _FEW_WAVES = 250, 2
 _MOST_MEGABYTES, _GROUP_MEGABYTES = 256, 512
 _MOST_GROWTH = 90
-"""Megabytes by which a process may grow: its budget is 80 MiB. Without one, the few bombs of the
-short tests make it grow by 250."""
+"""The megabytes by which a process may grow: its budget is 80 MiB. Without one, the few bombs of
+the short tests make it grow by 250."""
 _MOST_SECONDS = 10.0
 _REFUSED = {400, 413, 503}
 _CALLS_REFUSED = {1, 3, 8, 14}
-"""Codes of calls: the bomb is undecodable or too large, or its sender is to come again."""
+"""Codes of calls: the bomb is undecodable or too large, or its sender must retry."""
 _HEAD = b"POST /v1/events HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 _LONG = ("zstd, window 2^24", "zstd, window 2^18", "gzip", "deflate")
 _CALLED = ("gzip", "gzip, 1 MiB", "deflate", "deflate, 1 MiB")
@@ -57,7 +57,7 @@ _FULL = [
 
 @pytest.fixture(autouse=True)
 def _files() -> Iterator[None]:
-    """As many open files as the waves have connections."""
+    """Allow as many open files as the waves have connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, max(soft, 4096)), hard))
     yield
@@ -67,8 +67,8 @@ def _files() -> Iterator[None]:
 def _check(
     answers: Answers, honest: Sequence[Answers], statuses: Collection[int], served: int, sent: int
 ) -> None:
-    """Each request was answered, as it deserves or to come again; some of each honest sender's were
-    served, on a quiet machine at least half."""
+    """Each request got the proper answer or was asked to retry. Some requests of each honest sender
+    were served, on a quiet machine at least half."""
     assert answers.lost == 0
     assert answers.untold == 0
     assert set(answers.statuses) <= set(statuses)
@@ -88,7 +88,7 @@ def _report(say: Say, name: str, answers: Answers, honest: Sequence[Answers], mb
     say(f"{name}: {mb:.0f} MB; {said}; {answers.longest:.1f} s at most; honest: {others}")
 
 
-# -- few, compared within one run
+# -- few bombs, compared within one run
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ _BEHIND = {"bodies": _QUEUED_EVENT * 4, "heads": (_HELD_HEAD + b"\r\n") * 8}
 
 @pytest.mark.parametrize("behind", ["heads", pytest.param("bodies", marks=pytest.mark.long)])
 def test_what_waits_behind_a_bomb_is_little(tmp_path: Path, behind: str) -> None:
-    """Nothing large is kept of requests that are sent without waiting for the answer."""
+    """Requests that are pipelined without waiting for the answer take little memory."""
     bomb = BOMBS["zstd, window 2^23"].content()
     head = _HEAD + b"Content-Encoding: zstd\r\nContent-Length: %d\r\n\r\n" % len(bomb)
     sent = Sent(head + bomb + _BEHIND[behind])
@@ -137,12 +137,13 @@ def test_what_waits_behind_a_bomb_is_little(tmp_path: Path, behind: str) -> None
     _check(answers, honest, _REFUSED, 200, 2 * _FEW_CONNECTIONS * _FEW_WAVES)
 
 
-# -- all of them, absolute
+# -- all bombs, absolute limits
 
 
 @contextmanager
 def _attacked(tmp_path: Path) -> Iterator[Sidecar]:
-    """A sidecar in a small control group. Its processes stay small, and none is replaced."""
+    """Run a sidecar in a small control group, and check that its processes stay small and none is
+    replaced."""
     with bounded(_GROUP_MEGABYTES) as group:
         with started(tmp_path, command=group.command(COMMAND)) as sidecar:
             workers = children(sidecar.process.pid)
@@ -183,7 +184,7 @@ def test_grpc(tmp_path: Path, say: Say, name: str) -> None:
             sidecar.ports["grpc"], sent, honest_calls(), _CONNECTIONS, _WAVES
         )
         _report(say, f"gRPC, {name}", answers, honest, peak(sidecar.process.pid))
-    answers.untold = 0  # a call is told by its details
+    answers.untold = 0  # the details of a call tell when to retry
     for each in honest:
         each.untold = 0
     _check(answers, honest, _CALLS_REFUSED, 0, _CONNECTIONS * _WAVES)
@@ -202,7 +203,7 @@ def _chunk(meeting: Meeting, number: int, body: bytes, encoding: str) -> Sent:
 
 @pytest.mark.parametrize("name", [_marked(name, ("gzip",)) for name in _LONG])
 def test_recorder(tmp_path: Path, say: Say, name: str) -> None:
-    """The same against a recorder: bombs, and as many of the largest chunks at once."""
+    """The same for a recorder: bombs, and as many of the largest chunks at once."""
     bomb = BOMBS[name]
     with bounded(_GROUP_MEGABYTES) as group, running(tmp_path) as meeting:
         (group.path / "cgroup.procs").write_text(str(meeting.process.process.pid))

@@ -1,4 +1,4 @@
-"""A start that lets more flow than what last ran in the data directory."""
+"""A start that lets more data flow than the last run in the data directory."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ _PLAIN = _SCHEMA.format(purposes="service", retention="30d")
 
 @dataclass(frozen=True)
 class _Setup:
-    """What a sidecar is started with."""
+    """The configuration and schemas with which a sidecar starts."""
 
     schema: str = _PLAIN
     sinks: str = "store: true"
@@ -85,7 +85,7 @@ def _refused(folder: Path, setup: _Setup, *more: str) -> Ended:
 
 
 def _served(folder: Path, setup: _Setup, *more: str, number: int = signal.SIGTERM) -> None:
-    """It starts, takes an event, and ends."""
+    """Start it, send an event, and end it."""
     environ = _write(folder, setup)
     with started(folder, "--config", _FILE, *more, environ=environ) as sidecar:
         assert sidecar.send(_EVENT).status == 200
@@ -93,7 +93,7 @@ def _served(folder: Path, setup: _Setup, *more: str, number: int = signal.SIGTER
 
 
 def _rows(folder: Path) -> list[Any]:
-    """All that the ledger and the spool hold of configurations and batches."""
+    """Everything that the ledger and the spool hold about configurations and batches."""
     with closing(sqlite3.connect(folder / "collector-data" / FILE_NAME)) as db:
         tables = ("entries", "documents", "batches", "sinks", "layouts")
         return [db.execute(f"SELECT * FROM {table}").fetchall() for table in tables]
@@ -158,12 +158,12 @@ _WIDER = {
         ["sinks.lines.party: lines: further away"],
     ),
 }
-"""What ran, what would run, and parts of what is said."""
+"""What ran, what would run, and parts of the message."""
 
 
 @pytest.fixture(scope="module")
 def ran(tmp_path_factory: pytest.TempPathFactory) -> Callable[[_Setup], Path]:
-    """Where a sidecar ran with a setup. A start that is refused changes nothing there."""
+    """A directory where a sidecar ran with a setup. A refused start changes nothing there."""
     folders = dict[str, Path]()
 
     def found(setup: _Setup) -> Path:
@@ -177,7 +177,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Callable[[_Setup], Path]:
 
 @pytest.mark.parametrize("case", _WIDER)
 def test_a_start_that_widens_is_refused(ran: Callable[[_Setup], Path], case: str) -> None:
-    """Exit 78, and each widening by its place. Nothing is made or changed."""
+    """It exits with 78 and names each widening by its place. Nothing is created or changed."""
     before, after, parts = _WIDER[case]
     folder = ran(before)
     rows, names = _rows(folder), {path.name for path in folder.rglob("*")}
@@ -194,8 +194,8 @@ def test_a_start_that_widens_is_refused(ran: Callable[[_Setup], Path], case: str
 
 
 def test_a_widening_that_is_allowed(tmp_path: Path) -> None:
-    """What ran before a refusal starts again, also after a kill. Once it was allowed, what widens
-    starts without a word; after something narrower ran, it is refused again."""
+    """After a refusal, the earlier configuration starts again, also after a kill. Once a widening
+    was allowed, it starts without a message; after a narrower run, it is refused again."""
     before, after, _ = _WIDER["a sink"]
     _served(tmp_path, before, number=signal.SIGKILL)
     assert _refused(tmp_path, after).code == 78
@@ -207,7 +207,7 @@ def test_a_widening_that_is_allowed(tmp_path: Path) -> None:
 
 
 def test_a_data_directory_that_was_moved(tmp_path: Path) -> None:
-    """Its ledger goes with it; a new directory has none."""
+    """The ledger moves with the directory; a new directory has none."""
     _served(tmp_path, _Setup())
     shutil.move(tmp_path / "collector-data", tmp_path / "moved")
     wider = _Setup(_PLAIN + _MORE, more="data: moved")
@@ -217,7 +217,7 @@ def test_a_data_directory_that_was_moved(tmp_path: Path) -> None:
 
 
 def test_what_waits_for_a_sink_outlives_a_refused_start(tmp_path: Path) -> None:
-    """Though the configuration that is refused does not have the sink."""
+    """Even though the refused configuration does not have the sink."""
     away = f"{{type: otlp, endpoint: 'http://127.0.0.1:{free_port()}', party: first}}"
     setup = _Setup(sinks=f"store: true, away: {away}")
     with started(tmp_path, "--config", _FILE, environ=_write(tmp_path, setup)) as sidecar:
@@ -235,7 +235,7 @@ def test_what_waits_for_a_sink_outlives_a_refused_start(tmp_path: Path) -> None:
 def test_a_spool_that_can_be_opened_only_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What widens is found before anything is taken or given out; it says so then."""
+    """The widening is found before anything is taken or delivered, and is reported then."""
     loaded, components = _prepared(tmp_path, _Setup(_PLAIN))
     _note(components)
     asked = list[int]()
@@ -264,7 +264,7 @@ def _prepared(folder: Path, setup: _Setup) -> tuple[Loaded, Components]:
 
 
 def _note(components: Components) -> None:
-    """Write what a sidecar runs by into its ledger."""
+    """Write what a sidecar runs with into its ledger."""
     with ExitStack() as stack:
         components.open(stack)
         LedgerNotes(components, EventLog("error")).begin()
@@ -292,7 +292,7 @@ def _random(random: Random, folder: Path) -> _Setup:
     "seed", [0, 1, *(pytest.param(each, marks=pytest.mark.long) for each in range(2, 8))]
 )
 def test_a_start_refuses_what_a_reload_refuses(seed: int) -> None:
-    """For any two configurations: neither more nor less."""
+    """For any two configurations, a start and a reload refuse the same."""
     random, verdicts = Random(seed), set[str]()
     for _ in range(12):
         with TemporaryDirectory() as name:

@@ -1,5 +1,5 @@
-"""Sinks of other packages whose methods raise what they may not: the sidecar goes on, or says so
-before it has made anything."""
+"""Sinks of other packages whose methods raise unexpected exceptions. The sidecar goes on, or
+reports it before creating anything."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ _METHODS = {
 
 
 def _environ(folder: Path, method: str, error: str) -> dict[str, str]:
-    """The environment of a sidecar with a sink that raises the error in that method."""
+    """The environment of a sidecar with a sink whose method raises the error."""
     (folder / "c.yaml").write_text("sinks: {wild: {}}\n")
     source = _WILD + _METHODS[method].format(error=error)
     site = offered(folder / "site", {"wild": source}, {"wild": "wild:Wild"})
@@ -62,8 +62,8 @@ def _environ(folder: Path, method: str, error: str) -> dict[str, str]:
 @pytest.mark.parametrize("error", _ERRORS)
 @pytest.mark.parametrize("method", ["is_held", "close"])
 def test_a_sink_cannot_end_the_sidecar(tmp_path: Path, method: str, error: str) -> None:
-    """Records reach the store, and the exit code is 0; a sink that cannot say whether it holds
-    expired data may hold some."""
+    """Records reach the store, and the exit code is 0. A sink that cannot say whether it holds
+    expired data counts as possibly holding some."""
     environ = _environ(tmp_path, method, error)
     with started(tmp_path, "--config", "c.yaml", environ=environ, command=COMMAND) as sidecar:
         assert sidecar.send(b'{"ip_address": "203.0.113.7"}').json["admitted"] == 1
@@ -78,7 +78,7 @@ def test_a_sink_cannot_end_the_sidecar(tmp_path: Path, method: str, error: str) 
 @pytest.mark.parametrize("error", _ERRORS)
 @pytest.mark.parametrize("method", ["check", "__init__"])
 def test_a_sink_that_cannot_be_opened(tmp_path: Path, method: str, error: str) -> None:
-    """E201, and exit code 78; where the type's check fails, ``config check`` says the same."""
+    """E201, and exit code 78. If the type's check fails, ``config check`` says the same."""
     environ = FREE_PORTS | _environ(tmp_path, method, error)
     told = {}
     for command in ("serve", "config check"):
@@ -126,8 +126,8 @@ from pathlib import Path
 
 
 def test_no_sink_is_closed_while_it_delivers(tmp_path: Path) -> None:
-    """A sink is for one thread at a time: closing the store in the middle of a transaction of
-    another thread has stored rows of a batch that came again later."""
+    """A sink serves one thread at a time. Closing the store in the middle of another thread's
+    transaction once stored rows of a batch that came again later."""
     (tmp_path / "c.yaml").write_text("sinks: {wild: {}}\n")
     site = offered(tmp_path / "site", {"wild": _SLOW}, {"wild": "wild:Wild"})
     environ = {"PYTHONPATH": str(site)}
@@ -176,7 +176,8 @@ from collector.errors import Unacceptable
 
 @contextmanager
 def _gated(folder: Path) -> Iterator[tuple[Sidecar, Callable[[str], str]]]:
-    """A sidecar with a sink that stops at gates, and how it is reloaded with other settings."""
+    """A sidecar with a sink that stops at gates, and a function that reloads it with other
+    settings."""
     site = offered(folder / "site", {"wild": _GATED}, {"wild": "wild:Wild"})
     file, environ = folder / "c.yaml", {"PYTHONPATH": str(site)}
     file.write_text("sinks: {store: true, wild: {}}\n")
@@ -199,7 +200,7 @@ def _told(folder: Path) -> dict[str, Any]:
 
 
 def test_a_sink_hangs_while_it_is_removed_and_returns(tmp_path: Path) -> None:
-    """What the call says in the end is not counted beside what the sink has taken since."""
+    """The outcome of the old call is not added to what the sink has taken since."""
     (tmp_path / "delivering").touch()
     with _gated(tmp_path) as (sidecar, reload):
         assert sidecar.send(b'{"ip_address": "203.0.113.7"}').status == 200
@@ -217,7 +218,7 @@ def test_a_sink_hangs_while_it_is_removed_and_returns(tmp_path: Path) -> None:
 
 
 def test_a_sink_is_opened_after_it_was_removed(tmp_path: Path) -> None:
-    """It is closed, and no command finds it any more."""
+    """The sink is closed, and no command finds it any more."""
     for gate in ("delivering", "go"):
         (tmp_path / gate).touch()
     with _gated(tmp_path) as (sidecar, reload):

@@ -1,7 +1,8 @@
-"""Workers beside one keeper: alike to senders, replaced when they end, and never believed.
+"""Several workers with one keeper: they look the same to senders, are replaced when they end, and
+are never trusted.
 
-``COLLECTOR_KILLS`` says how often workers, the keeper or both are killed under load (8 by default;
-``make nightly`` means 1,000).
+``COLLECTOR_KILLS`` is the number of kills of workers, the keeper or both under load (8 by default;
+``make nightly`` sets 1,000).
 """
 
 from __future__ import annotations
@@ -47,14 +48,14 @@ _EVENT = b'{"ip_address": "203.0.113.7", "device": {"type": "phone"}}\n'
 
 
 def _workers(sidecar: Sidecar, number: int) -> list[int]:
-    """The processes of the workers, once there are so many and all receive."""
+    """Wait until there are this many workers and all receive; return their processes."""
     wait_until(lambda: metric(sidecar, "collector_workers ") == number)
-    wait_until(lambda: len(children(sidecar.process.pid)) == number)  # one may be about to end
+    wait_until(lambda: len(children(sidecar.process.pid)) == number)  # one may be ending
     return children(sidecar.process.pid)
 
 
 def _sent(sidecar: Sidecar, body: bytes, times: int, path: str, **headers: str) -> list[int]:
-    """The statuses of requests that are sent at once, each on a connection of its own."""
+    """Send requests in parallel, each on its own connection; return the statuses."""
     head = {"Content-Type": "application/x-ndjson"}
     head |= {name.replace("_", "-"): value for name, value in headers.items()}
 
@@ -75,15 +76,15 @@ def _events(sidecar: Sidecar, name: str) -> list[dict[str, object]]:
 
 
 def test_two_workers_are_one_sidecar(tmp_path: Path) -> None:
-    """Counts add up over both, the limit of connections is shared, and both stop. Of connections
-    that come few at a time, again and again, a worker gets at most 55 of 100."""
+    """Counts add up over both, they share the limit of connections, and both stop. If connections
+    come a few at a time, a worker gets at most 55 of 100."""
     with started(tmp_path, environ=_TWO) as sidecar:
         workers, most = _workers(sidecar, 2), 0
         assert b"[+] workers ok\n" in sidecar.admin("/readyz?verbose").body
         assert set(_sent(sidecar, _EVENT * 2, 60, "/v1/events")) == {200}
         assert metric(sidecar, 'collector_events_total{outcome="admitted"') == 120
         name = 'collector_request_duration_seconds_count{receiver="http",status="2xx"}'
-        wait_until(lambda: metric(sidecar, name) == 60)  # a worker may report a moment later
+        wait_until(lambda: metric(sidecar, name) == 60)  # a worker may report with a delay
         delivered(sidecar)
 
         def more(before: Counter[int] | None = None) -> Counter[int]:
@@ -106,8 +107,8 @@ def test_two_workers_are_one_sidecar(tmp_path: Path) -> None:
 
 
 def test_workers_that_are_killed_are_replaced(tmp_path: Path) -> None:
-    """Connections wait meanwhile; it is said and counted. A person has one pseudonym in all of
-    them, and the same body with the same key is stored once."""
+    """Connections wait meanwhile; the log and a metric show it. A person has one pseudonym in all
+    workers, and a body that is repeated under its key is stored once."""
     (tmp_path / "s.yaml").write_text(PSEUDONYM.format(key="env:WORKERS_KEY"))
     settings = {"COLLECTOR__SCHEMA": "./s.yaml", "WORKERS_KEY": "a secret of the operator"}
     body, key = b'{"device.id": "one"}\n', {"Idempotency_Key": "ab" * 16}
@@ -134,7 +135,7 @@ def test_workers_that_are_killed_are_replaced(tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="prlimit is Linux's")
 def test_a_worker_that_cannot_be_replaced_is_replaced_later(tmp_path: Path) -> None:
-    """While the keeper can open no descriptor it tries again; then requests are answered."""
+    """While the keeper can open no descriptor, it keeps trying; then requests are answered."""
     with started(tmp_path, environ=NEW_INTERPRETERS) as sidecar:
         (pid,) = _workers(sidecar, 1)
         keeper_pid, kind = sidecar.process.pid, resource.RLIMIT_NOFILE
@@ -152,7 +153,7 @@ def test_a_worker_that_cannot_be_replaced_is_replaced_later(tmp_path: Path) -> N
 
 
 def test_workers_end_with_the_keeper(tmp_path: Path) -> None:
-    """At once, in whatever way it ends."""
+    """They end at once, however the keeper ends."""
     with started(tmp_path, environ=_TWO | NEW_INTERPRETERS) as sidecar:
         workers = _workers(sidecar, 2)
         sidecar.process.kill()
@@ -180,7 +181,7 @@ _LIES = {
         + r""" + b'{"chat":"hunter2secret"}\n'""",
     ],
     "of messages": [
-        # no message, one without an end, an error, a library, counters
+        # no message, an endless one, an error, a library, counters
         r"b'\xff' * 9",
         r"(3).to_bytes(4, 'big') + b'\x93\x00\x01'",
         "framed(ErrorSeen(60000, None, 0))",
@@ -194,7 +195,7 @@ _LIES = {
 @pytest.mark.long
 @pytest.mark.parametrize("kind", _LIES)
 def test_a_worker_that_lies_is_ended(kind: str, tmp_path: Path) -> None:
-    """Nothing of what it sent is stored; it is said, and another one takes its place."""
+    """Nothing that it sent is stored. The log says so, and another worker takes its place."""
     lies, order = _LIES[kind], tmp_path / "lie"
     before = f"""
 from datetime import datetime, UTC
@@ -234,7 +235,7 @@ Queue.put = lying
 
 
 def test_a_kernel_that_cannot_confine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """``required`` is refused with what the kernel lacks; ``auto`` is not."""
+    """``required`` is refused and names what the kernel lacks; ``auto`` is not refused."""
     lacking = Support(0, seccomp=False, lacks=("Landlock", "seccomp filters"))
     for module in (preflight, keeper):
         monkeypatch.setattr(module, "support", lambda: lacking)
@@ -251,8 +252,8 @@ def test_a_kernel_that_cannot_confine(monkeypatch: pytest.MonkeyPatch, tmp_path:
 
 @pytest.mark.parametrize("sandbox", ["auto", pytest.param("off", marks=pytest.mark.long)])
 def test_readiness_knows_the_sandbox(sandbox: str, tmp_path: Path) -> None:
-    """A line says whether workers are confined, unless that is switched off. Either way they have
-    loaded what they need for OTLP, which forked ones have in any case."""
+    """A line says whether workers are confined, unless the sandbox is switched off. In both cases
+    they have loaded what they need for OTLP; forked ones always have."""
     with started(tmp_path, environ={"COLLECTOR__SANDBOX": sandbox, **NEW_INTERPRETERS}) as sidecar:
         for kind, body in (("json", b"{}"), ("x-protobuf", b"\x0a\x02\x12\x00")):
             headers = {"Content-Type": f"application/{kind}"}
@@ -268,7 +269,8 @@ def test_readiness_knows_the_sandbox(sandbox: str, tmp_path: Path) -> None:
 
 
 def _kill(sidecar: Sidecar, account: Account, random: Random, kills: Counter[str]) -> bool:
-    """Let clients send, and kill workers, the keeper or both; return whether the keeper lives."""
+    """Let clients send, and kill workers, the keeper or both. Return whether the keeper is
+    alive."""
     senders = clients(sidecar, account, random)
     senders += [KeyedClient(sidecar, account, Random(random.random())) for _ in range(2)]
     for client in senders:
@@ -299,7 +301,8 @@ def _kill(sidecar: Sidecar, account: Account, random: Random, kills: Counter[str
 
 
 def _passes(sidecar: Sidecar, account: Account) -> None:
-    """What had no answer is acknowledged under its key, and a fresh event is, and is stored."""
+    """Send unanswered requests again under their keys, and then a new event; check that all are
+    acknowledged and the event is stored."""
     KeyedClient(sidecar, account, Random()).again()
     parcel = account.parcel()
     answer = sidecar.send(parcel.body)
@@ -314,8 +317,8 @@ def _passes(sidecar: Sidecar, account: Account) -> None:
 def test_nothing_acknowledged_is_lost_or_doubled(
     life: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """After kills of workers, of the keeper and of both under load, over HTTP and gRPC; what is
-    sent again under its key, through whichever worker, is stored once."""
+    """After kills of workers, of the keeper and of both under load, over HTTP and gRPC. A request
+    that is repeated under its key, through whichever worker, is stored once."""
     random, account, kills = Random(), Account(), Counter[str]()
     data = tmp_path / "collector-data"
     left = min(_LIVES, _KILLS - life * _LIVES)

@@ -1,7 +1,7 @@
-"""Waves of small compressed bodies that would grow large: many connections, again and again.
+"""Waves of small compressed bodies that would expand greatly, over many connections, repeatedly.
 
-``attacked`` sends them to one port. Honest senders of small bodies send beside them. It returns how
-each request was answered, and after how long.
+``attacked`` sends them to one port, while honest senders send small bodies. It returns how each
+request was answered, and how long that took.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from tests.support import http2
 _BLANKS = MOST_BYTES - 1000
 _EVENT = b'{"ip_address":"203.0.113.7","device_type":"phone","os":{"type":"linux"},"chat":[]}\n'
 _LATE_SECONDS = 60.0
-"""A response that takes longer never came."""
+"""A slower response counts as missing."""
 _HONEST_PAUSE_SECONDS = 0.02
 _GRPC_STATUS = re.compile(rb"grpc-status[\x01\x02](\d+)")
 
 
 @dataclass(frozen=True)
 class Bomb:
-    """A compressed body. ``held`` bytes of its end come only after ``seconds``."""
+    """A compressed body. Its last ``held`` bytes are sent only after ``seconds``."""
 
     encoding: str
     content: Callable[[], bytes]
@@ -41,7 +41,7 @@ class Bomb:
 
 @cache
 def _zstd(window: int, size: int = _BLANKS, cut: int = 0, *, declares: bool = False) -> bytes:
-    """A bracket and blanks, in a window of so many bits, without the last ``cut`` bytes."""
+    """A bracket and blanks, with a window of this many bits, without the last ``cut`` bytes."""
     library = zstd_library()
     options = {library.CompressionParameter.window_log: window}
     compressor = library.ZstdCompressor(options=options)
@@ -83,13 +83,13 @@ BOMBS: Mapping[str, Bomb] = {
     "deflate": Bomb("deflate", lambda: _deflate(_BLANKS)),
     "deflate, 1 MiB": Bomb("deflate", lambda: _deflate(_MIB)),
 }
-"""What is sent, by name. A large window is taken only where a body can need it."""
+"""Bombs by name. A large window is accepted only if a body may need it."""
 
 
 @dataclass
 class Answers:
-    """How requests were answered: by status, those to come again without being told when, and the
-    longest time that one took. ``lost`` are connections that ended without a response."""
+    """How requests were answered: by status; how often a retry was requested without a time; and
+    the longest time. ``lost`` counts connections that ended without a response."""
 
     statuses: Counter[int] = field(default_factory=Counter)
     untold: int = 0
@@ -97,7 +97,7 @@ class Answers:
     longest: float = 0.0
 
     def add(self, answer: bytes, seconds: float) -> None:
-        """Add the head of a response, or what a call was answered, or nothing."""
+        """Add the head of a response, the outcome of a call, or nothing."""
         self.longest = max(self.longest, seconds)
         called = _GRPC_STATUS.search(answer)
         if called is None and not answer.startswith(b"HTTP/1.1 "):
@@ -110,7 +110,7 @@ class Answers:
 
 @dataclass(frozen=True)
 class Sent:
-    """The bytes of a request; ``held`` of the last ones come after some seconds."""
+    """The bytes of a request; the last ``held`` bytes are sent after some seconds."""
 
     request: bytes
     held: int = 0
@@ -118,14 +118,14 @@ class Sent:
 
     @property
     def is_call(self) -> bool:
-        """Whether it is a call of gRPC."""
+        """Whether it is a gRPC call."""
         return self.request.startswith(http2.PREFACE)
 
 
 def posted(
     bomb: Bomb | None, body: bytes, headers: Mapping[str, str], start: str = "POST /v1/events"
 ) -> Sent:
-    """A request for HTTP, which closes its connection."""
+    """An HTTP request that closes its connection."""
     fields = {"Host": "localhost", "Connection": "close", "Content-Length": str(len(body))}
     if bomb is not None:
         fields["Content-Encoding"] = bomb.encoding
@@ -135,7 +135,7 @@ def posted(
 
 
 def called(bomb: Bomb | None, body: bytes) -> Sent:
-    """A call of gRPC's logs, on a connection of its own."""
+    """A call of gRPC's logs, on its own connection."""
     path = METHODS["logs"].encode()
     if bomb is None:
         return Sent(http2.HELLO + http2.call(path) + http2.message(body))
@@ -191,13 +191,13 @@ async def _waves(
 def attacked(
     port: int, sent: Sent, honest: Sequence[Sent], connections: int, waves: int
 ) -> tuple[Answers, list[Answers]]:
-    """Send waves of one request, over so many connections at once; return the answers to these, and
-    the answers to each honest sender, who sends one request after the other meanwhile."""
+    """Send waves of one request over this many connections at once. Return the answers to them, and
+    to each honest sender, who sends one request after another meanwhile."""
     return asyncio.run(_waves(port, sent, honest, connections, waves))
 
 
 def honest_posts() -> list[Sent]:
-    """Requests of honest senders: lines as they are, in gzip, in zstd, and in zlib's format."""
+    """Requests of honest senders: plain lines, and lines in gzip, zstd and zlib's format."""
     kind = {"Content-Type": "application/x-ndjson"}
     lines = _EVENT * 10
     packed = {
@@ -212,7 +212,7 @@ def honest_posts() -> list[Sent]:
 
 
 def honest_calls() -> list[Sent]:
-    """Calls of honest senders: a message as it is, and in gzip."""
+    """Calls of honest senders: a plain message, and one in gzip."""
     message = b"\x0a\x18\x12\x16\x12\x14\x32\x12\x0a\x07os.type\x12\x07\x0a\x05linux"
     packed = gzip.compress(message)
     return [called(None, message), called(Bomb("gzip", bytes), packed)]

@@ -1,1 +1,1 @@
-"""What the tests of several rooms share: waiting, ports, servers, clients, processes, and data."""
+"""Helpers for the tests of several rooms: waiting, ports, servers, clients, processes, and data."""

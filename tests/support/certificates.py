@@ -1,4 +1,5 @@
-"""Certificates for tests: an authority, servers and clients, and one between two times."""
+"""Certificates for tests: an authority, its servers and clients, and a certificate with given
+dates."""
 
 from __future__ import annotations
 
@@ -40,7 +41,8 @@ class Authority:
         )
 
     def issue(self, name: str) -> Pair:
-        """A certificate for ``localhost`` and ``127.0.0.1``, for servers and clients alike."""
+        """Issue a certificate for ``localhost`` and ``127.0.0.1``, for servers and clients
+        alike."""
         pair = Pair(self.folder / f"{name}.pem", self.folder / f"{name}.key")
         _openssl(
             *"req -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -x509 -days 2".split(),
@@ -57,7 +59,7 @@ def _openssl(*arguments: str | Path) -> None:
 
 
 def dated(folder: Path, begin: datetime, end: datetime, name: str = "dated") -> Pair:
-    """A certificate for ``localhost``, signed by its own key, that is valid between two times."""
+    """Return a self-signed certificate for ``localhost`` that is valid between two times."""
     key = ec.generate_private_key(ec.SECP256R1())
     title = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     made = (

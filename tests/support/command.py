@@ -1,4 +1,4 @@
-"""The command: in this process, or in one of its own with its peak memory from the system."""
+"""Run the command, in this process or in its own; optionally measure its peak memory."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _MOST_SECONDS = 120
 
 @dataclass
 class Ended:
-    """How a process ended; ``peak`` is its VmHWM in MB, where it was measured."""
+    """How a process ended; ``peak`` is its VmHWM in MB, if it was measured."""
 
     code: int
     out: bytes
@@ -41,7 +41,7 @@ class Ended:
 
     @property
     def json(self) -> Any:
-        """The document that it wrote."""
+        """The document that the command wrote."""
         return orjson.loads(self.out)
 
     @property
@@ -62,9 +62,9 @@ def run(
     encoding: str = "utf-8",
     typed: bool = False,
 ) -> Ended:
-    """Run a command in this process, which takes a tenth of the time of one of its own; but in one
-    of its own a command that limits the memory of its process and may end it. What is ``typed``
-    comes from a terminal."""
+    """Run a command in this process, which takes a tenth of the time of a new one. A command that
+    limits its process's memory, and may end it, runs in its own process. ``typed`` is input from a
+    terminal."""
     words = ["collector", *map(str, arguments)]
     assert "serve" not in words[1:3], "it may replace the process by another one"
     if words[1:3] == ["store", "query"]:
@@ -96,13 +96,13 @@ def run_process(
     env: Mapping[str, str] | None = None,
     directory: Path | None = None,
 ) -> Ended:
-    """Run a command in a process of its own, with variables that are set besides."""
+    """Run a command in its own process, with additional environment variables."""
     return _run("collector", arguments, [stdin], {**os.environ, **(env or {})}, directory)
 
 
 @dataclass
 class Running:
-    """A process whose output a test reads as it comes."""
+    """A process whose output a test reads while the process runs."""
 
     process: Process
     out: BinaryIO
@@ -120,8 +120,8 @@ class Running:
 def started(
     *arguments: object, out: int | None = None, err: int | None = None
 ) -> Iterator[Running]:
-    """Start a command in a process of its own, killed at the end; stdin is empty, and stdout and
-    stderr may be files that are open already."""
+    """Start a command in its own process, and kill it at the end. Its stdin is empty; stdout and
+    stderr may be open files."""
     words = list(map(str, arguments))
     with ExitStack() as stack:
         nothing = stack.enter_context(Path(os.devnull).open("r+b"))
@@ -143,7 +143,7 @@ def started(
 
 
 def run_measured(*arguments: object, stdin: Iterable[bytes] = ()) -> Ended:
-    """Run a command on a stream that is never in memory as a whole, and measure its peak."""
+    """Run a command on a stream that is never in memory as a whole, and measure the peak."""
     ended = _run("tests.cli.measured", arguments, stdin, os.environ)
     err, _, peak = ended.err.rpartition(b"\nVmHWM ")
     return Ended(ended.code, ended.out, err, int(peak) / 1024)
@@ -176,6 +176,6 @@ def _run(
 
 
 def _write(stream: int, chunks: Iterable[bytes]) -> None:
-    """All of them, or as much as is wanted."""
+    """Write all chunks, or as many as the command reads."""
     with suppress(BrokenPipeError), open(stream, "wb") as handle:
         handle.writelines(chunks)

@@ -1,4 +1,5 @@
-"""Copies of the project's tree, in which a file is changed and tests run as in the tree itself."""
+"""Copies of the project's tree. A test changes a file in a copy and runs tests there as in the
+tree."""
 
 from __future__ import annotations
 
@@ -14,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def copy_tree(target: Path) -> None:
-    """Copy all files that git tracks, with their times, and what Python has compiled of them."""
+    """Copy all files that git tracks, with their times, and Python's compiled files."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -39,7 +40,7 @@ def environ(tree: Path) -> dict[str, str]:
 
 
 def check_imported(tree: Path) -> None:
-    """Raise ``RuntimeError`` unless what runs in a copy imports the copy's package."""
+    """Raise ``RuntimeError`` unless programs in a copy import the copy's package."""
     code = "import collector, tests; print(collector.__file__); print(tests.__file__)"
     said = run(tree, ["-c", code], seconds=60).stdout.split()
     if [Path(each) for each in said] != [
@@ -49,9 +50,9 @@ def check_imported(tree: Path) -> None:
 
 
 def run(tree: Path, words: Sequence[str], *, seconds: float) -> subprocess.CompletedProcess[str]:
-    """Run Python with these arguments in a copy, and return what it wrote, both streams as one.
+    """Run Python with these arguments in a copy. Return its output, with both streams as one.
 
-    Raises ``subprocess.TimeoutExpired`` after so many seconds; then all that it started is ended.
+    Raises ``subprocess.TimeoutExpired`` after ``seconds``, and kills all processes that it started.
     """
     with subprocess.Popen(
         [sys.executable, *words],

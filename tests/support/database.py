@@ -1,4 +1,4 @@
-"""Look into SQLite files of tests, and change them, behind the back of who has them open."""
+"""Read and change tests' SQLite files while another connection has them open."""
 
 from __future__ import annotations
 

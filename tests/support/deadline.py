@@ -23,7 +23,7 @@ WAIT_SECONDS = 120.0
 """The longest wait for anything: a busy machine may need seconds. It is less than the time limit of
 a test, so the line that waits is the line that fails."""
 _PAUSE_SECONDS = (0.001, 0.05)
-"""The first pause between two looks, and the longest."""
+"""The first and the longest pause between two looks."""
 
 
 def eventually(find: Callable[[], _T], seconds: float = WAIT_SECONDS) -> _T:
@@ -59,7 +59,7 @@ def children() -> set[int]:
 
 
 def kill_at_timeout() -> None:
-    """Let the timer of a test first kill the processes that the test starts from now on."""
+    """Make a test's timer first kill the processes that the test starts from now on."""
     fail, before = signal.getsignal(signal.SIGALRM), children()
     if not callable(fail):
         return

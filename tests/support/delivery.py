@@ -1,4 +1,4 @@
-"""Batches on their way into the store: held back, and arrived."""
+"""Hold back batches on their way into the store, or wait for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.sidecar import Sidecar
 
 @contextmanager
 def held(store: Path) -> Iterator[None]:
-    """The store takes nothing meanwhile, so that batches wait in the spool."""
+    """Keep the store from taking batches, so that they wait in the spool."""
     with closing(sqlite3.connect(store, timeout=WAIT_SECONDS, isolation_level=None)) as db:
         db.execute("BEGIN IMMEDIATE")
         yield
@@ -22,8 +22,8 @@ def held(store: Path) -> Iterator[None]:
 
 
 def delivered(sidecar: Sidecar) -> int:
-    """Wait until nothing waits any more, and for each step on the way; how many events were
-    admitted."""
+    """Wait until no batch is waiting and each step of the delivery is done. Return how many events
+    were admitted."""
     while waiting := metric(sidecar, "collector_spool_batches{"):
         wait_until(lambda most=waiting: metric(sidecar, "collector_spool_batches{") < most)  # type: ignore[misc]
     return int(metric(sidecar, 'collector_events_total{outcome="admitted"'))

@@ -1,4 +1,4 @@
-"""An OpenAPI document, with which answers are compared."""
+"""Compare answers with an OpenAPI document."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ EVERYWHERE = frozenset(
     vary x-content-type-options x-frame-options
     """.split()
 )
-"""Headers that say how HTTP is spoken, and that keep browsers from misusing an answer."""
+"""Headers of HTTP itself, and headers that keep browsers from misusing an answer."""
 
 
 class Document:
-    """The document in a file. ``operations`` are its operations, by method and path."""
+    """The document in a file. ``operations`` maps methods and paths to operations."""
 
     def __init__(self, path: Path) -> None:
         self.text = path.read_bytes()
@@ -33,7 +33,7 @@ class Document:
         }
 
     def resolved(self, value: Any) -> Any:
-        """What a reference leads to, or what is no reference itself."""
+        """Follow a reference; return any other value unchanged."""
         while isinstance(value, dict) and "$ref" in value:
             found: Any = self.whole
             for part in value["$ref"].removeprefix("#/").split("/"):
@@ -42,7 +42,7 @@ class Document:
         return value
 
     def responses(self, method: str, path: str) -> dict[int, dict[str, Any]]:
-        """The responses of an operation by their status; none where there is no operation."""
+        """The responses of an operation by status; empty if there is no such operation."""
         operation = self.operations.get((method, path), {"responses": {}})
         return {int(code): self.resolved(each) for code, each in operation["responses"].items()}
 
@@ -51,8 +51,8 @@ class Document:
         return Draft202012Validator({**schema, "components": self.whole["components"]})
 
     def check_sound(self) -> None:
-        """Each schema is one of the draft of OpenAPI 3.1, each reference leads somewhere, and
-        everything is described."""
+        """Check that each schema follows the draft of OpenAPI 3.1, that each reference resolves,
+        and that everything is described."""
         assert self.whole["openapi"] == "3.1.0"
         schemas = self.whole["components"]["schemas"].values()
         for schema in [*members(self.whole["paths"], "schema"), *schemas]:
@@ -74,9 +74,9 @@ class Document:
     def check(
         self, method: str, path: str, status: int, headers: Mapping[str, str], body: bytes
     ) -> None:
-        """An answer is one that the document has: by its status, its headers, its content type,
-        and the schema of its body. HEAD is answered as GET; 404 and 405 may be for what is none of
-        its paths and methods."""
+        """Check that the document describes an answer: its status, its headers, its content type,
+        and the schema of its body. HEAD is answered as GET. 404 and 405 may also answer a path or
+        method outside the document."""
         asked = "GET" if method == "HEAD" else method
         places = (place for how, place in self.operations if how == asked)
         place = next((each for each in places if _matches(each, path)), "")
@@ -101,7 +101,7 @@ def _matches(template: str, path: str) -> bool:
 
 
 def members(value: Any, name: str) -> Iterator[Any]:
-    """Every member of a name, at any depth."""
+    """Yield every member with a name, at any depth."""
     if isinstance(value, list):
         for each in value:
             yield from members(each, name)

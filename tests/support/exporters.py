@@ -1,4 +1,4 @@
-"""The exporters of OpenTelemetry's SDK for Python, as their documentation says to make them."""
+"""The exporters of OpenTelemetry's SDK for Python, made as its documentation says."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collector.contracts import Signal
 from tests.support.deadline import WAIT_SECONDS
 
 COMPRESSIONS = {"none": "NoCompression", "gzip": "Gzip", "deflate": "Deflate"}
-"""What both transports know, as the one calls it, and the other."""
+"""The compressions that both transports know: the name for HTTP, and the name for gRPC."""
 _NAMES: dict[Signal, tuple[str, str]] = {
     "logs": ("_log_exporter", "OTLPLogExporter"),
     "traces": ("trace_exporter", "OTLPSpanExporter"),
@@ -20,8 +20,8 @@ _NAMES: dict[Signal, tuple[str, str]] = {
 def exporter(
     signal: Signal, transport: str, port: int, compression: str = "none", **options: Any
 ) -> Any:
-    """Make the exporter of a signal over ``http`` or ``grpc``, to a port of this machine; over gRPC
-    encrypted if it is given ``credentials``."""
+    """Make the exporter of a signal over ``http`` or ``grpc``, to a port of this machine. gRPC is
+    encrypted if ``credentials`` are given."""
     module, name = _NAMES[signal]
     package = f"opentelemetry.exporter.otlp.proto.{transport}"
     make = getattr(import_module(f"{package}.{module}"), name)

@@ -1,7 +1,7 @@
-"""Faults that come from outside a sidecar's process, and senders that go on meanwhile.
+"""Faults from outside a sidecar's process, and senders that keep sending meanwhile.
 
-System calls fail by strace's hand, disks are small file systems of their own, and the clock is
-moved by libfaketime. Nothing of ours is patched.
+strace makes system calls fail, disks are small file systems, and libfaketime moves the clock.
+Nothing of ours is patched.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from tests.support.programs import threads
 from tests.support.sidecar import COMMAND, Answer, Sidecar
 
 Say = Callable[[str], None]
-"""Writes a line past the capture of output."""
+"""Writes a line to the terminal although pytest captures output."""
 
 _HIT = re.compile(r"\d+ +(?:<\.\.\. )?(\w+)(?:\(| resumed>).* = -1 (E\w+) .*\(INJECTED\)").fullmatch
 _SENDERS = 3
@@ -36,7 +36,7 @@ _LOOK_SECONDS = 0.01
 
 
 class Fault(NamedTuple):
-    """A system call that fails in a thread, from its call of one number to that of another."""
+    """A system call that fails in a thread, from its first to its last failing call by number."""
 
     call: str
     error: str
@@ -49,7 +49,7 @@ class Fault(NamedTuple):
 
 @dataclass(frozen=True)
 class Tracer:
-    """strace, as it stands before a command: faults of the calls that concern some files."""
+    """strace before a command, with faults in calls on certain files."""
 
     log: Path
     paths: Sequence[Path]
@@ -57,7 +57,8 @@ class Tracer:
 
     @property
     def command(self) -> list[str]:
-        """The sidecar's, traced; it is the process that is started, strace a grandchild of it."""
+        """The sidecar's command under strace. The started process is the sidecar; strace is its
+        grandchild."""
         required_root()
         strace = shutil.which("strace")
         if strace is None:
@@ -69,7 +70,7 @@ class Tracer:
         return [str(strace), *map(str, options), *COMMAND]
 
     def counted(self) -> Counter[str]:
-        """How often each call was made to fail, as ``call error``, by strace's own account."""
+        """How often strace made each call fail, as ``call error``, by its own log."""
         found: Counter[str] = Counter()
         if not self.log.exists():
             return found
@@ -80,14 +81,14 @@ class Tracer:
 
     @property
     def over(self) -> bool:
-        """Whether each fault came about as often as it was to."""
+        """Whether each fault occurred as often as planned."""
         hits = self.counted()
         return all(hits[f"{f.call} {f.error}"] > f.last - f.first for f in self.faults)
 
 
 @contextmanager
 def small_disk(place: Path, megabytes: int) -> Iterator[Path]:
-    """A file system (ext4) of that size in a file, mounted there."""
+    """Mount an ext4 file system of this size from a file."""
     image = place.with_name(f"{place.name}.img")
     place.mkdir()
     with image.open("wb") as handle:
@@ -111,7 +112,7 @@ def small_disk(place: Path, megabytes: int) -> Iterator[Path]:
 
 
 def fill(path: Path) -> None:
-    """Leave no room at all on a disk."""
+    """Fill a disk completely."""
     with path.open("ab", buffering=0) as handle:
         for size in (65536, 4096, 1):
             with suppress(OSError):
@@ -121,7 +122,7 @@ def fill(path: Path) -> None:
 
 @dataclass
 class Sending:
-    """What senders saw: answers by status, and what ``/readyz`` said in turn."""
+    """What senders saw: answers by status, and the successive answers of ``/readyz``."""
 
     sidecar: Sidecar
     account: Account
@@ -132,7 +133,7 @@ class Sending:
     unlike: list[Answer] = field(default_factory=list)
 
     def send(self) -> None:
-        """Send one request after another; whoever is refused waits a moment, then goes on."""
+        """Send one request after another. After a refusal, wait a moment and go on."""
         while not self.ended.is_set():
             parcel = self.account.parcel(self.random.randint(1, 30), self.random.choice((0, 1, 3)))
             try:
@@ -150,7 +151,7 @@ class Sending:
             self.ended.wait(_LOOK_SECONDS)
 
     def look(self) -> None:
-        """Ask for health again and again."""
+        """Ask for health repeatedly."""
         while not self.ended.is_set():
             with suppress(OSError, HTTPException):
                 self.ready[self.sidecar.admin("/readyz").status] += 1
@@ -159,7 +160,7 @@ class Sending:
 
 @contextmanager
 def sending(sidecar: Sidecar, account: Account, random: Random) -> Iterator[Sending]:
-    """Senders that send as long as this goes on; then nothing is under way any more."""
+    """Send for the length of the block. At its end, no request is under way."""
     load = Sending(sidecar, account, random)
     with threads(*[load.send] * _SENDERS, load.look):
         try:
@@ -170,8 +171,8 @@ def sending(sidecar: Sidecar, account: Account, random: Random) -> Iterator[Send
 
 
 class Clock:
-    """The time of a process that runs under ``environ``: real time, moved by ``move``. It is not
-    confined, as it reads the setting from a file at each look at the clock."""
+    """The clock of a process that runs under ``environ``: real time, shifted by ``move``. The
+    process is not sandboxed, because it reads the shift from a file whenever it reads the clock."""
 
     def __init__(self, library: Path, offset: Path) -> None:
         self._offset = offset
@@ -185,14 +186,14 @@ class Clock:
         }
 
     def move(self, seconds: int) -> None:
-        """It is so many seconds later than it is."""
+        """Move the clock ahead by these seconds."""
         new = self._offset.with_suffix(".new")
         new.write_text(f"{seconds:+d}\n")
         new.rename(self._offset)
 
 
 def clock(directory: Path) -> Clock:
-    """A clock whose setting lies in a directory."""
+    """A clock whose shift is in a file of a directory."""
     found = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
     named = os.environ.get("COLLECTOR_FAKETIME")
     if named:
@@ -203,12 +204,12 @@ def clock(directory: Path) -> Clock:
 
 
 def failures(sidecar: Sidecar, sink: str) -> float:
-    """How often a sink has failed, for whatever cause."""
+    """How often a sink has failed, whatever the cause."""
     name = "collector_sink_failures_total"
     return sum(metric(sidecar, f'{name}{{cause="{cause}",sink="{sink}"}}') for cause in CAUSES)
 
 
 def metric(sidecar: Sidecar, start: str) -> float:
-    """The sum of the metrics whose line begins so."""
+    """The sum of the metrics whose lines begin with ``start``."""
     lines = sidecar.admin("/metrics").body.decode().splitlines()
     return sum(float(line.split()[-1]) for line in lines if line.startswith(start))

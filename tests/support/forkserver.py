@@ -1,10 +1,10 @@
-"""A process that has loaded what commands need, and forks a child for each that it is asked for. A
-child is a process as any other, but for the time that loading takes.
+"""A process that has loaded the modules of commands, and forks a child for each request. A child is
+a process like any other, without the time that loading takes.
 
-``python -m tests.support.forkserver FD MODULE…`` loads modules, and is told, over a socket, what to
-run with which arguments, where, and in which environment. It is handed what is to be stdin, stdout
-and stderr, and a socket for the answers: the number of the child, and once it has ended its exit
-code.
+``python -m tests.support.forkserver FD MODULE…`` loads modules. Over a socket it then receives what
+to run: a module, arguments, a directory and an environment. It also receives the descriptors for
+stdin, stdout and stderr, and a socket for the answers: the child's process id and, once the child
+has ended, its exit code.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pathlib import Path
 from typing import ClassVar
 
 LOADED = ("tests.sidecar.forked_workers", "tests.support.warmed")
-"""What any of the processes needs that tests start: loaded once for all of them. The first notes
+"""The modules that the processes of tests need, loaded once for all of them. The first module notes
 what is loaded by then."""
 _MOST_BYTES = 1 << 16
 _ROOT = Path(__file__).parents[2]
@@ -36,17 +36,17 @@ _LATE = re.compile(
     "COLLECTOR_.+|.+_KEY|(GIT|PYTEST)_.+|NOTIFY_SOCKET|TMPDIR|HOME|PATH|COLUMNS"
     "|SSL_CERT_FILE|SSLKEYLOGFILE|.+_proxy|.+_PROXY"
 )
-"""Variables that are read when something is asked for, not when an interpreter or a library starts;
-where others are set, a new interpreter is needed."""
+"""Variables that are read on demand, not when an interpreter or a library starts. If any other
+variable differs, a new interpreter is needed."""
 
 
 def main(line: socket.socket, modules: Sequence[str]) -> None:
-    """Serve until the other side closes, as it does also when its process ends in whatever way;
-    children that are left then are killed."""
+    """Serve until the other side closes, which happens also when its process ends in any way. Then
+    kill the remaining children."""
     for module in modules:
         import_module(module)
     gc.collect()
-    gc.freeze()  # what children share is not looked at, and so not copied
+    gc.freeze()  # the collector leaves shared objects alone, so they are not copied
     while True:
         said, handed, _, _ = socket.recv_fds(line, _MOST_BYTES, 4)
         while _has_ended():
@@ -63,7 +63,7 @@ def main(line: socket.socket, modules: Sequence[str]) -> None:
 
 
 def _has_ended() -> bool:
-    """Whether one of those that waited for a child is done with it, and now is no more."""
+    """Whether a process that waited for a child has ended, and reap it."""
     try:
         return os.waitpid(-1, os.WNOHANG)[0] != 0
     except ChildProcessError:
@@ -71,7 +71,7 @@ def _has_ended() -> bool:
 
 
 def _become_child(handed: Sequence[int]) -> None:
-    """Go on in a child, which has its streams then; this process waits for it, and ends."""
+    """Return in a child with its own streams. The parent waits for the child, answers, and ends."""
     *streams, answers = handed
     child = os.fork()
     if child:
@@ -88,13 +88,13 @@ def _become_child(handed: Sequence[int]) -> None:
 
 
 def _run(module: str, arguments: list[str], directory: str, environ: dict[str, str]) -> None:
-    """A program, from its beginning to its end."""
+    """Run a module as a whole program."""
     os.chdir(directory)
     os.environ.clear()
     os.environ.update(environ)
     time.tzset()
     sys.argv[1:] = arguments
-    sys.orig_argv[:] = [sys.executable, "-m", module, *arguments]  # by which it starts afresh
+    sys.orig_argv[:] = [sys.executable, "-m", module, *arguments]  # from which it restarts itself
     try:
         runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as ended:
@@ -105,11 +105,11 @@ def _run(module: str, arguments: list[str], directory: str, environ: dict[str, s
 
 
 def _end(code: int) -> None:
-    """End as an interpreter does, but leave its memory to the system: to take apart what is shared
-    with the other children takes longer than most of what they do."""
+    """End as an interpreter does, but leave the memory to the system: freeing the objects that
+    children share takes longer than most of their work."""
     threading._shutdown()  # type: ignore[attr-defined] # waits for threads
     atexit._run_exitfuncs()
-    with suppress(OSError, ValueError):  # then the interpreter says so, at its end
+    with suppress(OSError, ValueError):  # the interpreter reports it at its end
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)
@@ -124,11 +124,11 @@ class Born:
         self.returncode: int | None = None
 
     def poll(self) -> int | None:
-        """Its exit code, if it has ended."""
+        """The exit code of the child, if it has ended."""
         return self._ended(0)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Its exit code; ``subprocess.TimeoutExpired`` if it takes more than so many seconds."""
+        """Return the exit code. Raises ``subprocess.TimeoutExpired`` after ``timeout`` seconds."""
         if (code := self._ended(timeout)) is None:
             raise subprocess.TimeoutExpired("a child", timeout or 0)
         return code
@@ -144,17 +144,16 @@ class Born:
         return self.returncode
 
     def send_signal(self, number: int) -> None:
-        """Send it a signal, unless it has ended."""
+        """Send a signal to the child, unless it has ended."""
         if self.poll() is None:
-            with suppress(ProcessLookupError):  # it may end between the two
+            with suppress(ProcessLookupError):  # it may end in between
                 os.kill(self.pid, number)
 
     def terminate(self) -> None:
-        """Ask it to end."""
+        """Ask the child to end."""
         self.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End it."""
         self.send_signal(signal.SIGKILL)
 
 
@@ -169,8 +168,9 @@ def begin(
     environ: Mapping[str, str],
     loaded: Sequence[str] = LOADED,
 ) -> Process:
-    """Run a module as a program; what is to be loaded before it begins is loaded once for all. A
-    new interpreter is started only where the environment is one that it would read."""
+    """Run a module as a program. All programs share one process that has loaded the modules they
+    need. If the environment sets variables that an interpreter reads at its start, start a new
+    interpreter."""
     nursery = Nursery.of_this_process(*loaded)
     if nursery.fits(environ):
         return nursery.bear(module, arguments, streams, directory, environ)
@@ -180,10 +180,10 @@ def begin(
 
 
 class Nursery:
-    """The other side."""
+    """The tests' side of the fork server."""
 
     def __init__(self, *modules: str, root: Path = _ROOT) -> None:
-        """Load modules, of the tree at ``root``."""
+        """Start the server in the tree at ``root``, with these modules loaded."""
         self._line, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self._environ = dict(os.environ)
         with theirs:
@@ -200,8 +200,8 @@ class Nursery:
 
     @classmethod
     def of_this_process(cls, *modules: str) -> Nursery:
-        """The one that is shared by all tests. It is made anew where it has ended: a test that
-        takes too long ends it, if that test was the first to need it."""
+        """The server that all tests share. If it has ended, start a new one: a test that takes too
+        long ends the server if that test was the first to need it."""
         found = cls._shared.get(modules)
         if found is None or found._process.poll() is not None:
             found = cls._shared[modules] = cls(*modules)
@@ -219,7 +219,7 @@ class Nursery:
         directory: str | Path,
         environ: Mapping[str, str],
     ) -> Born:
-        """A child that runs a module as a program."""
+        """Fork a child that runs a module as a program."""
         said = {"module": module, "arguments": arguments, "directory": str(directory)}
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:

@@ -1,4 +1,4 @@
-"""Just enough HTTP/2 to send what no client library would."""
+"""Just enough HTTP/2 to send what no client library would send."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _FRAME = 16384
 
 
 def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
-    """A frame as it goes over the wire."""
+    """Return a frame in wire format."""
     return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
 
 
@@ -25,7 +25,7 @@ HELLO = PREFACE + frame(SETTINGS, 0, 0)
 
 
 def _integer(value: int) -> bytes:
-    """HPACK's integer with a prefix of seven bits."""
+    """Encode an integer for HPACK, with a prefix of seven bits."""
     if value < 127:
         return bytes([value])
     out, value = bytearray([127]), value - 127
@@ -43,7 +43,8 @@ def _header(name: bytes, value: bytes) -> bytes:
 def call(
     path: bytes, headers: Mapping[bytes, bytes | None] | None = None, *, stream: int = 1
 ) -> bytes:
-    """The frames that open a call; ``headers`` are set over the usual ones, ``None`` leaves out."""
+    """The frames that open a call. ``headers`` override the usual ones; ``None`` leaves a header
+    out."""
     all_headers: dict[bytes, bytes | None] = {
         b":method": b"POST",
         b":scheme": b"http",
@@ -64,8 +65,8 @@ def call(
 
 
 def again(path: bytes, value: bytes, times: int, calls: int = 90) -> Iterator[bytes]:
-    """Blocks of headers for calls of one connection: the first puts a header into HPACK's table,
-    and each names it so often."""
+    """Yield blocks of headers for calls of one connection. The first block puts a header into
+    HPACK's table; each block then refers to it ``times`` times."""
     usual = {b":method": b"POST", b":scheme": b"http", b":path": path, b":authority": b"localhost"}
     usual |= {b"te": b"trailers", b"content-type": b"application/grpc"}
     block = b"".join(_header(name, value) for name, value in usual.items())
@@ -81,10 +82,11 @@ def message(body: bytes, *, flag: int = 0, length: int | None = None, stream: in
 
 
 def exchange(port: int, sent: Iterable[bytes], seconds: float = WAIT_SECONDS) -> bytes:
-    """Everything that comes back until a call's status is there, the end, or so many seconds."""
+    """Return everything that comes back until a call's status arrives, the peer closes, or the time
+    is over."""
     got = b""
     with socket.create_connection(("127.0.0.1", port), WAIT_SECONDS) as connection:
-        with suppress(ConnectionError):  # it has heard enough
+        with suppress(ConnectionError):  # the server may close before it has read everything
             for part in sent:
                 connection.sendall(part)
         until = time.monotonic() + seconds

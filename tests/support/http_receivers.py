@@ -1,4 +1,4 @@
-"""Receivers that never finish: each keeps a sender busy for as long as the sender lets it."""
+"""Receivers that never finish. Each keeps a sender busy for as long as the sender allows."""
 
 from __future__ import annotations
 
@@ -60,16 +60,16 @@ ENDLESS: dict[str, Behaviour] = {
 
 
 def receiver(behave: Behaviour) -> AbstractContextManager[int]:
-    """Start a receiver on this machine that treats each connection in one way and reads no more
-    than it is told; yields its port."""
+    """Start a receiver on this machine that treats each connection in one way, and reads only as
+    much as ``behave`` reads. Yields its port."""
     return tcp_server(behave, receive_buffer=4096)
 
 
 def check_endless(
     check: Callable[[str, int], None], names: Collection[str] = tuple(ENDLESS)
 ) -> None:
-    """Check a sender against each of these receivers, by name and port, at once: it waits for most
-    of the time."""
+    """Check a sender against all these receivers, by name and port, in parallel: it mostly
+    waits."""
     with ThreadPoolExecutor(len(names)) as pool, ExitStack() as stack:
         ports = {name: stack.enter_context(receiver(ENDLESS[name])) for name in names}
         found = {name: pool.submit(check, name, port) for name, port in ports.items()}

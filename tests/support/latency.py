@@ -1,4 +1,4 @@
-"""How long senders wait for a response while others attack, and how long work takes.
+"""How long senders wait for a response during an attack, and how long work takes.
 
 Times are asserted only with ``COLLECTOR_BOMBS=full`` (``make nightly``, on a quiet machine), in
 tests with the marker ``timed``. Without it, these tests check responses and memory, and that

@@ -1,4 +1,4 @@
-"""Ledgers of tests, which must hold."""
+"""Check and read the ledgers of tests."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collector.ledger import Audit, Entry, opened
 
 
 def check_ledger(path: Path) -> Audit:
-    """Verify the ledger of a spool's file: it has no flaw. Return what was found."""
+    """Verify the ledger in a spool's file, and check that it has no flaw. Return the audit."""
     with opened(path) as ledger:
         found = ledger.verify()
     assert found.flaws == []
@@ -16,7 +16,7 @@ def check_ledger(path: Path) -> Audit:
 
 
 def entries_of(path: Path, *kinds: str) -> list[Entry]:
-    """Return the entries of a ledger that holds: all, or those of some kinds."""
+    """Verify a ledger, and return its entries: all, or only those of some kinds."""
     check_ledger(path)
     with opened(path) as ledger:
         return [entry for entry in ledger.entries() if not kinds or entry.kind in kinds]

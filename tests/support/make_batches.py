@@ -1,4 +1,4 @@
-"""Entries for a spool, and what is in one."""
+"""Make entries for a spool, and read what a spool holds."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def entry(
     layout: Layout = LAYOUT,
     text: str | None = None,
 ) -> PendingBatch:
-    """Records that hold a number each."""
+    """An entry whose records hold a number each."""
     more = {} if text is None else {"text": text}
     records = [{"schema": layout.schema, "n": number} | more for number in numbers]
     payload = b"".join(orjson.dumps(record) + b"\n" for record in records)
@@ -58,7 +58,7 @@ def entry(
 
 
 def commit(spool: Spool, *batches: PendingBatch) -> None:
-    """Put batches into a spool, each in a commit of its own."""
+    """Put each batch into a spool in its own commit."""
     for batch in batches:
         spool.put(batch).result(WAIT_SECONDS)
 
@@ -70,12 +70,12 @@ def commit_to(path: Path, *batches: PendingBatch) -> None:
 
 
 def waiting(spool: Spool, sink: str = "sink", limit: int = 100) -> list[tuple[int, Batch]]:
-    """What comes next for a sink."""
+    """The next batches for a sink."""
     return spool.after(sink, limit)
 
 
 def drained(spool: Spool, sink: str = "sink", *, acknowledge: bool = True) -> list[int]:
-    """The numbers that a sink gets, to the end."""
+    """The numbers of all records that a sink gets until its queue is empty."""
     found: list[int] = []
     seen: set[int] = set()
     while taken := [pair for pair in waiting(spool, sink, 1000) if pair[0] not in seen]:
@@ -92,20 +92,20 @@ def drained(spool: Spool, sink: str = "sink", *, acknowledge: bool = True) -> li
 
 
 class _Without(Rule):
-    """The records that have one of some numbers go."""
+    """Removes the records with certain numbers."""
 
     gone: frozenset[int]
     has_people = True
 
     def fields_to_remove(self, record: Mapping[str, object], minute: str) -> Collection[str]:
-        """Return all fields, or none."""
+        """Return all fields of such a record, or none."""
         number = record["n"]
         assert isinstance(number, msgspec.Raw)
         return record.keys() if int(bytes(number)) in self.gone else ()
 
 
 def without(*gone: int, expired: bool = False) -> Rule:
-    """The rule by which the records with these numbers go: they are erased, or ``expired``."""
+    """The rule that removes the records with these numbers, as erased or as ``expired``."""
     rule = _Without(others=[Part()], now=datetime.now(UTC) if expired else None)
     object.__setattr__(rule, "gone", frozenset(gone))
     return rule
@@ -113,7 +113,7 @@ def without(*gone: int, expired: bool = False) -> Rule:
 
 @contextmanager
 def told_checkpoints() -> Iterator[None]:
-    """No spool that is opened inside writes its log into its file before it is closed."""
+    """Keep spools that are opened in the block from checkpointing their log before they close."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(checkpoints, "LOOK_SECONDS", 3600.0)
         patch.setattr(spool, "IDLE_SECONDS", 3600.0)
@@ -121,7 +121,7 @@ def told_checkpoints() -> Iterator[None]:
 
 
 def plant_aside(path: Path, sink: str, batch: Batch) -> None:
-    """Plant a batch among those that were set aside for a sink."""
+    """Plant a batch among a sink's batches that were set aside."""
     layout, salt, granted = layout_of(batch), bytes(16), encode_granted(batch.granted)
     head = (batch.id, layout.digest, batch.received, count_lines(batch.payload))
     seal = batch_seal(salt, commitment(salt, batch.payload), granted, *head)
@@ -136,8 +136,8 @@ def plant_aside(path: Path, sink: str, batch: Batch) -> None:
 
 
 def law(spool: Spool) -> None:
-    """Hold what was taken against what became of it, for each sink, in batches and in records: of
-    a damaged batch that nobody has read yet, the bytes may be others."""
+    """Compare for each sink what the spool took with what became of it, in batches and records. The
+    bytes of a damaged batch that nobody has read yet may differ."""
     state = spool.state()
     for sink, each in {**state.backlogs, **state.absent}.items():
         gone = each.delivered + each.skipped + each.expired + each.erased + each.damaged

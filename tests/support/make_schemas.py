@@ -1,7 +1,7 @@
-"""Schema documents and fields made up for tests.
+"""Schema documents and fields invented for tests.
 
-A document says in its own text which faults it must give: a mark ``«E105»`` stands right before the
-place of the fault, ``«E105?ipv4»`` also wants "did you mean `ipv4`".
+A document marks the faults that it must give: ``«E105»`` stands right before the place of the
+fault, ``«E105?ipv4»`` also wants "did you mean `ipv4`".
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from collector.schema.kinds import KINDS, Circumstances, FieldBase
 from collector.schema.load import parse_source
 
 NOW = datetime(2026, 11, 24, 10, 20, 30, 500_000, tzinfo=UTC)
-"""The time of the clock in tests."""
 
 PSEUDONYM = """\
 schema: devices
@@ -37,8 +36,7 @@ fields:
     {{kind: pseudonym, key: "{key}", rotate: 1d, from: [device.id, ip], category: user.device,
      purposes: [ops], retention: 1d, reason: Run the service}}
 """
-"""A document with one field, a pseudonym of ``device.id`` or ``ip``, whose ``key`` is to be filled
-in."""
+"""A document with one field, a pseudonym of ``device.id`` or ``ip``. Tests fill in its ``key``."""
 
 HEAD = """\
 schema: sample
@@ -50,13 +48,13 @@ purposes:
 """
 REST = "category: user.device, purposes: [ops], retention: 30d, reason: Which systems to test on"
 PLAIN = HEAD + "fields:\n  os.type: {kind: enum, values: [linux], " + REST + "}\n"
-"""A whole document without a fault."""
+"""A complete document without a fault."""
 
 
 @cache
 def sample(fields: str, more: str = "", purposes: str = "") -> Schema:
-    """The schema ``sample`` with these fields, further keys and further purposes, in YAML. ``REST``
-    stands for what every field has."""
+    """The schema ``sample`` with these fields and, in YAML, further keys and further purposes.
+    ``REST`` stands for the keys that every field has."""
     text = f"{HEAD}{purposes}{more}\nfields:\n{fields.replace('REST', REST)}"
     schema, faults = parse_source(read_text(text, Document("sample.yaml")))
     assert schema is not None, faults
@@ -64,7 +62,8 @@ def sample(fields: str, more: str = "", purposes: str = "") -> Schema:
 
 
 def with_field(text: str) -> str:
-    """Return a document with a further field, of whose keys the text has all but the common."""
+    """Return a document with a further field. ``text`` has the field's keys without the common
+    ones."""
     return PLAIN + text + "".join(f"    {each}\n" for each in re.split(r", (?=\w+:)", REST))
 
 
@@ -81,7 +80,8 @@ class Expected(NamedTuple):
 
 
 def marked(text: str) -> tuple[str, list[Expected]]:
-    """The document without its marks, and the faults that they ask for, in order of place."""
+    """Return the document without its marks, and the faults that the marks ask for, in order of
+    place."""
     expected: list[Expected] = []
     while mark := _MARK.search(text):
         before = text[: mark.start()]
@@ -92,22 +92,22 @@ def marked(text: str) -> tuple[str, list[Expected]]:
 
 
 def one(options: str, name: str = "os.name", rest: str = REST) -> str:
-    """A document with one more field."""
+    """Return a document with one more field."""
     return f"{PLAIN}  {name}: {{{options}, {rest}}}\n"
 
 
 def content(listed: str) -> str:
-    """A document with a content list."""
+    """Return a document with a content list."""
     return f"{PLAIN}{listed}\n"
 
 
 def trial(listed: str) -> str:
-    """A document with tests."""
+    """Return a document with tests."""
     return f"{PLAIN}tests:\n  - {listed}\n"
 
 
 def field(kind: str, beside: Path | None = None, /, **options: Any) -> FieldBase:
-    """A field of a kind with these options. Raises ``pydantic.ValidationError``."""
+    """Return a field of a kind with these options. Raises ``pydantic.ValidationError``."""
     common = {"category": "system", "purposes": ["ops"], "retention": "1d", "reason": "because"}
     text = orjson.dumps({"kind": kind, **common, **options})
     return KINDS[kind].model_validate_json(text, strict=True, context=beside)
@@ -118,12 +118,12 @@ def canonical(
     now: datetime = NOW,
     key: Callable[[str, int], bytes] = lambda _reference, _period: bytes(32),
 ) -> Callable[[Any], Scalar | None]:
-    """Its canonical function, with a clock that stands still."""
+    """Return the canonical function of a field, with a fixed clock."""
     return of.canonical(Circumstances(lambda: now, key))
 
 
 def refuses(kind: str, beside: Path | None = None, /, **options: Any) -> str | None:
-    """The code (or pydantic's name) of the first fault of the options, if they are faulty."""
+    """Return the code (or pydantic's name) of the options' first fault, if they have one."""
     try:
         field(kind, beside, **options)
     except ValidationError as error:
@@ -157,5 +157,5 @@ _FIELD = """\
 
 
 def wide(numbers: Iterable[int], values: str) -> str:
-    """A schema with a field for each number, that has one of some values."""
+    """Return a schema with a field for each number; each field allows ``values``."""
     return _WIDE + "".join(_FIELD.format(number, values) for number in numbers)

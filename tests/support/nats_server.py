@@ -1,4 +1,4 @@
-"""NATS servers for tests, on loopback: one, or a cluster, each with a directory of its own."""
+"""NATS servers for tests, on loopback: one, or a cluster. Each has its own directory."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from tests.support.tcp import free_port
 
 _START_SECONDS = WAIT_SECONDS
 _SECONDS = 30
-"""For a connection, and for an answer."""
+"""The time limit for a connection, and for an answer."""
 _T = TypeVar("_T")
 
 
 def program() -> Path | None:
-    """Return the server's program: that of the package in this environment, or one in PATH."""
+    """Return the server's program, from the package in this environment or from PATH."""
     beside = Path(sys.executable).parent / "nats-server"
     found = shutil.which("nats-server")
     if beside.exists():
@@ -38,7 +38,8 @@ def program() -> Path | None:
 
 
 def require_nats() -> Path:
-    """Return the program; skip the test where there is none, unless all is required."""
+    """Return the program. Without it, skip the test, or fail it if all prerequisites are
+    required."""
     found = program()
     if found is None:
         required("nats-server")
@@ -48,7 +49,7 @@ def require_nats() -> Path:
 
 @dataclass
 class NatsServer:
-    """A server. ``options`` are more arguments of its command line."""
+    """A server. ``options`` are additional command-line arguments."""
 
     directory: Path
     options: Sequence[str] = ()
@@ -57,11 +58,11 @@ class NatsServer:
 
     @property
     def url(self) -> str:
-        """Its address."""
+        """The server's address."""
         return f"nats://127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the server, and wait until it answers."""
         command = [str(require_nats()), "-a", "127.0.0.1", "-p", str(self.port), "-js"]
         command += ["-sd", str(self.directory), *self.options]
         self.directory.mkdir(parents=True, exist_ok=True)
@@ -70,18 +71,18 @@ class NatsServer:
         wait_until(self._answers, seconds=_START_SECONDS)
 
     def kill(self) -> None:
-        """Kill it, and wait for its end."""
+        """Kill the server, and wait for its end."""
         if self.process is not None:
             self.process.send_signal(signal.SIGKILL)
             self.process.wait()
             self.process = None
 
     def ask(self, work: Callable[[Any], Coroutine[Any, Any, _T]], **options: Any) -> _T:
-        """Run work with a context of JetStream, over a connection of its own."""
+        """Run work with a JetStream context, over its own connection."""
         return ask([self], work, **options)
 
     def stream(self, name: str, *, max_age: float = 3600.0, **config: Any) -> None:
-        """Make a work queue with a subject of its name, unless it is there."""
+        """Create a work queue with a subject of the same name, unless it exists."""
 
         async def make(stream: Any) -> None:
             chosen = {"retention": "workqueue", "max_age": max_age} | config
@@ -91,7 +92,7 @@ class NatsServer:
         self.ask(make)
 
     def messages(self, name: str) -> list[bytes]:
-        """Return all messages of a stream, which stay in it."""
+        """Return all messages of a stream, and leave them in it."""
 
         async def read(stream: Any) -> list[bytes]:
             state = (await stream.stream_info(name)).state
@@ -114,7 +115,7 @@ def ask(
     work: Callable[[Any], Coroutine[Any, Any, _T]],
     **options: Any,
 ) -> _T:
-    """Run work with a context of JetStream at any of some servers."""
+    """Run work with a JetStream context at any of several servers."""
 
     async def run() -> _T:
         async def ignore(_: Exception) -> None:
@@ -144,7 +145,7 @@ def server(directory: Path, *options: str) -> Iterator[NatsServer]:
 
 @contextmanager
 def cluster(directory: Path, number: int = 3) -> Iterator[list[NatsServer]]:
-    """Run clustered servers, and wait until they have a leader."""
+    """Run a cluster, and wait until it has a leader."""
     routes = [free_port() for _ in range(number)]
     all_routes = ",".join(f"nats://127.0.0.1:{port}" for port in routes)
     made = [

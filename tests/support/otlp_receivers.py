@@ -1,4 +1,4 @@
-"""Receivers of OTLP for tests: they decode requests with OpenTelemetry's own messages."""
+"""OTLP receivers for tests. They decode requests with OpenTelemetry's own messages."""
 
 from __future__ import annotations
 
@@ -28,27 +28,27 @@ from collector.sinks.otlp import OtlpSink
 from tests.support.certificates import Pair
 
 ECHO = "canary-of-an-answer"
-"""A text that receivers say, and that must be nowhere else."""
+"""A text in receivers' answers that must appear nowhere else."""
 SECRET = "5cd51f4e-of-the-test"
-"""What a sender shows in a header, likewise."""
+"""A secret in a sender's header that must appear nowhere else."""
 _PROTOBUF = "application/x-protobuf"
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a receiver answers."""
+    """A receiver's answer."""
 
     status: int = 200
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=lambda: {"Content-Type": _PROTOBUF})
-    """Of gRPC: metadata behind the answer. Its statuses are below 20."""
+    """For gRPC, trailing metadata. gRPC statuses are below 20."""
     details: bytes = b""
 
 
 @dataclass
 class Received:
-    """What a receiver was sent. ``answer`` decides what it says to the request and its headers; it
-    keeps the records of those that it answers with success."""
+    """What a receiver was sent. ``answer`` decides how to answer a request and its headers. The
+    receiver keeps the records of requests that it answers with success."""
 
     answer: Callable[[ExportLogsServiceRequest, Mapping[str, str]], Answer]
     port: int = 0
@@ -88,7 +88,7 @@ def records(request: ExportLogsServiceRequest) -> list[Any]:
 
 
 def attributes(record: Any) -> dict[str, Any]:
-    """Return the attributes of a log record, each of which must be there once."""
+    """Return the attributes of a log record. Each key must occur once."""
     found = {}
     for each in record.attributes:
         assert each.key not in found
@@ -102,7 +102,7 @@ def taken(_request: object = None, _headers: object = None) -> Answer:
 
 
 def partial(rejected: int) -> Answer:
-    """Take a request, but reject some records, and quote one of them."""
+    """Take a request, but reject some records and quote one of them."""
     message = ExportLogsServiceResponse()
     message.partial_success.rejected_log_records = rejected
     message.partial_success.error_message = ECHO
@@ -116,7 +116,7 @@ def http_receiver(
     pair: Pair | None = None,
     authority: Path | None = None,
 ) -> Iterator[Received]:
-    """Receive OTLP over HTTP on this machine; with a ``pair`` over TLS, from senders that have a
+    """Receive OTLP over HTTP on this machine. With a ``pair``, use TLS and require a client
     certificate of the ``authority``."""
     received = Received(answer)
 
@@ -140,7 +140,7 @@ def http_receiver(
         daemon_threads = True
 
         def handle_error(self, *_: object) -> None:
-            """Say nothing of senders that close a connection."""
+            """Ignore senders that close a connection."""
 
     with Server(("127.0.0.1", 0), Handler) as server:
         if pair is not None:
@@ -166,8 +166,8 @@ def grpc_receiver(
     pair: Pair | None = None,
     authority: Path | None = None,
 ) -> Iterator[Received]:
-    """Receive OTLP over gRPC as ``http_receiver`` does. The status of an answer is one of gRPC, or
-    200."""
+    """Receive OTLP over gRPC, otherwise like ``http_receiver``. An answer's status is a gRPC
+    status, or 200."""
     received = Received(answer)
     codes = {code.value[0]: code for code in grpc.StatusCode}
 
@@ -206,13 +206,13 @@ def grpc_receiver(
 
 
 def answering(*answers: Answer) -> Callable[[object, object], Answer]:
-    """Answer one after the other, then take everything."""
+    """Give these answers in order, then take everything."""
     left = list(answers)
     return lambda _request, _headers: left.pop(0) if left else taken()
 
 
 def failure(sink: OtlpSink, *batches: Batch) -> CollectorError:
-    """Deliver, which must fail; check that the failure quotes neither records nor answers."""
+    """Deliver, expect a failure, and check that it quotes neither records nor answers."""
     with pytest.raises(CollectorError) as caught:
         sink.deliver(*batches)
     text = "".join(traceback.format_exception(caught.value)) + repr(vars(caught.value))

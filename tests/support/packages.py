@@ -1,4 +1,4 @@
-"""Packages that offer types of sinks, as they lie in an environment, in a folder of a test."""
+"""Packages that offer types of sinks, installed in a test's folder as in an environment."""
 
 from __future__ import annotations
 
@@ -66,8 +66,8 @@ class Quick(Far):
 
 
 def offered(folder: Path, modules: Mapping[str, str], entries: Mapping[str, str]) -> Path:
-    """A folder for ``PYTHONPATH`` with modules, and a package for each entry point (its name and
-    its value)."""
+    """Return a folder for ``PYTHONPATH`` with modules, and with a package for each entry point (its
+    name and value)."""
     folder.mkdir(exist_ok=True)
     for name, source in modules.items():
         (folder / f"{name}.py").write_text(source)

@@ -1,4 +1,4 @@
-"""Parquet files as a lake has them, but for what a test changes."""
+"""Parquet files as in a lake, except for what a test changes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pyarrow import parquet
 
 
 def write_parquet(where: Any, table: pa.Table, **settings: Any) -> None:
-    """Write a file with the settings of ours, and with the metadata of a table."""
+    """Write a file with our settings and with a table's metadata."""
     chosen = {"compression": "zstd", "version": "2.6", "store_schema": False, **settings}
     with parquet.ParquetWriter(where, table.schema, **chosen) as made:
         if len(table):
@@ -18,7 +18,7 @@ def write_parquet(where: Any, table: pa.Table, **settings: Any) -> None:
 
 
 def zigzag(number: int) -> bytes:
-    """A number as Thrift's compact protocol has it."""
+    """Encode a number as Thrift's compact protocol does."""
     number, found = 2 * number, bytearray()
     while number > 127:
         found.append(number & 127 | 128)

@@ -1,5 +1,5 @@
-"""A data directory with records of many people wherever records can be: in the store, in the spool,
-in files of records, in damaged batches and in quarantined files."""
+"""A data directory with records of many people everywhere records can be: in the store, in the
+spool, in files of records, in damaged batches and in quarantined files."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _SCHEMA = load_schema("conferencing")
 
 
 def minute(days: float = 0) -> str:
-    """Return the minute so many days ago."""
+    """Return the minute ``days`` ago."""
     return (_NOW - timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:00Z")
 
 
 def address(number: int) -> str:
-    """Return the address of a person; none begins with another's."""
+    """Return a person's address. No address is a prefix of another."""
     return f"10.{100 + number // 10_000}.{100 + number // 100 % 100}.{100 + number % 100}"
 
 
@@ -50,7 +50,7 @@ def _record(number: int, schema: Schema) -> Record:
 
 @dataclass
 class PopulatedDirectory:
-    """The directory, and methods that put records of people there, by their numbers."""
+    """The directory, and methods that add records of people by number."""
 
     directory: Path
 
@@ -65,7 +65,7 @@ class PopulatedDirectory:
 
     @property
     def locations(self) -> Locations:
-        """The locations of its configuration."""
+        """The locations in its configuration."""
         return Locations.of(load(self.config_file), (self.schema,))
 
     def spool(self, *groups: Iterable[int], days: float = 0) -> None:
@@ -78,7 +78,7 @@ class PopulatedDirectory:
         self.deliver_aged(*((group, days) for group in groups))
 
     def deliver_aged(self, *groups: tuple[Iterable[int], float]) -> None:
-        """Deliver groups with their age in days; nothing of them is pruned by that."""
+        """Deliver groups with their age in days, without pruning them."""
         with (
             Spool(self.data / "spool.db", sinks=["store"]) as spool,
             Store(self.data / "store.db", self.schema) as store,
@@ -95,7 +95,7 @@ class PopulatedDirectory:
                         spool.delivered("store", number)
 
     def damage(self, *numbers: int, days: float = 0) -> None:
-        """Add a damaged pending batch, and one that is quarantined already."""
+        """Add a damaged pending batch, and a batch that is already quarantined."""
         self.spool(numbers, numbers, days=days)
         with closing(sqlite3.connect(self.data / "spool.db")) as db, db:
             newest = db.execute("SELECT max(sequence) FROM batches").fetchone()[0]
@@ -104,14 +104,14 @@ class PopulatedDirectory:
             db.execute("DELETE FROM batches WHERE sequence = ?", (newest,))
 
     def set_aside(self, *numbers: int, days: float = 0) -> Path:
-        """Add a file that was quarantined so many days ago."""
+        """Add a file that was quarantined ``days`` ago."""
         stamp = (_NOW - timedelta(days=days)).strftime("%Y%m%dT%H%M%SZ")
         path = self.data / f"spool.db.damaged-{stamp}"
         path.write_bytes(b"\0" * 100 + " ".join(map(address, numbers)).encode())
         return path
 
     def bytes(self) -> bytes:
-        """Return the bytes of all files, without those that a sidecar deletes meanwhile."""
+        """Return the bytes of all files, except files that a sidecar deletes meanwhile."""
         found = []
         for path in self.directory.rglob("*"):
             with suppress(FileNotFoundError, IsADirectoryError):
@@ -120,12 +120,12 @@ class PopulatedDirectory:
         return b"\n".join(found)
 
     def left(self, numbers: Iterable[int]) -> set[int]:
-        """Return the people of whom any byte is left."""
+        """Return the people of whom bytes are left."""
         found = self.bytes()
         return {number for number in numbers if address(number).encode() in found}
 
     def entry(self, group: Iterable[int], days: float) -> PendingBatch:
-        """Build the pending batch of a request of these people."""
+        """Build the pending batch of a request with these people."""
         lines = [orjson.dumps(_record(number, self.schema)) + b"\n" for number in group]
         tally = Tally(len(lines), len(lines))
         return PendingBatch(self.schema.layout, minute(days), b"".join(lines), tally)

@@ -1,4 +1,4 @@
-"""A PostgreSQL server for tests, in a temporary directory, reached by a socket."""
+"""A PostgreSQL server for tests, in a temporary directory, with a socket."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _SESSIONS = "FROM pg_stat_activity WHERE usename = 'collector'"
 
 
 def programs() -> Path | None:
-    """Return the directory of the server's programs: those in PATH, or the newest of Debian's."""
+    """Return the directory of the server's programs: from PATH, or Debian's newest."""
     found = shutil.which("pg_ctl")
     places = sorted(
         Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name)
@@ -38,7 +38,8 @@ def programs() -> Path | None:
 
 
 def require_postgres() -> Path:
-    """Return that directory; skip the test where there is none, unless all is required."""
+    """Return that directory. Without it, skip the test, or fail it if all prerequisites are
+    required."""
     found = programs()
     if found is None and os.environ.get("COLLECTOR_REQUIRE_ALL") != "1":
         pytest.skip("PostgreSQL is not installed")
@@ -47,7 +48,7 @@ def require_postgres() -> Path:
 
 
 def _state(process: int) -> str:
-    """The state of a process in a letter; ``X`` if it is gone."""
+    """The state of a process as a letter; ``X`` if the process is gone."""
     with suppress(FileNotFoundError, ProcessLookupError):
         return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
     return "X"
@@ -63,7 +64,7 @@ def _signal(process: int, number: int) -> None:
 
 
 def _user() -> str | None:
-    """Return the user that the server runs as, where root may not."""
+    """Return the user that runs the server if this process is root, which may not run it."""
     if os.geteuid() != 0:
         return None
     for name in ("postgres", "nobody"):
@@ -73,7 +74,7 @@ def _user() -> str | None:
 
 
 def _as_user(more: Mapping[str, str] | None = None) -> dict[str, Any]:
-    """Return what lets a program run as that user, with ``more`` in its environment."""
+    """Return the arguments that run a program as that user, with ``more`` in its environment."""
     environ = {"PATH": os.environ["PATH"], "LC_ALL": "C", **(more or {})}
     user = _user()
     return {"env": environ} if user is None else {"env": environ, "user": user, "extra_groups": []}
@@ -89,7 +90,8 @@ CREATE CONSTRAINT TRIGGER ending AFTER INSERT ON collector._delivered
 
 @dataclass
 class PostgresServer:
-    """A server with a role ``collector``, which may make schemas in the database ``telemetry``."""
+    """A server with a role ``collector``, which may create schemas in the database
+    ``telemetry``."""
 
     directory: Path
     options: tuple[str, ...] = ()
@@ -105,7 +107,7 @@ class PostgresServer:
 
     @property
     def url(self) -> str:
-        """The address of the role."""
+        """The URL for the role."""
         return f"postgres://collector@/telemetry?host={self.directory}"
 
     def settings(self, **more: Any) -> PostgresSettings:
@@ -123,14 +125,14 @@ class PostgresServer:
         return path
 
     def make(self) -> None:
-        """Make the files."""
+        """Create the server's files."""
         user = _user()
         if user is not None:
             shutil.chown(self.directory, user)
         self._run("initdb", "-D", str(self.data), "-A", "trust", "-U", "admin", "-E", "UTF8", "-N")
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the server, and wait until it answers."""
         words = [
             "-D",
             str(self.data),
@@ -163,7 +165,7 @@ class PostgresServer:
         return False
 
     def admin_url(self, database: str = "telemetry") -> str:
-        """The address of the superuser."""
+        """The URL for the superuser."""
         return f"postgresql://admin@/{database}?host={self.directory}&port={self.port}"
 
     def create(self) -> None:
@@ -180,7 +182,7 @@ class PostgresServer:
             return cursor.fetchall() if cursor.description else []
 
     def reset(self) -> None:
-        """Drop what sinks made."""
+        """Drop everything that sinks created."""
         self.ask("DROP SCHEMA IF EXISTS collector CASCADE")
 
     def end_sessions(self) -> None:
@@ -188,7 +190,8 @@ class PostgresServer:
         self.ask(f"SELECT pg_terminate_backend(pid) {_SESSIONS}")
 
     def break_off(self, action: Callable[[], object]) -> None:
-        """Run an action of a sink, and end its session when it has written but not committed."""
+        """Run an action of a sink, and end its session after it has written and before it
+        commits."""
         self.ask(_END_AT_COMMIT)
         try:
             with pytest.raises(DeliveryError):
@@ -198,7 +201,7 @@ class PostgresServer:
 
     @contextmanager
     def stopped(self) -> Iterator[None]:
-        """Let the server's processes stand still."""
+        """Suspend the server's processes for the block."""
         found = self._halted()
         for each in found:
             _signal(each, signal.SIGSTOP)
@@ -209,7 +212,7 @@ class PostgresServer:
                 _signal(each, signal.SIGCONT)
 
     def _halted(self) -> list[int]:
-        """Let the first process stand still, and return all: it starts none meanwhile."""
+        """Suspend the first process, so that it starts no others, and return all."""
         pid = int((self.data / "postmaster.pid").read_text().split("\n")[0])
         _signal(pid, signal.SIGSTOP)
         wait_until(lambda: _state(pid) in "TZX")
@@ -217,9 +220,9 @@ class PostgresServer:
         return [pid, *map(int, children)]
 
     def kill(self) -> None:
-        """Kill all of the server's processes, as a power cut does. The first stands still before
-        the others are counted: one that it starts meanwhile would hold its memory, and let no
-        other server start."""
+        """Kill all of the server's processes, as a power cut does. Suspend the first one before
+        listing the others. A process that it started in between would keep the server's memory, and
+        no other server could start."""
         if self.process is not None:
             found = self._halted()
             for each in reversed(found):
@@ -230,7 +233,7 @@ class PostgresServer:
             (self.data / "postmaster.pid").unlink(missing_ok=True)
 
     def stop(self) -> None:
-        """Stop it at once."""
+        """Stop the server at once."""
         if self.process is not None:
             pid = int((self.data / "postmaster.pid").read_text().split("\n")[0])
             os.kill(pid, signal.SIGQUIT)
@@ -240,7 +243,7 @@ class PostgresServer:
     @classmethod
     @contextmanager
     def made(cls, *options: str) -> Iterator[PostgresServer]:
-        """Make and run a server for a block, in a directory that its user can reach."""
+        """Create and run a server for a block, in a directory that its user can reach."""
         require_postgres()
         with tempfile.TemporaryDirectory(prefix="collector-postgres-") as name:
             server = cls(Path(name), options)
@@ -251,7 +254,7 @@ class PostgresServer:
 
     @contextmanager
     def running(self) -> Iterator[PostgresServer]:
-        """Run it for a block."""
+        """Run the server for a block."""
         self.start()
         try:
             yield self
@@ -259,8 +262,8 @@ class PostgresServer:
             self.stop()
 
     def files(self) -> bytes:
-        """Return the bytes of all tables and indexes, as they are after a checkpoint; not of the
-        write-ahead log."""
+        """Return the bytes of all tables and indexes after a checkpoint, without the write-ahead
+        log."""
         self.ask("CHECKPOINT")
         found = []
         for path in (self.data / "base").rglob("*"):
@@ -275,13 +278,13 @@ class PostgresServer:
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[PostgresServer]:
-    """One server for all tests of the module."""
+    """One server for all tests of a module."""
     with PostgresServer.made() as server:
         yield server
 
 
 @pytest.fixture
 def clean(server: PostgresServer) -> PostgresServer:
-    """The server without tables of ours."""
+    """The server without our tables."""
     server.reset()
     return server

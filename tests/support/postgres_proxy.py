@@ -1,4 +1,5 @@
-"""A proxy before a PostgreSQL server that speaks its protocol, and fails as broken servers do."""
+"""A proxy in front of a PostgreSQL server. It speaks the protocol, and fails as broken servers
+do."""
 
 from __future__ import annotations
 
@@ -14,13 +15,13 @@ from tests.support.deadline import WAIT_SECONDS
 from tests.support.tcp import tcp_server
 
 ECHO = b"canary-of-a-database"
-"""What an error says, beside what was sent."""
+"""A text in errors, beside what the client sent."""
 MODES = ("away", "full", "denied", "internal", "redirect", "half", "slow", "garbage")
 _STATES = {"full": b"53100", "denied": b"28P01", "internal": b"XX000", "data": b"22P02"}
 _STATES["invented"] = b"MEET1"
 _REDIRECT = b"HTTP/1.1 307 Temporary Redirect\r\nLocation: http://127.0.0.1:9/\r\n\r\n" + ECHO
 _SECURED = (80877103, 80877104)
-"""The first packet of a client that asks for encryption."""
+"""The first packet of a client that requests encryption."""
 _PIECE = 1 << 16
 _MOST_ECHO = 2000
 _SLOW_SECONDS = 0.2
@@ -31,7 +32,7 @@ def _message(kind: bytes, body: bytes) -> bytes:
 
 
 def _error(state: bytes, sent: bytes) -> bytes:
-    """An error that quotes what was sent, as the DETAIL of a server does."""
+    """Build an error that quotes what the client sent, as a server's DETAIL does."""
     quoted = ECHO + b": " + sent[:_MOST_ECHO].replace(b"\0", b" ")
     fields = {b"S": b"ERROR", b"V": b"ERROR", b"C": state, b"M": quoted, b"D": quoted, b"H": quoted}
     body = b"".join(name + text + b"\0" for name, text in fields.items())
@@ -39,7 +40,7 @@ def _error(state: bytes, sent: bytes) -> bytes:
 
 
 class PostgresProxy:
-    """``mode`` is how connections fail, those that are open too; "" if they do not."""
+    """``mode`` says how connections fail, including open ones; "" if they do not."""
 
     def __init__(self, path: Path) -> None:
         self.mode, self.failed, self.port = "", 0, 0
@@ -54,7 +55,7 @@ class PostgresProxy:
         with server:
             try:
                 server.connect(str(self._path))
-            except OSError:  # it is down
+            except OSError:  # the server is down
                 return
             ended = Event()
             back = Thread(target=self._pump_back, args=(server, client, ended), daemon=True)
@@ -83,7 +84,7 @@ class PostgresProxy:
                 client.shutdown(socket.SHUT_RDWR)
 
     def _fail(self, client: socket.socket, sent: bytes = b"", *, first: bool = False) -> None:
-        """Fail a connection, which has just ``sent`` something, or is at its ``first`` packet."""
+        """Fail a connection that has just ``sent`` something, or is at its ``first`` packet."""
         mode, self.failed = self.mode, self.failed + 1
         if mode == "away":
             return
@@ -108,7 +109,7 @@ class PostgresProxy:
 
 @contextmanager
 def postgres_proxy(directory: Path, port: int = 5432) -> Iterator[PostgresProxy]:
-    """Run one for a block, before the server whose socket lies in a directory."""
+    """Run a proxy for a block, in front of the server whose socket is in a directory."""
     made = PostgresProxy(directory / f".s.PGSQL.{port}")
     with tcp_server(made.handle) as made.port:
         yield made

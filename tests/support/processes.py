@@ -1,4 +1,4 @@
-"""The processes of a sidecar, and one whose workers run a program of the test's."""
+"""The processes of a sidecar, and a sidecar whose workers run a test's program."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ import_module(sys.argv[0]).main()
 
 
 def command(folder: Path, before: str) -> list[str]:
-    """The command of such a sidecar, whose workers run code before that of a worker. Its files lie
-    in a folder."""
+    """The command of a sidecar whose workers run code before their own. Its files are in a
+    folder."""
     program, script = folder / "worker.py", folder / "worker"
     program.write_text(_WORKER.replace("BEFORE", before))
     script.write_text(f'#!/bin/sh\nexec "{sys.executable}" "{program}" "$@"\n')
@@ -41,7 +41,7 @@ def children(pid: int) -> list[int]:
 
 
 def is_gone(pid: int) -> bool:
-    """Whether a process has ended, be it that nobody has waited for it yet."""
+    """Whether a process has ended, even if nobody has waited for it yet."""
     with suppress(OSError):
         state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
         return state == "Z"
@@ -49,7 +49,7 @@ def is_gone(pid: int) -> bool:
 
 
 def peak(pid: int) -> float:
-    """The most memory that a process or one of those that it started has had, in MB."""
+    """The largest peak memory among a process and the processes that it started, in MB."""
     found = [0.0]
     for each in (pid, *children(pid)):
         with suppress(OSError, IndexError):  # it has ended

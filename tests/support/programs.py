@@ -15,7 +15,7 @@ from typing import Any
 from tests.support.deadline import WAIT_SECONDS
 
 STRICT = {"PYTHONWARNINGS": "error"}
-"""Turns warnings of a script into errors."""
+"""Turns a script's warnings into errors."""
 _ROOT = Path(__file__).parents[2]
 
 

@@ -1,4 +1,4 @@
-"""Expect errors of Collector by their codes."""
+"""Expect Collector's errors by their codes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _E = TypeVar("_E", bound=CollectorError)
 def raises(
     code: str, kind: type[_E], match: str | None = None
 ) -> Iterator[pytest.ExceptionInfo[_E]]:
-    """Expect an error of a kind, with a code and without a context, which might hold values."""
+    """Expect an error of a type and code. It must have no context, which might hold values."""
     with pytest.raises(kind, match=match) as caught:
         yield caught
     assert caught.value.code == code

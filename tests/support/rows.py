@@ -1,4 +1,4 @@
-"""One test for many rows of data. To collect, set up and report each row as a test of its own would
+"""One test for many rows of data. Collecting, setting up and reporting a test for each row would
 take longer than most rows take."""
 
 from __future__ import annotations

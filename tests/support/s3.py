@@ -1,4 +1,4 @@
-"""A real S3 server of tests, and a proxy before it that fails in the ways of a network."""
+"""A real S3 server for tests, and a proxy in front of it that fails like a network."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from tests.support.deadline import WAIT_SECONDS, wait_until
 from tests.support.tcp import choose_port, own_ports, tcp_server
 
 _SLOW_SECONDS = 0.3
-"""For 16 KiB on their way to a slow server."""
+"""The time that 16 KiB take to a slow server."""
 _ANSWER = b"HTTP/1.1 %b\r\nContent-Length: %d\r\nConnection: close\r\n\r\n%b"
 ECHO = b"canary-of-an-answer"
-"""What a refusal says, as one that quotes the request does."""
+"""A text in refusals, like a server that quotes the request."""
 _STATUS = {
     "500": b"500 Internal Error",
     "full": b"507 Insufficient Storage",
@@ -41,15 +41,15 @@ _SIZE = re.compile(rb"content-length: (\d+)\r\n(?s:.*?)\r\n\r\n")
 _BOMB = 64 << 20
 
 _GRPC = 10_000
-"""gRPC listens at each port plus so many."""
+"""gRPC listens at each port plus this number."""
 _PORTS = range(10_001, 32_768 - _GRPC)
-"""Below the ports that the system gives to clients. What is added divides by the number of shares
-of ports, so that both are of one share."""
+"""Below the ports that the system gives to clients. The distance of the gRPC ports is a multiple of
+the number of port shares, so both ports are in the same share."""
 
 
 def _free_ports(number: int) -> list[int]:
-    """Return ports that are free, and those of gRPC with them. Another process may still take one:
-    a server that ends for that is started again."""
+    """Return ports that are free together with their gRPC ports. Another process may still take
+    one; a server that ends for that reason is started again."""
     found: list[int] = []
     with ExitStack() as held:
         ports = own_ports(_PORTS)
@@ -67,7 +67,7 @@ def _free_ports(number: int) -> list[int]:
 
 @dataclass
 class S3Server:
-    """SeaweedFS with its S3 interface, in a directory, on ports of its own."""
+    """SeaweedFS with its S3 interface, in a directory, on its own ports."""
 
     directory: Path
     program: Path
@@ -80,7 +80,8 @@ class S3Server:
         return self.ports["s3"]
 
     def start(self) -> None:
-        """Start it, and wait until it answers; where a port was taken meanwhile, with others."""
+        """Start the server, and wait until it answers. If a port was taken meanwhile, try other
+        ports."""
         for _ in range(_TRIES):
             if not self.ports:
                 names = ("s3", "master", "volume", "filer")
@@ -93,7 +94,7 @@ class S3Server:
         pytest.fail((self.directory / "log").read_text()[-3000:])
 
     def _is_ready(self) -> bool:
-        """Whether it answers, and its master knows of a place for objects: a moment before, it
+        """Whether the server answers and its master has a place for objects: a moment earlier it
         refuses them."""
         return _answers(self.port) and _has_volumes(self.ports["master"])
 
@@ -112,7 +113,7 @@ class S3Server:
             )  # fmt: skip
 
     def kill(self) -> None:
-        """Kill it, as a power cut does."""
+        """Kill the server, as a power cut does."""
         if self.process is not None:
             self.process.kill()
             self.process.wait(WAIT_SECONDS)
@@ -121,7 +122,8 @@ class S3Server:
 
 @contextmanager
 def s3_server(directory: Path) -> Iterator[S3Server]:
-    """Run a server for a block; skip the test where there is none, unless all is required."""
+    """Run a server for a block. Without its program, skip the test, or fail it if all prerequisites
+    are required."""
     from tests.conftest import required  # noqa: PLC0415 - that imports this
 
     program = Path(sys.executable).with_name("weed")
@@ -143,7 +145,7 @@ def s3_server(directory: Path) -> Iterator[S3Server]:
 
 @pytest.fixture(scope="session")
 def s3(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """The port of SeaweedFS with its S3 interface."""
+    """The port of SeaweedFS's S3 interface."""
     with s3_server(tmp_path_factory.mktemp("weed")) as server:
         yield server.port
 
@@ -171,7 +173,8 @@ def _answers(port: int) -> bool:
 
 
 class Proxy:
-    """A TCP proxy before a server; ``mode`` is how it fails connections, "" if it does not."""
+    """A TCP proxy in front of a server. ``mode`` says how it fails connections; "" if it does
+    not."""
 
     def __init__(self, to: int) -> None:
         self.mode, self.refused, self.slowed = "", 0, False
@@ -190,7 +193,7 @@ class Proxy:
             status = _STATUS.get(mode, b"400 Bad Request")
             client.sendall(_ANSWER % (status, len(echo), echo))
             client.shutdown(socket.SHUT_WR)
-            while client.recv(1 << 16):  # what is not read resets the connection, and the answer
+            while client.recv(1 << 16):  # else the close would reset the connection
                 pass
             return
         if mode == "late":
@@ -202,7 +205,7 @@ class Proxy:
             return
         try:
             server = socket.create_connection(("127.0.0.1", self._to))
-        except ConnectionError:  # it is down
+        except ConnectionError:  # the server is down
             return
         with server:
             change = _with_version if mode == "versions" else None
@@ -224,8 +227,8 @@ class Proxy:
             _pump(client, server, goes_on, swallow)
 
     def _carry_out_later(self, client: socket.socket) -> None:
-        """Take a request and leave it without an answer, as where an answer is lost on its way; the
-        server has it at the ``release``."""
+        """Take a request and do not answer, as if the answer were lost. The server gets the request
+        at the ``release``."""
         request = b""
         while (size := _SIZE.search(request)) is None or len(request) - size.end() < int(size[1]):
             if not (piece := client.recv(1 << 16)):
@@ -240,8 +243,7 @@ class Proxy:
 
 
 def _answered(client: socket.socket) -> Callable[[bytes], bytes]:
-    """Say that objects are deleted, as a server does that keeps them: the request does not reach
-    the server."""
+    """Answer that objects are deleted, without forwarding the request: the server keeps them."""
 
     def change(piece: bytes) -> bytes:
         if piece.startswith(b"DELETE ") or b"?delete HTTP/1.1\r\n" in piece:
@@ -253,7 +255,7 @@ def _answered(client: socket.socket) -> Callable[[bytes], bytes]:
 
 
 def _with_version(piece: bytes) -> bytes:
-    """State a version in each answer, as a bucket does that keeps earlier ones."""
+    """State a version in each answer, like a bucket that keeps earlier versions."""
     return piece.replace(b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 200 OK\r\nx-amz-version-id: 3\r\n")
 
 
@@ -266,7 +268,7 @@ def _pump(
     with suppress(OSError):
         while (piece := source.recv(1 << 14)) and goes_on():
             target.sendall(piece if change is None else change(piece))
-    for each in (source, target):  # also where one of them has reset the connection
+    for each in (source, target):  # even if one of them has reset the connection
         with suppress(OSError):
             each.shutdown(socket.SHUT_RDWR)
 
@@ -276,8 +278,8 @@ _USED = set[int]()
 
 @pytest.fixture
 def proxy(s3: int) -> Iterator[Proxy]:
-    """A proxy before the server, on a port that no test had before: some name their objects by
-    it."""
+    """A proxy in front of the server. Its port is new to all tests, because some name their objects
+    by it."""
     made = Proxy(s3)
     with ExitStack() as stack:
         while made.port in {0, *_USED}:

@@ -1,4 +1,4 @@
-"""A real sidecar in a process of its own, on free ports, for tests that talk to one."""
+"""A real sidecar in its own process, on free ports, for tests that send requests to it."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ FREE_PORTS = {
     "COLLECTOR__ADMIN__ADDRESS": "127.0.0.1:0",
 }
 _PATIENT = {"COLLECTOR__LIMITS__HEADER_TIME": "60s"}
-"""Tests may be slow to send what they have begun."""
+"""Tests may be slow to finish a request."""
 NEW_INTERPRETERS = {"PYTEST_NEW_INTERPRETERS": "1"}
-"""The environment of a sidecar whose workers are started as they are where no test runs, not forked
+"""An environment in which the sidecar starts its workers as in production, instead of forking them
 (``tests.sidecar.forked_workers``)."""
 _START_SECONDS = WAIT_SECONDS
 
@@ -49,7 +49,7 @@ class Answer:
 
 @dataclass
 class Sidecar:
-    """A running process; ``log`` fills up with the lines that it writes."""
+    """A running process; ``log`` collects the lines that it writes."""
 
     process: Process
     directory: Path
@@ -66,11 +66,11 @@ class Sidecar:
         *,
         to: str = "http",
     ) -> Answer:
-        """Ask one of its ports."""
+        """Send a request to one of its ports."""
         connection = http.client.HTTPConnection("127.0.0.1", self.ports[to], timeout=WAIT_SECONDS)
         try:
             connection.connect()
-            with suppress(ConnectionError):  # it may be answered before all is sent
+            with suppress(ConnectionError):  # the answer may come before all is sent
                 connection.request(method, path, body, headers or {})
             answer = connection.getresponse()
             named = {name.lower(): value for name, value in answer.getheaders()}
@@ -83,7 +83,7 @@ class Sidecar:
         return self.request("POST", "/v1/events", body, {"Content-Type": kind})
 
     def admin(self, path: str, headers: dict[str, str] | None = None) -> Answer:
-        """Ask for health or metrics."""
+        """Request health or metrics."""
         return self.request("GET", path, None, headers, to="admin")
 
     def stop(
@@ -100,7 +100,7 @@ class Sidecar:
 
     @property
     def events(self) -> list[dict[str, Any]]:
-        """What its log says."""
+        """The events in its log."""
         return [json.loads(line) for line in self.log]
 
 
@@ -113,8 +113,8 @@ def started(
     stdout: IO[bytes] | None = None,
     words: Sequence[str] = ("serve",),
 ) -> Iterator[Sidecar]:
-    """A sidecar that listens, or what the command of these ``words`` runs; it is killed at the
-    end, if it still runs. Without a command, it need not load what others have loaded already."""
+    """Run a sidecar that listens, or the command ``words``; kill the process at the end if it still
+    runs. Without a ``command``, fork it with the modules loaded."""
     reading, writing = os.pipe()
     with os.fdopen(reading, "rb") as log:
         try:
@@ -168,7 +168,7 @@ def _read(stream: IO[bytes], sidecar: Sidecar, ready: threading.Event) -> None:
 
 
 class UnixConnection(http.client.HTTPConnection):
-    """HTTP over a socket file."""
+    """HTTP over a Unix socket."""
 
     def __init__(self, path: Path) -> None:
         super().__init__("localhost", timeout=WAIT_SECONDS)

@@ -1,4 +1,4 @@
-"""TCP servers of tests that treat a connection as they are told, each in a thread of its own."""
+"""TCP servers for tests, each in its own thread, that treat connections as a function says."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from contextlib import contextmanager, suppress
 Behaviour = Callable[[socket.socket], object]
 
 _SHARES = 16
-"""A server listens a moment after its port was found free: so processes that run tests side by side
-choose from ports of their own, and none again soon."""
+"""A server listens a moment after its port was found free. So parallel test processes choose from
+disjoint ports, and reuse none soon."""
 _chosen = deque[int](maxlen=300)
 
 
 def own_ports(ports: range) -> list[int]:
-    """Return those of some ports that this process may choose."""
+    """Return the ports that this process may choose."""
     share = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _SHARES
     return [port for port in ports if port % _SHARES == share and port not in _chosen]
 
 
 def choose_port(port: int) -> None:
-    """Note that a port was chosen."""
+    """Record that a port was chosen."""
     _chosen.append(port)
 
 
 def free_port() -> int:
-    """Return a port below those of clients: one of these could connect to itself, where a server is
-    away."""
+    """Return a port below the client ports: a client on such a port could connect to itself while a
+    server is down."""
     while True:
         port = secrets.choice(own_ports(range(20_000, 32_000)))
         with suppress(OSError), socket.socket() as listening:
@@ -42,7 +42,7 @@ def free_port() -> int:
 
 
 def is_refused(port: int) -> bool:
-    """Whether nothing listens there: one who is about to close answers with a reset."""
+    """Whether nothing listens on a port; a server that is about to close answers with a reset."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == errno.ECONNREFUSED
 
@@ -51,8 +51,8 @@ def is_refused(port: int) -> bool:
 def tcp_server(behave: Behaviour, *, receive_buffer: int | None = None) -> Iterator[int]:
     """Start a server on this machine that treats each connection in one way; yield its port.
 
-    A connection is closed when ``behave`` returns or meets a failure of the network; the end of the
-    server ends those that are open.
+    A connection is closed when ``behave`` returns or meets a failure of the network; at its end the
+    server closes open connections.
     """
     ends: list[socket.socket] = []
 

@@ -1,4 +1,4 @@
-"""Commands on a terminal: what they show, and what somebody types."""
+"""Commands on a terminal: what they show, and what a person types."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tests.support.forkserver import begin
 
 
 class Terminal:
-    """A command in a process of its own, whose streams are all a terminal of 120 columns. With
-    further variables it begins with a new interpreter: only such a one draws bars and screens."""
+    """A command in its own process, whose streams are all a terminal of 120 columns. With further
+    variables it starts a new interpreter, without which it draws no bars and screens."""
 
     def __init__(self, *arguments: object, directory: Path | None = None, **environ: str) -> None:
         self._mine, theirs = os.openpty()
@@ -23,10 +23,11 @@ class Terminal:
         os.close(theirs)
         self._data, self._seen = b"", 0
         self.shown: str = ""
-        """All that was shown so far, without colours."""
+        """All output so far, without colours."""
 
     def wait_for(self, text: str) -> str:
-        """Read until a text is shown; return what was shown up to its end since the last one."""
+        """Read until a text appears. Return the output up to the text's end, from the end of the
+        last one."""
         start = self._seen
         while text not in self.shown[start:]:
             if not self._more():
@@ -40,7 +41,7 @@ class Terminal:
             data = os.read(self._mine, 1 << 16) if ready else b""
         except OSError:  # the other end is closed
             data = b""
-        self._data += data  # which may end inside a character or a colour
+        self._data += data  # the data may end inside a character or a colour
         self.shown = re.sub(r"\x1b\[[0-9;]*m", "", self._data.decode(errors="replace"))
         return bool(data)
 

@@ -1,4 +1,4 @@
-"""The process that children of tests are forked from."""
+"""The process that forks the children of tests."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system doe
 
 
 def test_it_is_made_anew_where_it_was_killed(tmp_path: Path) -> None:
-    """As at the time-out of a test: the tests that follow have their children."""
+    """A test's time-out kills the process; later tests still get children."""
     for _ in range(2):
         with (tmp_path / "out").open("wb") as out:
             streams = (out.fileno(),) * 3
@@ -26,7 +26,7 @@ def test_it_is_made_anew_where_it_was_killed(tmp_path: Path) -> None:
 
 
 def test_modules_are_found_as_an_interpreter_finds_them(tmp_path: Path) -> None:
-    """Where the environment names a folder, in that too."""
+    """Modules in a folder that the environment names are found too."""
     (tmp_path / "only_here.py").write_text("print('found', flush=True)")
     with (tmp_path / "out").open("wb") as out:
         streams = (out.fileno(),) * 3

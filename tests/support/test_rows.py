@@ -1,4 +1,4 @@
-"""Tests whose rows of data are tried in turn."""
+"""Tests that try rows of data in turn."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.support.rows import for_each
 
 
 def test_a_row_that_fails_is_named(tmp_path: Path) -> None:
-    """The rows before it are tried, each in an empty folder of its own; what is raised stays."""
+    """The rows before it run, each in its own empty folder. The exception keeps its type."""
     tried = list[tuple[int, str]]()
 
     @for_each(("number", "text"), [(1, "a"), (2, "b"), (3, "c")])
@@ -28,7 +28,7 @@ def test_a_row_that_fails_is_named(tmp_path: Path) -> None:
 
 
 def test_a_row_that_raises_nothing_is_named() -> None:
-    """``pytest.raises`` says so by what is no ``Exception``, as a time-out does."""
+    """``pytest.raises`` raises something other than ``Exception`` then, as a time-out does."""
 
     @for_each("number", [1, 2, 3])
     def row(number: int) -> None:
@@ -41,6 +41,6 @@ def test_a_row_that_raises_nothing_is_named() -> None:
 
 
 def test_no_rows() -> None:
-    """A test of none would pass."""
+    """A test without rows would pass."""
     with pytest.raises(ValueError, match="no row"):
         for_each("number", [])

@@ -1,4 +1,4 @@
-"""What a spool has compressed is found by its bytes."""
+"""``unpacked`` finds what a spool has compressed."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ _PAGE = 4096
 
 
 def test_a_text_deep_in_a_large_batch_is_found(tmp_path: Path) -> None:
-    """In the log, and in the file; until it is erased."""
+    """In the log and in the file, until the text is erased."""
     path, log = tmp_path / "spool.db", tmp_path / "spool.db-wal"
     with Spool(path, sinks=["sink"]) as spool, closing(sqlite3.connect(path)) as reader:
         reader.execute("BEGIN")
-        reader.execute("SELECT count(*) FROM batches").fetchone()  # nobody empties the log
+        reader.execute("SELECT count(*) FROM batches").fetchone()  # keeps the log whole
         chance = Random(7)
         records = [entry(each, text=chance.randbytes(99).hex()) for each in _NUMBERS]
         spool.put(*records, entry(-1, text=_CANARY.decode())).result(WAIT_SECONDS)

@@ -1,8 +1,8 @@
-"""Every byte of files, for tests that look for what must not be there. What a spool has compressed
-is added as it was before: a text cannot be seen in it.
+"""Read every byte of files, for tests that look for forbidden data. Batches that a spool has
+compressed are added uncompressed, because a text cannot be seen in them otherwise.
 
-SQLite divides such a batch among pages that need not follow each other, each with the number of the
-next one before its part. These are followed, also where no row names them any more.
+SQLite splits such a batch among pages that need not be adjacent; each page names the next one
+before its part. This module follows them, even if no row refers to them any more.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ _Pages = Mapping[int, bytes]
 
 
 def every_byte(*places: Path) -> bytes:
-    """Return the bytes of files, and of all files in directories, and what is compressed in those
-    of SQLite. Raises ``FileNotFoundError`` if one of them goes meanwhile."""
+    """Return the bytes of files, and of all files in directories, with the decompressed batches of
+    SQLite files. Raises ``FileNotFoundError`` if a file vanishes meanwhile."""
     found = list[bytes]()
     for place in places:
         for path in sorted(place.rglob("*")) if place.is_dir() else [place]:
@@ -30,7 +30,7 @@ def every_byte(*places: Path) -> bytes:
 
 
 def unpacked(path: Path) -> Iterator[bytes]:
-    """Yield what is compressed in a file of SQLite, or in the log of one."""
+    """Yield the decompressed batches in an SQLite file or its log."""
     if path.name.endswith("-wal"):
         pages = dict(_pages_of(path.with_name(path.name.removesuffix("-wal"))))
         for commit in _commits(path):
@@ -53,7 +53,7 @@ def _pages_of(path: Path) -> Iterator[tuple[int, bytes]]:
 
 
 def _commits(path: Path) -> Iterator[dict[int, bytes]]:
-    """Yield the pages of each commit in a log, also of those that are partly overwritten."""
+    """Yield the pages of each commit in a log, including partly overwritten commits."""
     data, pages = path.read_bytes(), dict[int, bytes]()
     if not data.startswith(_LOGS):
         return
@@ -67,8 +67,8 @@ def _commits(path: Path) -> Iterator[dict[int, bytes]]:
 
 
 def _in_page(page: bytes, pages: _Pages) -> Iterator[bytes]:
-    """Yield what is compressed from a place in a page on. Its part ends with the number of a page:
-    of all that may be this number, the one is taken with which most can be decompressed."""
+    """Yield decompressed data from each place in a page. A part ends with the number of a page. Of
+    the candidates, take the number with which most data decompresses."""
     at = page.find(_PACKED)
     while at >= 0:
         ends = range(at + 2, len(page) - _NUMBER + 1)
@@ -81,7 +81,7 @@ def _in_page(page: bytes, pages: _Pages) -> Iterator[bytes]:
 
 
 def _inflated(part: bytes, number: int, pages: _Pages) -> bytes:
-    """Return what can be decompressed of a part and of the pages after it."""
+    """Return what decompresses from a part and the pages after it."""
     inflater, found, seen = zlib.decompressobj(), list[bytes](), set[int]()
     try:
         found.append(inflater.decompress(part))

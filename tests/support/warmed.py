@@ -1,8 +1,7 @@
-"""What the processes that tests start load and read first, so that those that are forked afterwards
-(``tests.support.forkserver``) have it already: modules of receivers, the SDK and commands,
-libraries that these load late, a shipped schema with the models and catalogues that it is
-checked with, settings, what installed packages offer, and gRPC, which is told first, as a
-sidecar tells it, to say nothing."""
+"""Load what the processes of tests use first, so that processes that are forked afterwards
+(``tests.support.forkserver``) have it: modules of receivers, the SDK and commands; libraries that
+these load late; a shipped schema with its models and catalogues; settings; the entry points of
+installed packages; and gRPC, whose log is first turned off as in a sidecar."""
 
 from __future__ import annotations
 
@@ -42,6 +41,6 @@ _FILTER.admit(b"{}")
 _FILTER.schema.digest  # noqa: B018 - what writes schemas is built then
 _FILTER.minutes()
 messages.modules()
-for _name in ("serve", "store", "recording"):  # those that tests run as processes
+for _name in ("serve", "store", "recording"):  # the commands that tests run as processes
     command(_name)
 version("data-minimisation-collector")

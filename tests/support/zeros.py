@@ -1,4 +1,4 @@
-"""Nothing but zeros, compressed: little to send, and much to unfold."""
+"""Compressed zeros: little to send, and much to decompress."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ _ZLIB_HEAD = b"\x78\x9c"
 
 @cache
 def zeros(name: str, blocks: int) -> bytes:
-    """So many times 16 MiB of zeros, as gzip, deflate (zlib's form of it) or zstd."""
+    """Return ``blocks`` times 16 MiB of zeros, compressed with gzip, deflate (in zlib's format) or
+    zstd."""
     if name == "zstd":
         packer = zstd_library().ZstdCompressor()
         return b"".join([*(packer.compress(_BLOCK) for _ in range(blocks)), packer.flush()])
@@ -27,7 +28,7 @@ def zeros(name: str, blocks: int) -> bytes:
 
 
 def _deflated(blocks: int) -> bytes:
-    """A block is compressed so that it stands for itself, and then repeated, which is quicker."""
+    """Compress a block so that it depends on no other block, then repeat it, which is quicker."""
     packer = zlib.compressobj(wbits=-15)
     block = packer.compress(_BLOCK) + packer.flush(zlib.Z_FULL_FLUSH)
     return block * blocks + packer.flush()
