@@ -1,9 +1,9 @@
-"""Recordings: meeting content, kept by a process of its own and only under a host's grant.
+"""Recordings: meeting content, which a separate process keeps, and only under a host's grant.
 
     from collector.recording import Recorder
 
-This façade is lazy, and needs the extra ``recording`` when ``Recorder`` is asked for. No part of
-telemetry imports this package.
+This façade is lazy: only importing ``Recorder`` needs the extra ``recording``. No part of telemetry
+imports this package.
 """
 
 from __future__ import annotations
