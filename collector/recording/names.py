@@ -20,7 +20,7 @@ Role = Literal["platform", "host", "participant", "media", "viewer", "auditor"]
 ROLES: frozenset[Role] = frozenset(get_args(Role))
 
 Storage = Literal["local", "cloud"]
-"""Where a recording is kept: only for the host, or in the service."""
+"""How a recording is kept: for the host's own key, or in the service."""
 Medium = Literal["audio", "picture"]
 """The form of a notice."""
 Language = Literal["en", "id"]
