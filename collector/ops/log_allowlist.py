@@ -34,7 +34,7 @@ _REASONS: dict[str, LeftOut] = {
     "stack_info": "stack",
     "stack": "stack",
 }
-"""The members that structlog names."""
+"""Members that structlog names, with the reason for leaving each out."""
 
 
 def reason(name: str) -> LeftOut:
