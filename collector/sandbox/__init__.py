@@ -1,8 +1,8 @@
-"""Let a process give up writing files and opening connections, until it ends.
+"""Give up the kernel's help for writing and calling out: a process confines itself, for life.
 
-``restrict_files`` uses Landlock: the process can read the named paths, but can open, make, change
-or remove no other path, and can neither bind nor connect to a TCP port. ``restrict_calls`` uses
-seccomp: only the system calls that a serving process needs remain, some only with certain
+``restrict_files`` uses Landlock: the process can only read the named paths. It can open, make,
+change or remove no other path, and can neither bind nor connect to a TCP port. ``restrict_calls``
+uses seccomp: only the system calls that a serving process needs remain, some only with certain
 arguments. Neither can be undone. Open descriptors stay usable, so a confined process can still
 answer its peers.
 

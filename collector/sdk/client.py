@@ -46,7 +46,7 @@ _REJECTED = (
 )
 _log = logging.getLogger("collector.sdk")
 _NO_SETTINGS = frozenset(["self", "keys", "consent"])
-"""Faults of what was given as a schema, and may be an event: they do not quote it."""
+"""Arguments of ``Collector`` that are not settings."""
 Keys = Callable[[str, int], bytes]
 
 
@@ -399,8 +399,9 @@ def _forget_parent() -> None:
 
 
 def _other_faults(schema: Any, consent: Any) -> Iterator[Fault]:
-    """Yield the faults of a schema and of consent, so that they are reported together with the
-    faults of settings."""
+    """Yield the faults of a schema and of consent, to report them together with those of settings.
+    A fault of a schema that does not exist does not name it: an event may have been passed by
+    mistake."""
     reference = os.environ.get(f"{PREFIX}SCHEMA") or schema or "conferencing"
     try:
         found = reference if isinstance(reference, Schema) else load_schema(os.fspath(reference))

@@ -44,7 +44,7 @@ _COUNTS = re.compile(
     rb'(?:,"why":"[a-z -]{1,64}")?'
     rb'(?:,"repeated":true(,"error":\{"code":"E435",[^{}]*\})?)?\}'
 )
-"""Counts of what was stored, now or at an earlier attempt; with E435, that was another body."""
+"""A sidecar's counts, of this attempt or an earlier one; with E435, that one had another body."""
 _REASONS = {
     "refused": "nothing listens there; is it running?",
     "timed_out": "it did not answer in time",
@@ -105,7 +105,7 @@ class Sender(Protocol):
         """Close what a child process must not inherit; the next ``send`` reopens it."""
 
     def end_by(self, moment: float) -> None:
-        """Limit the exchange at hand, and all later ones, to this moment of ``time.monotonic``."""
+        """Limit this exchange and all later ones, to this moment of ``time.monotonic``."""
 
 
 class LocalSender:
@@ -225,7 +225,7 @@ class Sidecar:
         return sum(map(self._send, batches))
 
     def end_by(self, moment: float) -> None:
-        """Limit the exchange at hand, and all later ones, to this moment of ``time.monotonic``."""
+        """Limit this exchange and all later ones, to this moment of ``time.monotonic``."""
         self._end = moment
 
     def release(self) -> None:
