@@ -1,7 +1,7 @@
-"""NATS JetStream: a connection with a thread of its own, for callers that block.
+"""NATS JetStream: a connection with its own thread, for callers that block.
 
 ``nats`` is imported when a connection is made. Errors of the library and of a server may quote what
-was sent, and are never shown: each is one of the constants here.
+was sent, so they are never shown: each becomes one of the constants here.
 """
 
 from __future__ import annotations
@@ -27,17 +27,17 @@ from collector.extras import require
 from collector.http_client import tls
 
 HEADER_BYTES = 512
-"""What the headers of a message take at most, which a server counts with its payload."""
+"""The most bytes of a message's headers, which a server counts with its payload."""
 _CONNECT_SECONDS = 5.0
 _ASK_SECONDS = 3.0
 _TOGETHER_BYTES = 8 << 20
 _ACK_SECONDS = 60.0
-"""How long a consumer that is made waits for a word about a message; then another drain gets it."""
+"""How long our consumer waits for an answer about a message before another drain gets it."""
 _LEAST_ACK_SECONDS = 30.0
-"""The least that a consumer of others' making may wait, as a drain speaks up every 20 seconds."""
+"""The shortest wait of a consumer that others made: a drain answers every 20 seconds."""
 _MOST_UNSETTLED = 1 << 16
-"""Of all drains together, of which each has at most 256 at hand: however many have a sink that is
-dead, the others go on."""
+"""The most unsettled messages of all drains together. Each drain holds at most 256, so the others
+go on however many have a dead sink."""
 _ANSWERS: Mapping[Outcome, bytes] = {
     "done": b"+ACK",
     "waiting": b"+WPI",
@@ -53,7 +53,7 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, repr=False)
 class StreamLogin:
-    """What a server wants: a token, a user with a password, or a file of credentials."""
+    """What a server requires: a token, a user with a password, or a file of credentials."""
 
     user: str | None = None
     password: str | None = None
@@ -62,7 +62,7 @@ class StreamLogin:
 
 
 class JetStream:
-    """A connection to a cluster, made when it is needed and again after an error, by one server
+    """A connection to a cluster. It is made when needed and again after an error, trying one server
     after the other. For one thread at a time."""
 
     def __init__(
@@ -84,7 +84,7 @@ class JetStream:
         self._thread: threading.Thread | None = None
         self._client: Any = None
         self._bound: Any = None
-        self._most: tuple[Any, int] | None = None  # of which connection, and how many bytes
+        self._most: tuple[Any, int] | None = None  # the connection, and its bytes
         self._pulled: Any = None
 
     @property
@@ -92,38 +92,38 @@ class JetStream:
         return self._client is not None and self._client.is_connected
 
     def most_bytes(self) -> int:
-        """Return the most bytes of a message that the server and the stream take. Raises
+        """Return the most bytes of a message that the server and the stream accept. Raises
         ``Unreachable``."""
         return self._run(self._most_bytes()) - HEADER_BYTES
 
     def publish(self, messages: Sequence[Outgoing]) -> None:
         """Publish messages; return when the stream has stored all. Raises ``Unreachable`` with the
-        reason, and then some may be there."""
+        reason; some may be stored then."""
         self._run(self._publish(messages))
 
     def expiry(self) -> timedelta | None:
-        """Return the max age of the stream; ``timedelta.max`` if there is none, ``None`` where this
-        user may not ask. Raises ``Unreachable``, also where there is no such stream."""
+        """Return the max age of the stream: ``timedelta.max`` if there is none, ``None`` if this
+        user may not ask. Raises ``Unreachable``, also if there is no such stream."""
         return self._run(self._expiry())
 
     def drops(self) -> bool:
-        """Return whether the stream makes room for new messages by old ones, or keeps none without
-        a consumer; ``False`` where this user may not ask. Raises ``Unreachable`` likewise."""
+        """Return whether the stream deletes old messages to make room, or keeps none without a
+        consumer; ``False`` if this user may not ask. Raises ``Unreachable`` as ``expiry`` does."""
         return self._run(self._drops())
 
     def fetch(self, most: int, seconds: float) -> list[Fetched]:
-        """Take up to ``most`` messages by the durable consumer, which is made if it is not there;
-        fewer where they may be large. Raises ``Unreachable``."""
+        """Take up to ``most`` messages through the durable consumer, which is made if it does not
+        exist; fewer if they may be large. Raises ``Unreachable``."""
         return self._run(self._fetch(most, seconds)) if most > 0 else []
 
     def acknowledge(self, tokens: Sequence[str], outcome: Outcome) -> None:
-        """Tell the consumer what became of messages. Raises ``Unreachable``; a message of which it
-        does not know is handed out again."""
+        """Tell the consumer what happened to messages. Raises ``Unreachable``; a message without an
+        answer is handed out again."""
         if tokens:
             self._run(self._acknowledge(tokens, _ANSWERS[outcome]))
 
     def close(self) -> None:
-        """Close the connection and end the thread; a call after that opens both anew."""
+        """Close the connection and end the thread; a later call opens both again."""
         loop, thread = self._loop, self._thread
         self._loop = self._thread = None
         if loop is None or thread is None:
@@ -136,7 +136,7 @@ class JetStream:
     # -- in the thread ----------------------------------------------------------------------------
 
     def _run(self, work: Coroutine[Any, Any, _T]) -> _T:
-        """Run work in the thread within its time. Raises ``Unreachable``."""
+        """Run work in the thread, within a time limit. Raises ``Unreachable``."""
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
             self._loop.set_exception_handler(_ignore)
@@ -166,7 +166,7 @@ class JetStream:
         failure = Unreachable(_NO_ANSWER)
         for _ in range(len(self._addresses)):
             address = self._addresses[0]
-            self._addresses.append(self._addresses.pop(0))  # the next one first, the next time
+            self._addresses.append(self._addresses.pop(0))  # try the next one first next time
             client = Client()
             options: dict[str, Any] = {} if self._context is None else {"tls": self._context}
             if self._login.credentials is not None:
@@ -185,7 +185,7 @@ class JetStream:
                     ),
                     _CONNECT_SECONDS,
                 )
-            except Exception as error:  # noqa: BLE001 - whatever it is, the next one is asked
+            except Exception as error:  # noqa: BLE001 - whatever it is, try the next one
                 failure = _meaning(error)
                 with suppress(Exception):
                     await client.close()
@@ -265,8 +265,8 @@ class JetStream:
         )
 
     async def _check_consumer(self, stream: Any) -> None:
-        """Require that messages come again until they are acknowledged, each for itself, and not to
-        two drains at once: somebody else may have made the consumer."""
+        """Require that messages come again until each one is acknowledged, and go to only one drain
+        at a time: somebody else may have made the consumer."""
         found = (await stream.consumer_info(self._stream, self._consumer)).config
         is_explicit = found.ack_policy == "explicit" and not found.headers_only
         is_unlimited = (found.max_deliver or -1) < 0 and found.deliver_policy in (None, "all")
@@ -280,21 +280,22 @@ class JetStream:
         await client.flush(timeout=int(_CONNECT_SECONDS))
 
     async def _config(self) -> Any:
-        """Return the stream's settings; ``None`` where this user may not ask. Raises
-        ``Unreachable`` for a stream that does not take the subject."""
+        """Return the stream's settings; ``None`` if this user may not ask. Raises ``Unreachable``
+        for a stream that does not take the subject."""
         from nats.errors import NoRespondersError  # noqa: PLC0415 - an extra
 
         client = await self._connected()
         stream = client.jetstream(timeout=min(self._seconds, _ASK_SECONDS))
         config = None
-        with suppress(TimeoutError, NoRespondersError):  # so it is for what is not permitted
+        with suppress(TimeoutError, NoRespondersError):  # without permission, this is the answer
             config = (await stream.stream_info(self._stream)).config
         if config is not None and not self._is_taken(config.subjects or ()):
             raise Unreachable(*_WORDS["NoStreamResponseError"])
         return config
 
     def _is_taken(self, patterns: Sequence[str]) -> bool:
-        """Return whether a stream with subjects, of which a token may be a wildcard, takes ours."""
+        """Return whether a stream with these subjects, which may have wildcard tokens, takes
+        ours."""
         own = self._subject.split(".")
         for pattern in patterns if self._subject else ():
             tokens = pattern.split(".")
@@ -336,9 +337,9 @@ def jetstream(
     consumer: str = "",
     seconds: float = 10.0,
 ) -> JetStream:
-    """Return the connection that settings of a sink or of a drain name, not made yet. Raises
-    ``ConfigError``: E201 without the library, E202 for secrets that are not there, E212 for the
-    files of TLS."""
+    """Return the connection for the settings of a sink or a drain; it is made later. Raises
+    ``ConfigError``: E201 without the library, E202 for missing secrets, E212 for the files of
+    TLS."""
     require("NATS", "nats", "nats.js")
     if access.credentials is not None and not access.credentials.is_file():
         raise ConfigError("E202", "the file of `credentials` is not there")
@@ -361,7 +362,7 @@ def jetstream(
 
 
 def _serve(loop: asyncio.AbstractEventLoop) -> None:
-    """Run a loop until it is stopped, and then what is still scheduled."""
+    """Run a loop until it is stopped, and then its remaining tasks."""
     asyncio.set_event_loop(loop)
     loop.run_forever()
     tasks = asyncio.all_tasks(loop)
@@ -373,11 +374,11 @@ def _serve(loop: asyncio.AbstractEventLoop) -> None:
 
 
 def _ignore(_: asyncio.AbstractEventLoop, __: dict[str, Any]) -> None:
-    """Log nothing: what is lost shows in the call that waits for it."""
+    """Log nothing: a loss shows in the call that waits."""
 
 
 async def _ignored(_: Exception) -> None:
-    """Log nothing, likewise."""
+    """Log nothing, as above."""
 
 
 _WORDS: Mapping[str, tuple[str, Cause]] = {
@@ -397,7 +398,7 @@ _WORDS: Mapping[str, tuple[str, Cause]] = {
 
 
 def _meaning(error: BaseException) -> Unreachable:
-    """Return what an error of the library means, in words of ours: its type says enough."""
+    """Return what an error of the library means, in our words: its type says enough."""
     if isinstance(error, Unreachable):
         return error
     return Unreachable(*_WORDS.get(type(error).__name__, (_NO_ANSWER, "unreachable")))

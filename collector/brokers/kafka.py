@@ -1,8 +1,8 @@
 """Apache Kafka: a topic, and a producer that writes to it, for callers that block.
 
-``confluent_kafka`` is imported when a connection is made; then its library starts threads of its
-own. It logs nothing, and its errors, which may quote servers and what was sent, are never shown:
-each is one of the constants here.
+``confluent_kafka`` is imported when a connection is made; then its library starts its own threads.
+The library logs nothing. Its errors may quote servers and what was sent, so they are never shown:
+each becomes one of the constants here.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from collector.extras import require
 from collector.http_client import tls
 
 _FRAME_BYTES = 512
-"""What a message takes at most besides its data: its key, and the head of a batch of Kafka."""
+"""The most bytes of a message besides its data: its key, and the head of a Kafka batch."""
 _MOST = 1_000_000
 _SEGMENT = 7 * 86_400_000
-"""What Kafka's own defaults are, about: bytes of a message, and milliseconds of a segment."""
+"""Roughly Kafka's defaults: bytes of a message, and milliseconds of a segment."""
 _CONNECT_SECONDS = 5.0
 _LOOK_SECONDS = 3.0
 _CLOSE_SECONDS = 2.0
@@ -63,21 +63,20 @@ _WORDS: Mapping[str, tuple[str, Cause]] = {
     "KAFKA_STORAGE_ERROR": ("the broker cannot store messages now", "full"),
 }
 _NOT_PERMITTED = ("TOPIC_AUTHORIZATION_FAILED", "CLUSTER_AUTHORIZATION_FAILED", "_TIMED_OUT")
-"""Errors of a server that does not show a topic's settings, although it answers otherwise."""
+"""Errors of a server that answers but does not show a topic's settings."""
 _Options = Mapping[str, Any]
 
 
 def kafka_topic(
     access: KafkaAccess, servers: Servers, topic: str, *, seconds: float = 10.0
 ) -> KafkaTopic:
-    """Return the connection of a sink, not made yet. Raises ``ConfigError``: E201 without the
-    library, E122 for half a login, E202 for secrets that are not there, E212 for the files of
-    TLS."""
+    """Return the connection of a sink; it is made later. Raises ``ConfigError``: E201 without the
+    library, E122 for half a login, E202 for missing secrets, E212 for the files of TLS."""
     return KafkaTopic(_kafka_options(access, servers), topic, servers, seconds=seconds)
 
 
 def _kafka_options(access: KafkaAccess, servers: Servers) -> _Options:
-    """Return what all clients of the library are made with."""
+    """Return the options for all clients of the library."""
     require("Kafka", "kafka", "confluent_kafka")
     user, password = access.secret(access.user), access.secret(access.password)
     if (user is None) != (password is None):
@@ -99,7 +98,7 @@ def _kafka_options(access: KafkaAccess, servers: Servers) -> _Options:
     if servers.is_encrypted:
         protocol = "SSL"
         ca, certificate, key = access.files_of_tls()
-        tls(ca, certificate, key)  # to find faults in them; the library has a context of its own
+        tls(ca, certificate, key)  # to find faults; the library has its own context
         options["enable.ssl.certificate.verification"] = True
         options["ssl.endpoint.identification.algorithm"] = "https"
         if ca is not None:
@@ -115,7 +114,7 @@ def _kafka_options(access: KafkaAccess, servers: Servers) -> _Options:
 
 
 class KafkaTopic:
-    """A producer, made when it is needed and again after an error. For one thread at a time."""
+    """A producer, made when needed and again after an error. For one thread at a time."""
 
     def __init__(
         self, options: _Options, topic: str, servers: Servers, *, seconds: float = 10.0
@@ -130,30 +129,31 @@ class KafkaTopic:
         return {**self._options, "error_cb": self._note}
 
     def _note(self, error: Any) -> None:
-        """Note what the library says that belongs to no call: of connections. A reason stays where
-        it only says then that there is no connection."""
+        """Note what the library reports about connections outside of a call. A known reason stays
+        if the report only says that no server answers."""
         found = _meaning(error)
         if self._reason is None or found.message != _NO_ANSWER:
             self._reason = found
 
     def _failure(self, error: Any) -> Unreachable:
-        """Return what an error means; where no server answers, the reason may be known."""
+        """Return what an error means. If no server answers, return the noted reason if there is
+        one."""
         found, reason = _meaning(error), self._reason
         return reason if reason is not None and found.message == _NO_ANSWER else found
 
     def look(self) -> None:
-        """Require that the topic is there and, without encryption, that all servers of the cluster
-        are of this machine: clients connect to whatever addresses the cluster names. Raises
+        """Require that the topic exists and, without encryption, that all servers of the cluster
+        are on this machine, because clients connect to whatever addresses the cluster names. Raises
         ``Unreachable``."""
         from confluent_kafka import Consumer  # noqa: PLC0415 - an extra
 
         self._reason, found, failure = None, None, Unreachable(_NO_ANSWER)
-        # Of all clients only one that reads makes no topic by asking for it.
+        # Only a consumer can ask for a topic without creating it.
         client = Consumer({**self._client_options(), **_NO_MEMBER})
         try:
             found = client.list_topics(self._topic, timeout=_LOOK_SECONDS)
         except Exception as error:  # noqa: BLE001 - the library's errors may quote servers
-            client.poll(0)  # for what it has to say of connections
+            client.poll(0)  # to hear what it says about connections
             failure = self._failure(_code_of(error))
         finally:
             _close_in_time(client)
@@ -167,8 +167,7 @@ class KafkaTopic:
             raise _meaning(problem)
 
     def configuration(self) -> Mapping[str, str] | None:
-        """Return the topic's settings; ``None`` where they may not be read. Raises
-        ``Unreachable``."""
+        """Return the topic's settings; ``None`` if they may not be read. Raises ``Unreachable``."""
         admin: Any = import_module("confluent_kafka.admin")  # an extra
         asking = admin.AdminClient(self._client_options())
         wanted = admin.ConfigResource(admin.ResourceType.TOPIC, self._topic)
@@ -185,37 +184,37 @@ class KafkaTopic:
         raise Unreachable(failure.message, failure.cause)
 
     def expiry(self) -> timedelta | None:
-        """Return after how long the topic has deleted a message; ``timedelta.max`` if it never
-        does, ``None`` where that may not be read. Raises ``Unreachable``, also where there is no
+        """Return after how long the topic deletes a message at the latest: ``timedelta.max`` if it
+        never does, ``None`` if that may not be read. Raises ``Unreachable``, also if there is no
         such topic."""
         self.look()
         return _expiry(self.configuration())
 
     def drops(self) -> bool:
-        """Return whether the topic deletes messages to make room, or all but the last of a key,
-        which the parts of a batch share; ``False`` where that may not be read. Raises
+        """Return whether the topic deletes messages to make room, or keeps only the last one of a
+        key (the parts of a batch share one); ``False`` if that may not be read. Raises
         ``Unreachable``."""
         found = self.configuration() or {}
         most = _number(found, "retention.bytes")
         return "compact" in found.get("cleanup.policy", "") or (most is not None and most >= 0)
 
     def most_bytes(self) -> int:
-        """Return the most bytes of a message that the topic takes. Raises ``Unreachable``."""
+        """Return the most bytes of a message that the topic accepts. Raises ``Unreachable``."""
         self._opened()
         return self._most
 
     def publish(self, messages: Sequence[Outgoing]) -> None:
-        """Publish messages; return when all replicas that are in sync have all. Raises
-        ``Unreachable`` with the reason, and then some may be there."""
+        """Publish messages; return when all in-sync replicas have all of them. Raises
+        ``Unreachable`` with the reason; some may be stored then."""
         producer = self._opened()
         for some in _pieces(messages):
             failure = self._publish(producer, some)
             if failure is not None:
-                self.close()  # what waits in it would be sent later, behind our backs
+                self.close()  # otherwise it would send its queue later
                 raise Unreachable(failure.message, failure.cause)
 
     def close(self) -> None:
-        """Close the connection; a call after that opens it anew."""
+        """Close the connection; a later call opens it again."""
         producer, self._producer = self._producer, None
         if producer is not None:
             with suppress(Exception):
@@ -265,8 +264,8 @@ _NO_MEMBER: Mapping[str, Any] = {"group.id": "collector", "allow.auto.create.top
 
 
 def _expiry(found: Mapping[str, str] | None) -> timedelta | None:
-    """Return the longest that a message may stay. A broker deletes segments, of which the last
-    message must be too old: the first may be older by as long as a segment is written to."""
+    """Return the longest that a message may stay. A broker deletes a segment once its last message
+    is too old. The first one may be older by the time for which a segment is written."""
     retention = None if found is None else _number(found, "retention.ms")
     if found is None or retention is None:
         return None
@@ -279,14 +278,14 @@ def _expiry(found: Mapping[str, str] | None) -> timedelta | None:
 
 
 def _number(found: Mapping[str, str], name: str) -> int | None:
-    """Return a number out of a topic's settings; ``None`` if it has none."""
+    """Return a number from a topic's settings; ``None`` if it has none."""
     with suppress(KeyError, ValueError):
         return int(found[name])
     return None
 
 
 def _pieces(messages: Sequence[Outgoing]) -> Iterator[list[Outgoing]]:
-    """Split messages so that no piece is much larger than what is sent at once."""
+    """Split messages so that no piece is much larger than what is sent at a time."""
     together, size = list[Outgoing](), 0
     for message in messages:
         if together and size + len(message.data) > _TOGETHER_BYTES:
@@ -303,7 +302,7 @@ def _is_local(broker: Any) -> bool:
 
 
 def _close_in_time(client: Any) -> None:
-    """Close a client in a thread: without its servers that may take longer than there is time."""
+    """Close a client in a thread, because without its servers that may take too long."""
     thread = threading.Thread(target=_close, args=(client,), name="collector-kafka", daemon=True)
     thread.start()
     thread.join(_CLOSE_SECONDS)
@@ -315,7 +314,7 @@ def _close(client: Any) -> None:
 
 
 def _code_of(error: BaseException) -> Any:
-    """Return the library's own error out of an exception; ``None`` if it has none."""
+    """Return the library's own error from an exception; ``None`` if it has none."""
     first = error.args[0] if error.args else None
     return first if hasattr(first, "name") else None
 
@@ -325,5 +324,5 @@ def _name(error: Any) -> str:
 
 
 def _meaning(error: Any) -> Unreachable:
-    """Return what an error of the library means, in words of ours."""
+    """Return what an error of the library means, in our words."""
     return Unreachable(*_WORDS.get(_name(error), (_NO_ANSWER, "unreachable")))

@@ -3,12 +3,12 @@
 A message of version 1 is, in this order:
 
 - ``CLTM`` and two bytes: the version, and 1 if a MAC follows, else 0;
-- the MAC, 32 bytes: HMAC-SHA256 under the configured key of all that stands here but itself;
+- the MAC, 32 bytes: HMAC-SHA256 of everything else here under the configured key;
 - the length of the header in two bytes, the most significant first; the header, a JSON object;
 - the records, as NDJSON, to the end.
 
-``docs/sinks.md`` documents it. A message may be made by anything that can write to the broker, so
-nothing is parsed before the MAC is verified, and everything is bounded before it is looked at.
+``docs/sinks.md`` documents it. Anything that can write to the broker can make a message. So nothing
+is parsed before the MAC is verified, and every size is checked before the data is read.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _MOST_PARTS = 1 << 14
 _ID_BYTES = 16
 _LEAST_KEY = 32
 MOST_PART_BYTES = 1 << 19
-"""The most bytes of the records of a message: half of what a server of NATS takes by default."""
+"""The most bytes of a message's records: half of what a NATS server accepts by default."""
 MOST_BYTES = MOST_PART_BYTES + _PREFIX.size + _MAC_BYTES + _LENGTH.size + _MOST_HEADER
-"""The most bytes of a message: records, and what stands before them. A batch with a single record
-that is larger becomes none."""
+"""The most bytes of a message: the records and what precedes them. A batch with a larger single
+record cannot be sent."""
 _FAILURES = (msgspec.MsgspecError, RecursionError, ValueError)
 
 _Text = Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
@@ -49,7 +49,7 @@ _HEX = re.compile(r"[0-9a-f]+", re.ASCII).fullmatch
 
 
 class _Header(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
-    """The members of a header; ``purposes`` are the granted ones, ``null`` all."""
+    """The members of a header; ``purposes`` are the granted ones, ``null`` means all."""
 
     schema: _Text
     digest: Annotated[str, msgspec.Meta(min_length=64, max_length=64)]
@@ -65,12 +65,12 @@ _decode = msgspec.json.Decoder(_Header).decode
 
 
 class Outgoing(NamedTuple):
-    """A message that is to be sent, and the id by which a broker may know it again."""
+    """A message to send, and the id by which a broker may recognise it."""
 
     id: str
     data: bytes
     batch: str = ""
-    """The id of its batch, which is that of all its parts."""
+    """The id of its batch, the same for all parts."""
 
     def __repr__(self) -> str:
         return "<Outgoing>"
@@ -78,9 +78,10 @@ class Outgoing(NamedTuple):
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Message:
-    """A message as it was read. Nothing of it was compared with a schema yet.
+    """A message that was read but not yet compared with a schema.
 
-    ``id`` is that of the batch or, where it has ``parts``, one of the part and its records.
+    ``id`` is the id of the batch or, if that has several ``parts``, an id of the part and its
+    records.
     """
 
     id: bytes
@@ -94,8 +95,8 @@ class Message:
 
 
 def mac_key(reference: str | None) -> bytes | None:
-    """Return the key of MACs that a reference leads to; none without one. Raises ``ConfigError``
-    E202 where there is no text of 32 characters or more."""
+    """Return the MAC key that a reference names; ``None`` without a reference. Raises
+    ``ConfigError`` E202 if there is no text of at least 32 characters."""
     if reference is None:
         return None
     key = resolved(reference).encode()
@@ -109,8 +110,9 @@ def mac_key(reference: str | None) -> bytes | None:
 def outgoing(
     batch: Batch, granted: Granted, most: int, key: bytes | None = None
 ) -> Iterator[Outgoing]:
-    """Yield the messages of a batch of at most so many bytes: one, or one for each part. A batch
-    without records has none. Raises ``Unacceptable`` if one record is too much for a message."""
+    """Yield the messages of a batch, each of at most ``most`` bytes: one, or one for each part. A
+    batch without records has none. Raises ``Unacceptable`` if one record is too large for a
+    message."""
     if not batch.payload:
         return
     room = min(most - _overhead(batch, granted, key), MOST_PART_BYTES)
@@ -124,9 +126,9 @@ def outgoing(
 
 
 def _pieces(batch: Batch, room: int) -> Iterator[bytes]:
-    """Split the records of a batch, in the order of their bytes: none tells in which they came, and
-    a part has the same records when it is sent again. Raises ``Unacceptable`` where there is no
-    room for any."""
+    """Split the records of a batch after sorting them by their bytes. So the order of arrival is
+    not visible, and a part has the same records when it is sent again. Raises ``Unacceptable`` if
+    there is no room for any."""
     if room < 1:
         raise Unacceptable(batch.id)
     piece, size = list[bytes](), 0
@@ -140,8 +142,8 @@ def _pieces(batch: Batch, room: int) -> Iterator[bytes]:
 
 
 def read_message(data: bytes, keys: Sequence[bytes] = ()) -> Message:
-    """Read a message. With ``keys`` it must have a MAC under one of them, without any it may have
-    one, which nobody can verify.
+    """Read a message. With ``keys`` it must have a MAC under one of them. Without keys, it may have
+    a MAC, which is not verified.
 
     Raises ``MessageError`` for anything else.
     """
@@ -188,13 +190,13 @@ def _message(text: bytes, payload: bytes) -> Message:
 
 
 def _is_sound(header: _Header) -> bool:
-    """Tell whether what is not said by the types of a header holds."""
+    """Return whether a header is valid beyond its types."""
     is_hex = _HEX(header.batch) and _HEX(header.digest)
     return bool(is_hex and _MINUTE(header.received)) and header.part <= header.parts
 
 
 def _is_authentic(data: bytes, keys: Sequence[bytes]) -> bool:
-    """Tell whether the MAC of a message is one under a key. All keys are tried, whichever fits."""
+    """Return whether the MAC of a message is under one of the keys. It always tries all keys."""
     claimed = data[_PREFIX.size : _PREFIX.size + _MAC_BYTES]
     rest = memoryview(data)[_PREFIX.size + _MAC_BYTES :]
     found = [hmac.compare_digest(_mac(key, data[: _PREFIX.size], rest), claimed) for key in keys]
@@ -220,15 +222,15 @@ def _packed(header: bytes, payload: bytes, key: bytes | None) -> bytes:
 
 
 def _overhead(batch: Batch, granted: Granted, key: bytes | None) -> int:
-    """Return the most bytes that stand before the records of a batch's message."""
+    """Return the most bytes that precede the records in a message of the batch."""
     longest = _header(batch, granted, _MOST_PARTS, _MOST_PARTS)
     return _PREFIX.size + (0 if key is None else _MAC_BYTES) + _LENGTH.size + len(longest)
 
 
 def _part_id(batch: bytes, part: int, parts: int, payload: bytes) -> bytes:
-    """Return the id of a message. That of a part is one of its records too: if some of a batch were
-    erased before it is sent again, other records may be in a part of that number. Processors have
-    instructions for SHA-256, so BLAKE2 takes twice as long."""
+    """Return the id of a message. The id of a part depends on its records too: if some records of
+    the batch are erased before it is sent again, the part of that number may have others. SHA-256
+    takes half the time of BLAKE2, because processors have instructions for it."""
     if parts == 1:
         return batch
     return hmac.digest(batch + part.to_bytes(_ID_BYTES), payload, "sha256")[:_ID_BYTES]

@@ -1,4 +1,4 @@
-"""What sinks want of a broker of any kind, and what a drain wants of its broker."""
+"""What sinks need from any kind of broker, and what a drain needs from its broker."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Literal, NamedTuple, Protocol
 from collector.brokers.message import Outgoing
 
 Outcome = Literal["done", "waiting", "again"]
-"""What became of messages: they are over, since every sink has them or nothing is kept of them;
-they are not, and no other drain is to get them; or they are to be handed out again."""
+"""What happened to messages. ``done``: every sink has them, or nothing of them is kept.
+``waiting``: they are in progress, so no other drain may get them. ``again``: hand them out
+again."""
 
 
 class Fetched(NamedTuple):
-    """A message that was taken, and by what the broker knows it. ``stored`` is when the broker got
-    it, by its own clock in seconds of the epoch."""
+    """A message that was taken, and the broker's token for it. ``stored`` is when the broker got
+    it, by its own clock, in seconds since the epoch."""
 
     data: bytes
     token: str
@@ -26,11 +27,11 @@ class Fetched(NamedTuple):
 
 
 class Publisher(Protocol):
-    """A connection to a broker, which is made when it is needed. All methods but ``close`` raise
+    """A connection to a broker, made when needed. All methods except ``close`` raise
     ``Unreachable``."""
 
     def most_bytes(self) -> int:
-        """Return the most bytes of a message that the broker takes."""
+        """Return the most bytes of a message that the broker accepts."""
 
     def publish(self, messages: Sequence[Outgoing]) -> None:
         """Publish messages; return when the broker has stored all of them."""
@@ -40,21 +41,22 @@ class Publisher(Protocol):
         ``timedelta.max`` for never."""
 
     def drops(self) -> bool:
-        """Return whether the broker deletes messages before that which nobody has taken."""
+        """Return whether the broker may delete messages earlier although nobody has taken them."""
 
     def close(self) -> None:
         """Close the connection."""
 
 
 class MessageSource(Protocol):
-    """A work queue that several drains share. All methods but ``close`` raise ``Unreachable``."""
+    """A work queue that several drains share. All methods except ``close`` raise
+    ``Unreachable``."""
 
     def fetch(self, most: int, seconds: float) -> list[Fetched]:
         """Return up to ``most`` messages, or none if none comes in time. With 0 it takes none, and
-        only lets the broker know that it is there."""
+        only tells the broker that the drain is alive."""
 
     def acknowledge(self, tokens: Sequence[str], outcome: Outcome) -> None:
-        """Say what became of messages."""
+        """Tell the broker what happened to messages."""
 
     def expiry(self) -> timedelta | None:
         """Return after how long the broker deletes messages; ``None`` where that may not be read,

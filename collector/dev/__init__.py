@@ -1,9 +1,8 @@
 """A sidecar to play with, and one page that shows what goes in and what comes out.
 
-``collector dev`` starts a sidecar of its own (``collector serve``) with temporary data, sends it
+``collector dev`` starts a separate sidecar (``collector serve``) with temporary data, sends it
 synthetic events that fit its schema (``dev.feed``), and serves a page on loopback. The page shows
-the sidecar's counts, the faults of the schema's file as it is edited, and a playground: what is
-pasted there goes to a process that the kernel confines (``dev.playground``), is filtered in memory,
-and is shown beside its record. Nothing that is pasted is stored or logged, and the sidecar never
-sees it.
+the sidecar's counts, the faults of the schema's file while it is edited, and a playground. Pasted
+text goes to a process that the kernel confines (``dev.playground``), is filtered in memory, and is
+shown beside its record. It is never stored or logged, and the sidecar never sees it.
 """

@@ -1,5 +1,5 @@
-"""Synthetic events that fit a schema: meetings, those of its own tests and samples, or events
-made of examples of its fields."""
+"""Synthetic events that fit a schema: meetings, the events of its tests and samples, or events made
+of examples of its fields."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _SEED = 2026
 _TRIED = 20
 _SENT = '{"ip": "203.0.113.7", "os": {"type": "linux"}, "chat": ["hi"]}'
 _Tree = dict[Any, Any]
-"""Members under names; elements of a list under numbers."""
+"""Members by name; elements of a list by number."""
 
 
 def _no_key(_reference: str, _period: int) -> bytes:
@@ -30,8 +30,8 @@ def _no_key(_reference: str, _period: int) -> bytes:
 
 
 def events(schema: Schema, reference: str) -> Iterator[Any]:
-    """Yield events without an end, of the kind that has the most fields, meetings first.
-    ``reference`` is the schema's name or the path of its file."""
+    """Yield endless events of the kind with the most fields; if equal, meetings. ``reference`` is
+    the schema's name or the path of its file."""
     filter_ = Filter(schema, keys=_no_key)
     meetings = [*islice(synthetic.events(sys.maxsize, _SEED), _TRIED)]
     others = [
@@ -43,7 +43,8 @@ def events(schema: Schema, reference: str) -> Iterator[Any]:
 
 
 def sent(schema: Schema) -> str:
-    """Return a short JSON text to send, of an event that fits; of a document if it is a list."""
+    """Return a short JSON text to send, with an event that fits. A document wraps an event that is
+    a list."""
     if Filter(schema, keys=_no_key).admit(_SENT).tally.admitted:
         return _SENT
     event = _made(schema)[0]
@@ -51,18 +52,18 @@ def sent(schema: Schema) -> str:
 
 
 def _fields(filter_: Filter, some: Sequence[Any]) -> int:
-    """Count the fields that any of the events has."""
+    """Count the fields that occur in any of the events."""
     records = filter_.admit(orjson.dumps(some)).records
     return len({name for record in records for name in record} & filter_.schema.fields.keys())
 
 
 def _samples(schema: Schema, reference: str) -> list[Any]:
-    """Return the events of the schema's own tests, and of the samples that lie beside it and are to
-    be admitted."""
+    """Return the events of the schema's own tests, and of the samples beside it that must be
+    admitted."""
     own = Path(reference)
     path = own if own.suffix else resources.shipped() / f"{reference}.yaml"
     documents: list[Any] = [test.event for test in schema.tests]
-    with suppress(OSError, orjson.JSONDecodeError):  # somebody edits them
+    with suppress(OSError, orjson.JSONDecodeError):  # somebody may be editing them
         documents += [
             orjson.loads(each.read_bytes())
             for each in resources.samples(path)
@@ -72,8 +73,8 @@ def _samples(schema: Schema, reference: str) -> list[Any]:
 
 
 def _made(schema: Schema) -> list[Any]:
-    """Make events of examples of the fields; fields whose conditions contradict each other are in
-    different ones."""
+    """Make events from examples of the fields. Fields with contradicting conditions go into
+    different events."""
     now, made = utc_now(), list[_Tree]()
     for name, field in schema.fields.items():
         places = field.places(name)
@@ -93,7 +94,7 @@ def _made(schema: Schema) -> list[Any]:
 
 
 def _within(schema: Schema, record: _Tree) -> Any:
-    """Return an event that holds a record, if the schema reads records."""
+    """Put a record into an event if the schema reads records; else return the record."""
     if schema.records is None:
         return _plain(record)
     way = schema.records[0]
@@ -135,7 +136,7 @@ def _put(event: _Tree, path: tuple[str | int, ...], value: Any) -> None:
 
 
 def _plain(tree: Any) -> Any:
-    """Make lists of the objects whose members have numbers; gaps are empty texts."""
+    """Turn objects with numbered members into lists; gaps become empty texts."""
     if not isinstance(tree, dict):
         return tree
     if tree and all(isinstance(key, int) for key in tree):

@@ -1,9 +1,10 @@
-"""The playground: a confined process that filters what is pasted, and the end that asks it.
+"""The playground: a confined process that filters pasted text, and the class that asks it.
 
 ``python -m collector.dev.playground DESCRIPTOR SCHEMA`` loads the schema, gives up files and system
-calls as a worker does, and then answers requests over the socket it was given: a byte for the form,
-four bytes for the length, and the text; the answer is JSON after four bytes for its length. A
-process that takes too long or too much memory is ended, and the next request gets a new one.
+calls as a worker does, and then answers requests over the socket in ``DESCRIPTOR``. A request is a
+byte for the form, four bytes for the length, and the text. The answer is four bytes for the length,
+and JSON. A process that takes too long or too much memory is ended, and the next request starts a
+new one.
 """
 
 from __future__ import annotations
@@ -30,33 +31,33 @@ from collector.server.worker_process import environment
 
 Pasted = Literal["json", "ndjson", "logs", "traces", "metrics"]
 FORMS: tuple[Pasted, ...] = ("json", "ndjson", *SIGNALS)
-"""The forms of what is pasted: a document, lines, or one of OTLP's signals as JSON."""
+"""The forms of pasted text: a document, lines, or one of OTLP's signals as JSON."""
 
 MOST_BYTES = 1 << 20
 """The longest text that is filtered."""
 TOO_LONG = f"the playground takes {MOST_BYTES:,} bytes at most"
-"""What is said of a longer one."""
+"""The error for a longer text."""
 _MOST_EVENTS = 50
-"""So many events are shown."""
+"""The most events that are shown."""
 _MOST_ANSWER = 32 << 20
 _SECONDS = 5.0
 _FIRST_SECONDS = 30.0
 _MEMORY = 1 << 30
-"""Bytes of address space: it maps libraries and threads' stacks too."""
+"""The process's address space in bytes, including libraries and the stacks of threads."""
 _READY = b"\1"
 
 
 class Playground:
-    """Asks a confined process about texts. It is not safe to use from several threads.
+    """Asks a confined process about texts. Not safe to use from several threads.
 
-    ``schema`` is the name or the path of a schema that loads. Raises ``InputError`` E416 with
-    the reason for a text that is too long, and if there is no answer.
+    ``schema`` is the name or the path of a valid schema. Raises ``InputError`` E416 with the reason
+    if a text is too long or there is no answer.
     """
 
     def __init__(self, schema: str) -> None:
         self._schema = schema
         self.process: subprocess.Popen[bytes] | None = None
-        """The process that answers, once something was asked."""
+        """The process that answers; started by the first request."""
         self._channel: socket.socket | None = None
         self.is_confined: bool = False
         """Whether the kernel confines the process that answered last."""
@@ -89,7 +90,7 @@ class Playground:
         self._channel = self.process = None
 
     def _started(self) -> socket.socket:
-        """Return the channel to the process, which is started if need be."""
+        """Return the channel to the process; start the process if need be."""
         if self._channel is not None:
             return self._channel
         ours, theirs = socket.socketpair()
@@ -115,8 +116,8 @@ class Playground:
 
 
 def answer(chosen: Filter, form: Pasted, text: bytes) -> dict[str, Any]:
-    """Filter a text: the events with what became of each field, and the counts. An OTLP body has
-    records, and its counts."""
+    """Filter a text. Return its events with the outcome for each field, and the counts; for an OTLP
+    body, the records and the counts."""
     if form in SIGNALS:
         return _of_otlp(chosen, form, text)
     explained = [*explain(chosen.router, text, form == "ndjson", _MOST_EVENTS + 1)]
@@ -167,7 +168,7 @@ def _event(schema: Schema, explanation: Explanation) -> dict[str, Any]:
 
 
 def _received(channel: socket.socket, size: int) -> bytes:
-    """Receive so many bytes. Raises ``OSError`` if they do not come."""
+    """Receive ``size`` bytes. Raises ``OSError`` if they do not come."""
     if size > _MOST_ANSWER:
         raise ConnectionError
     found = bytearray()
@@ -183,7 +184,7 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the process that asks
     channel = socket.socket(fileno=int(sys.argv[1]))
     chosen = Filter(load_schema(sys.argv[2]), keys=Keyring())
-    for form in FORMS:  # loads what is needed later
+    for form in FORMS:  # loads the modules that are needed later
         answer(chosen, form, b"{}")
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -1,4 +1,4 @@
-"""Run a sidecar with temporary data, what feeds it, and the page, until Ctrl-C."""
+"""Run a sidecar with temporary data, its feed and the page, until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -45,16 +45,17 @@ _PR_SET_PDEATHSIG = 1
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 """The signals that end it."""
 _EVENTS = 5
-"""So many events are sent at once."""
+"""How many events are sent at once."""
 _SHOWN = 72
-"""So many characters of a text are shown."""
+"""How many characters of a text are shown."""
 _HEADERS = {"Content-Type": "application/json"}
 
 
 class Dev:
-    """A sidecar that plays. ``schema`` is a name or a path, ``port`` that of its HTTP address: the
-    page has the second one after it. Its data are gone when ``stack`` is closed. ``tell`` gets a
-    line for each fault of the schema when its file changed, or one when it is in force.
+    """A sidecar for trials. ``schema`` is a name or a path. ``port`` is the port of its HTTP
+    address; the page has the second port after it. Its data is deleted when ``stack`` is closed.
+    When the schema's file changes, ``tell`` gets a line for each fault, or one that the schema is
+    in force.
 
     Raises ``SchemaError`` if the schema does not load, and ``ConfigError`` E207 if the sidecar or
     the page cannot start.
@@ -115,7 +116,7 @@ class Dev:
         """Serve the page until the sidecar ends, which is an error: E207."""
         threads = [Thread(target=self._repeat, args=job, daemon=True) for job in self._jobs]
         threads.append(Thread(target=self._site.serve_forever, daemon=True))
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # they are for this thread alone
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # they are for this thread only
         try:
             for thread in threads:
                 thread.start()
@@ -145,7 +146,7 @@ class Dev:
             return self._playground.ask(form, text)
 
     def _started(self, stack: ExitStack) -> subprocess.Popen[bytes]:
-        """Start the sidecar, and wait until it receives."""
+        """Start the sidecar, and wait until it accepts events."""
         words = ["serve", "--data", self._data, "--schema", self._path, "--port", self._port]
         environ = {name: text for name, text in os.environ.items() if "COLLECTOR_" not in name}
         with self._log.open("wb") as log:
@@ -176,13 +177,13 @@ class Dev:
         return ConfigError("E207", f"the sidecar does not run: {last}")
 
     def _repeat(self, job: Callable[[], None], seconds: float) -> None:
-        """Do a job again and again. What fails is shown by the page, or passes."""
+        """Do a job again and again. The page shows a failure, or it goes away."""
         while not self._ends.wait(seconds):
             with suppress(CollectorError, OSError):
                 job()
 
     def _look(self) -> None:
-        """Sample the sidecar once a second, and load the schema anew when its file changes."""
+        """Sample the sidecar once a second, and reload the schema when its file changes."""
         if not self._samples or monotonic() - self._samples[-1].at >= 1.0:
             found = control_client.status(self._data)
             if found is not None:
@@ -209,7 +210,7 @@ class Dev:
             self._tell(line)
 
     def _feed(self) -> None:
-        """Send some events of a meeting, and show what becomes of the last one."""
+        """Send some events, and show what happens to the last one."""
         events = [*islice(self._events, _EVENTS)]
         connection = HTTPConnection("127.0.0.1", self._port, timeout=_STOP_SECONDS)
         try:
@@ -236,7 +237,7 @@ def _taken(port: int) -> ConfigError:
 
 
 def _changed(schema: str) -> tuple[int, int] | None:
-    """Return what tells versions of a file apart; ``None`` if there is none."""
+    """Return a value that differs between versions of a file; ``None`` if there is no file."""
     with suppress(OSError):
         found = Path(schema).stat()
         return found.st_mtime_ns, found.st_ino
@@ -260,7 +261,7 @@ def _end_with_parent() -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the sidecar, if it runs: gently, then at once."""
+    """End the sidecar if it runs: with a signal first, then by force."""
     process.terminate()
     try:
         process.wait(_STOP_SECONDS)

@@ -1,8 +1,8 @@
 """The page of ``collector dev``, on loopback only: what the sidecar does, and the playground.
 
 ``/`` is the page, ``/state.json`` what it shows now, and ``POST /try?FORM`` filters a text. A
-request must be for a name of this machine and, from a browser, come from this page: no other page
-can use it.
+request must name this machine as its host. From a browser it must come from this page, so no other
+page can use it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _SECONDS = 10.0
 """How long a request may take to come."""
 _MOST_PASSED = 64 << 20
 _MOST_DIGITS = 20
-"""A longer number of bytes is not read: it is too many."""
+"""A body's length with more digits is not read: it is too large."""
 _JSON, _HTML = "application/json", "text/html; charset=utf-8"
 _HEADERS = {
     "Cache-Control": "no-store",
@@ -41,8 +41,8 @@ Ask = Callable[[Pasted, bytes], bytes]
 
 
 class Site(ThreadingHTTPServer):
-    """Serves the page at a port of loopback. ``state`` says what is shown, and ``ask`` filters and
-    answers in JSON."""
+    """Serves the page at a loopback port. ``state`` returns what is shown; ``ask`` filters a text
+    and returns JSON."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -72,7 +72,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Log nothing."""
 
     def send_error(self, code: int, *_: object) -> None:
-        """Refuse what is no HTTP, in a constant."""
+        """Refuse anything that is not HTTP, with a constant."""
         self.close_connection = True
         self._send(code, _JSON, _refusal(f"{code} {HTTPStatus(code).phrase}"))
 
@@ -110,8 +110,8 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(HTTPStatus.OK, _JSON, found)
 
     def _pass_over(self, size: int) -> None:
-        """Take what is left of a body that was refused: a client that still sends would be cut off
-        before it reads why."""
+        """Read the rest of a refused body. Otherwise a client that is still sending would be cut
+        off before it reads the reason."""
         left = min(size, _MOST_PASSED)
         with suppress(OSError):
             self.connection.shutdown(SHUT_WR)
@@ -119,8 +119,8 @@ class _Handler(BaseHTTPRequestHandler):
                 left -= len(part)
 
     def _is_own(self) -> bool:
-        """Whether the request is for this server, by a name of this machine, and not from another
-        page: a host name that resolves to this address is none of them."""
+        """Whether the request names this server, by a name of this machine, and is not from another
+        page. Any other host name that resolves to this address is refused."""
         port = self.server.server_port
         own = [f"{host}:{port}" for host in _HOSTS]
         hosts = self.headers.get_all("Host", [])
@@ -150,7 +150,7 @@ def _refusal(message: str) -> bytes:
 
 @cache
 def page() -> bytes:
-    """Write the page, which holds nothing that changes."""
+    """Write the page, which has no changing parts."""
     template = environment().get_template("dev.html.j2")
     style, script = _style(), static("dev.js")
     forms = dict(zip(FORMS, _FORMS, strict=True))

@@ -1,8 +1,8 @@
-"""Errors that nothing else handles, and messages of libraries: what may be known of them.
+"""Errors that nothing else handles, and messages of libraries: what may be known about them.
 
-An unexpected error is its type, if that is Collector's or Python's own, and its place in
-Collector's code. Messages of libraries are counted and never formatted: they quote paths, headers
-and payloads.
+An unexpected error is reduced to its type, if that is Collector's or Python's own, and its place in
+Collector's code. Messages of libraries are counted and never formatted, because they quote paths,
+headers and payloads.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ErrorLog:
     """Takes what no part of the program handles: unexpected errors, and messages of libraries."""
 
     def unexpected(self, error: BaseException) -> None:
-        """Take an unexpected error's type and place."""
+        """Take the type and place of an unexpected error."""
         self.error_at(type_of(type(error)), place_of(error.__traceback__))
 
     def error_at(self, kind: str, place: str) -> None:
@@ -41,8 +41,8 @@ class ErrorLog:
 
 
 def type_of(kind: type[BaseException]) -> str:
-    """Return the name of an exception's type, or of its nearest base, that is Python's own or
-    Collector's."""
+    """Return the name of an exception's type or, if that is neither Python's nor Collector's, of
+    its nearest base that is."""
     for base in kind.__mro__:
         name: str = base.__name__
         if base in (getattr(builtins, name, None), getattr(errors, name, None)):

@@ -1,8 +1,8 @@
 """The log: JSON on stderr, made of constants and counts only.
 
 Events and members that are not in ``EVENTS`` are never written. Messages of libraries are counted
-and never formatted: they quote paths, headers and payloads. An unexpected error is logged as its
-type, if that is Collector's or Python's own, and its place in Collector's code.
+and never formatted, because they quote paths, headers and payloads. An unexpected error is logged
+as its type, if that is Collector's or Python's own, and its place in Collector's code.
 """
 
 from __future__ import annotations
@@ -258,8 +258,7 @@ VALUES: dict[str, Callable[[object], bool]] = {
     "error": _is_error,
     "place": _is_place,
 }
-"""The test of each member's value. Numbers are ports, counts, seconds, and those of
-a signal and of a status."""
+"""The test of each member's value. Numbers are ports, counts, seconds, signals and statuses."""
 
 
 def fits(event: Event, key: str, value: object) -> bool:
@@ -272,12 +271,12 @@ def _passes(test: Callable[[object], bool], value: object) -> bool:
 
 
 _MOST_REFUSED = 100
-"""Lines about refused requests that are written at a time."""
+"""The most lines about refused requests that one call writes separately."""
 _LEVELS = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 
 
 class EventLog(ErrorLog):
-    """The log of the process, on stderr. ``level`` is the lowest that is written.
+    """The log of the process, on stderr. ``level`` is the lowest level that is written.
 
     May be used from any thread. It never raises: a log that cannot be written is ignored.
     """
@@ -290,7 +289,7 @@ class EventLog(ErrorLog):
         self.use(level)
 
     def use(self, level: str) -> None:
-        """Write from another level on."""
+        """Change the lowest level that is written."""
         self._is_debug = level == "debug"
         self._logger: Any = structlog.wrap_logger(
             structlog.WriteLogger(self._to),
@@ -315,18 +314,18 @@ class EventLog(ErrorLog):
             self.write("unexpected", error=kind, place=place, times=times)
 
     def library(self, name: str) -> None:
-        """Count a message of a library; logged as seldom as errors are."""
+        """Count a message of a library. It is logged as seldom as an error."""
         known = name.partition(".")[0]
         known = known if known in LIBRARIES else "other"
         if times := self._count("library", known):
             self.write("library", library=known, times=times)
 
     def refused(self, counts: Iterable[tuple[tuple[str, str], int]]) -> None:
-        """Write a line for each request that was refused since the last call, if that is asked for.
+        """At level ``debug``, write a line for each request that was refused since the last call.
 
-        ``counts`` are receivers and codes, and how many requests were refused so until now. Beyond
-        so many lines, all of a receiver and code share one. Without room in the pipe that stderr
-        may be they are written later: nothing waits for its reader.
+        ``counts`` are pairs of receiver and code, each with the number of refusals until now. After
+        ``_MOST_REFUSED`` lines, the remaining refusals of a receiver and code share one. If stderr
+        is a pipe without room, the lines are written later, so nothing waits for its reader.
         """
         left = _MOST_REFUSED if self._is_debug else 0
         for key, times in counts if self._is_debug else ():
@@ -342,7 +341,7 @@ class EventLog(ErrorLog):
         """Tell whether a line can be written at once."""
         try:
             return bool(select([], [self._to.fileno()], [], 0)[1])
-        except (OSError, ValueError):  # it is no file, or is closed
+        except (OSError, ValueError):  # not a file, or closed
             return True
 
     def _count(self, kind: str, place: str) -> int:

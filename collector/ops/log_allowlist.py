@@ -1,7 +1,7 @@
 """Build log events from the members that an allowlist admits.
 
-Collector's own log passes it, and an application's may (``collector.sdk.logs``): the allowlist of
-the one is a table, that of the other a schema.
+Collector's own log uses it with a table as its allowlist. An application's log can use it with a
+schema (``collector.sdk.logs``).
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ _REASONS: dict[str, LeftOut] = {
     "stack_info": "stack",
     "stack": "stack",
 }
-"""The names of members in structlog."""
+"""Members that structlog names, with the reason for leaving each out."""
 
 
 def reason(name: str) -> LeftOut:
-    """Return why a member that an allowlist does not have is left out."""
+    """Return the reason for leaving out a member that is not in the allowlist."""
     return _REASONS.get(name, "unlisted")
 
 
 class AdmittedMembers(NamedTuple):
-    """The members that an allowlist admits (``None``: drop the event), and the names of unknown
-    ones, ``event`` for the message."""
+    """The members that an allowlist admits (``None``: drop the event), and the names of all others,
+    ``event`` for the message."""
 
     event: Members | None
     unknown: Iterable[str]
@@ -64,7 +64,7 @@ class AllowlistProcessor:
         return f"<{type(self).__name__}>"
 
     def __call__(self, _: Any, method: str, event: MutableMapping[str, Any]) -> Members:
-        """Build the event anew. Raises structlog's ``DropEvent`` if nothing of it is admitted."""
+        """Rebuild the event. Raises structlog's ``DropEvent`` if nothing is admitted."""
         members = {key: value for key, value in event.items() if type(key) is str}
         unnamed = len(event) - len(members)
         admitted, unknown = self._admit(members.pop(MESSAGE, None), members)

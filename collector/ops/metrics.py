@@ -1,7 +1,7 @@
-"""Metrics for Prometheus. Every series exists from the start, and none is added later.
+"""Metrics for Prometheus. Every series exists from the start; none is added later.
 
-Labels are reasons, categories, fields of the schema, sinks, receivers and classes of status, all of
-them closed lists, so that no value and no unlisted key becomes one.
+Labels are reasons, categories, fields of the schema, sinks, receivers and status classes. All are
+closed lists, so no value and no unlisted key becomes a label.
 """
 
 from __future__ import annotations
@@ -185,15 +185,15 @@ class WorkerReading:
 
 
 Reload = Literal["unchanged", "reloaded", "refused", "failed"]
-"""What comes of a reload: nothing has changed; workers are as they were, have other terms, or
-others have taken their place; the configuration is refused; or it could not be put into force."""
+"""The result of a reload: nothing has changed; the new configuration is in force; it was refused;
+or it could not be put into force."""
 RELOADS: tuple[Reload, ...] = get_args(Reload)
 
 
 @dataclass(frozen=True, slots=True)
 class ReloadReading:
-    """How many reloads there were, by what came of them; whether the last one succeeded, and the
-    time of the last that did, in seconds since 1970."""
+    """The number of reloads by result; whether the last one succeeded; and the time of the last
+    successful one, in seconds since 1970."""
 
     outcomes: Mapping[Reload, int] = field(default_factory=dict)
     is_successful: bool = True
@@ -203,8 +203,8 @@ class ReloadReading:
 class Metrics(Collector):
     """The counters of the sidecar, in a registry of their own. Safe to use from several threads.
 
-    ``spool``, ``sinks`` and the public attributes are called at each scrape, and ``sinks`` always
-    returns the same names. Who knows the workers, messages, reloads or certificates sets the
+    ``spool``, ``sinks`` and the public attributes are called at each scrape; ``sinks`` always
+    returns the same names. The owner of the workers, messages, reloads or certificates sets the
     attribute.
     """
 
@@ -230,7 +230,7 @@ class Metrics(Collector):
         ProcessCollector(registry=self.registry)
 
     def use(self, layouts: Sequence[Layout]) -> None:
-        """Count under other schemas, too; the series that there are stay."""
+        """Count under other schemas too; existing series stay."""
         with self._lock:
             self._schemas = [layout.schema for layout in layouts]
             for layout in layouts:
@@ -239,7 +239,7 @@ class Metrics(Collector):
                 fields.update(dict.fromkeys(name for name, _ in layout.columns))
 
     def observe(self, schema: str, tally: Tally) -> None:
-        """Count the tally of a request under a schema, which is named."""
+        """Count the tally of a request under the schema of this name."""
         with self._lock:
             self._tallies[schema] += tally
 
@@ -253,7 +253,7 @@ class Metrics(Collector):
         return generate_latest(self.registry)
 
     def describe(self) -> Iterator[Metric]:
-        """Describe nothing: the registry would read everything for it."""
+        """Describe nothing: the registry would read everything for that."""
         return iter(())
 
     def collect(self) -> Iterator[Metric]:
@@ -341,7 +341,7 @@ _OF_SINKS: dict[str, Callable[[SinkState], float]] = {
 
 
 def expiry(times: Mapping[str, float]) -> Metric:
-    """Build the metric of certificates by the receivers that have one, in seconds of the epoch."""
+    """Build the metric of when each receiver's certificate expires, in seconds since the epoch."""
     at = {(receiver,): seconds for receiver, seconds in times.items()}
     return _metric("tls_certificate_expiry_timestamp_seconds", at)
 
@@ -359,7 +359,7 @@ def _by_two(
 
 
 def _metric(name: str, samples: Mapping[Any, float]) -> Metric:
-    """Build a counter or a gauge, by its name without the prefix, with a sample for each tuple of
+    """Build a counter or a gauge from its name without the prefix, with a sample for each tuple of
     labels."""
     name = f"collector_{name}"
     kind, meaning, labels = METRICS[name]

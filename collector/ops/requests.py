@@ -1,5 +1,4 @@
-"""Requests of some processes: how long they took and why they were refused, as closed tables of
-numbers."""
+"""Counts of requests: how long they took and why they were refused, as closed tables of numbers."""
 
 from __future__ import annotations
 
@@ -9,12 +8,12 @@ from itertools import accumulate, product
 from threading import Lock
 
 RECEIVERS = ("http", "grpc")
-"""The receivers of events; a socket file is one of HTTP."""
+"""The receivers of events; a socket file counts as ``http``."""
 REFUSING = (*RECEIVERS, "admin")
 """The receivers that refuse requests."""
 STATUSES = ("2xx", "4xx", "5xx")
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-"""Upper bounds in seconds; one more bucket has none."""
+"""Upper bounds in seconds; one more bucket is unbounded."""
 REFUSAL_CODES = tuple("E410 E411 E412 E413 E416 E422 E425 E428 E429 E435 E505 E506".split())
 """The codes of all refusals of requests."""
 
@@ -26,7 +25,7 @@ _REFUSAL_NUMBERS = {key: number for number, key in enumerate(_REFUSALS)}
 
 
 class RequestCounts:
-    """The counts of some processes. Safe to use from several threads."""
+    """The counts of one or more processes. Safe to use from several threads."""
 
     def __init__(self) -> None:
         self._counts = [0] * (len(_SERIES) * _WIDTH)
@@ -35,8 +34,8 @@ class RequestCounts:
         self._lock = Lock()
 
     def observe(self, receiver: str, status: int, seconds: float, code: str | None = None) -> None:
-        """Count a request of a receiver, with its HTTP status, and the code if it was refused. For
-        a receiver that is not in ``RECEIVERS``, only refusals are counted."""
+        """Count a receiver's request by its HTTP status, and by the code if it was refused. For a
+        receiver that is not in ``RECEIVERS``, only refusals are counted."""
         if code is not None:
             with self._lock:
                 self._refusals[_REFUSAL_NUMBERS[receiver, code]] += 1
@@ -50,21 +49,20 @@ class RequestCounts:
             self._seconds[number] += seconds
 
     def tables(self) -> tuple[list[int], list[float], list[int]]:
-        """Return the counts of all buckets of all series, the sums of all series, and the numbers
-        of refusals by receiver and code."""
+        """Return the bucket counts of all series, their sums, and the refusals by receiver and
+        code."""
         with self._lock:
             return [*self._counts], [*self._seconds], [*self._refusals]
 
     def add(self, counts: Sequence[int], seconds: Sequence[float], refusals: Sequence[int]) -> None:
-        """Add what another process has counted. Raises ``ValueError`` for tables of another
-        form."""
+        """Add the counts of another process. Raises ``ValueError`` for tables of another shape."""
         with self._lock:
             self._counts = [a + b for a, b in zip(self._counts, counts, strict=True)]
             self._seconds = [a + b for a, b in zip(self._seconds, seconds, strict=True)]
             self._refusals = [a + b for a, b in zip(self._refusals, refusals, strict=True)]
 
     def durations(self) -> Iterator[tuple[tuple[str, str], list[tuple[float, int]], float]]:
-        """Yield receiver and status, the cumulative counts by upper bound, and the sum."""
+        """Yield for each receiver and status the cumulative counts by upper bound, and the sum."""
         counts, seconds, _ = self.tables()
         for number, key in enumerate(_SERIES):
             row = counts[number * _WIDTH : (number + 1) * _WIDTH]
@@ -72,5 +70,5 @@ class RequestCounts:
             yield key, list(zip(bounds, accumulate(row), strict=True)), seconds[number]
 
     def refused(self) -> Iterator[tuple[tuple[str, str], int]]:
-        """Yield receiver and code, and how many requests were refused so."""
+        """Yield for each receiver and code how many requests were refused."""
         yield from zip(_REFUSALS, self.tables()[2], strict=True)

@@ -1,7 +1,8 @@
-"""The state of each sink: how far it is behind, when that matters, and what became of its records.
+"""The state of each sink: how far it is behind, when that matters, and what happened to its
+records.
 
-``sink_states`` computes it. Readiness, ``status``, log, metrics, page and alerts iterate over it.
-Sizes that people see are whole MiB: a live byte count would show the size of one message.
+``sink_states`` computes it. Readiness, ``status``, log, metrics, page and alerts use it. Sizes that
+people see are whole MiB: a live byte count would show the size of one message.
 """
 
 from __future__ import annotations
@@ -20,14 +21,15 @@ _SAMPLES = 60
 _FEWEST_SECONDS = 600.0
 
 Condition = Literal["ok", "late", "skipping", "absent", "blocking"]
-"""``late``: it fails, or does not answer. ``skipping``: its share is full, and it misses what
-comes. ``absent``: it is not in the configuration. ``blocking``: senders are refused because of it.
+"""``late``: the sink fails or does not answer. ``skipping``: its share is full, and it misses new
+records. ``absent``: it is not in the configuration. ``blocking``: senders are refused because of
+it.
 """
 
 
 class Growth:
-    """How fast what waits grows, for the whole spool (an empty name) and for each sink, by its size
-    at each of the last sixty minutes."""
+    """How fast the backlog grows, for the whole spool (an empty name) and for each sink, from its
+    size at each of the last sixty minutes."""
 
     def __init__(self) -> None:
         self._samples: deque[tuple[float, Mapping[str, int]]] = deque(maxlen=_SAMPLES + 1)
@@ -38,8 +40,8 @@ class Growth:
             self._samples.append((now, sizes))
 
     def until_full(self, left: int, name: str = "") -> float | None:
-        """Return in how many seconds ``left`` bytes are used up, infinity if nothing grows, and
-        ``None`` before there are ten minutes to go by."""
+        """Return in how many seconds ``left`` bytes are used up: infinity if nothing grows,
+        ``None`` during the first ten minutes."""
         found = [(at, sizes[name]) for at, sizes in self._samples if name in sizes]
         if not found or found[-1][0] - found[0][0] < _FEWEST_SECONDS:
             return None
@@ -49,9 +51,10 @@ class Growth:
 
 @dataclass(frozen=True, slots=True)
 class SinkState:
-    """What waits for a sink and what became of the rest, how its deliveries go, and in how many
-    seconds its share is full at the rate of the last hour: 0 if it is, infinity if it does not
-    grow, ``None`` if that is not known yet. One that ``is_absent`` is not in the configuration."""
+    """A sink's backlog and what happened to its other records, how its deliveries go, and in how
+    many seconds its share is full at the rate of the last hour: 0 if it is full, infinity if it
+    does not grow, ``None`` if that is not known yet. A sink that ``is_absent`` is not in the
+    configuration."""
 
     condition: Condition
     backlog: Backlog
@@ -60,7 +63,7 @@ class SinkState:
     is_absent: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it for ``status``. What became of records is counted in records."""
+        """Return the state for ``status``. Outcomes are counted in records."""
         backlog, delivery, seconds = self.backlog, self.delivery, self.until_full
         is_seen = seconds is not None and isfinite(seconds)
         is_late = delivery.is_late
@@ -87,11 +90,10 @@ class SinkState:
 def sink_states(
     spool: SpoolState, deliveries: Mapping[str, DeliveryState], growth: Growth
 ) -> dict[str, SinkState]:
-    """Return the state of each sink by its name, and then of each that is absent while batches wait
-    for it.
+    """Return the state of each sink by name, followed by each absent sink for which batches wait.
 
-    Of the sinks that hold up a full spool, one that is neither late nor absent has only not caught
-    up with a burst yet: it is not to blame while there are others.
+    Among the sinks that hold up a full spool, a sink that is neither late nor absent is still
+    catching up with a burst. It is not to blame while there are others.
     """
     late = {name for name, each in deliveries.items() if each.is_late}
     full = {name for name, each in spool.backlogs.items() if each.is_full}
@@ -116,7 +118,7 @@ def sink_states(
 
 
 def describe(state: Mapping[str, Any]) -> str:
-    """Put into words what ``SinkState.as_dict`` returned."""
+    """Describe in words what ``SinkState.as_dict`` returned."""
     waiting, causes = state["waiting"], state["failures"]
     size, share = ceil(waiting["bytes"] / _MIB), ceil(100 * state["share"])
     last = f", the last after {waiting['lag_seconds']:,} s" if state["delivered"] else ""

@@ -12,7 +12,7 @@ _T = TypeVar("_T")
 
 
 class Total(Generic[_T]):
-    """A sum that begins with ``zero()``. May be used from any thread, and after a ``fork``, which
+    """A sum that begins with ``zero()``. May be used from any thread and after a ``fork``, which
     never leaves it locked."""
 
     def __init__(self, zero: Callable[[], _T]) -> None:

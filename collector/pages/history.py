@@ -1,4 +1,4 @@
-"""The versions of a schema in its git repository, and what each of them widens and narrows."""
+"""The versions of a schema in its git repository, and what each version widens and narrows."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from collector.schema.diff import compare
 from collector.schema.model import Schema
 
 _MOST = 30
-"""So many commits of a file are looked at."""
+"""The most commits of a file that are read."""
 _MOST_WORDS = 8
-"""So many changes of a version are told."""
+"""The most changes of a version that are listed."""
 
 
 def history(reference: str, schema: Schema, today: date) -> tuple[SchemaVersion, ...] | None:
-    """Return the versions of a schema, the newest first; ``None`` where no repository has its file.
-    A version in force that is not committed has today's date."""
+    """Return the versions of a schema, the newest first; ``None`` if no repository has its file. An
+    uncommitted version in force has today's date."""
     file = Path(reference)
     if not resources.is_path(reference) or not (commits := git.revisions(file, _MOST)):
         return None
@@ -28,7 +28,7 @@ def history(reference: str, schema: Schema, today: date) -> tuple[SchemaVersion,
     for revision, day in commits:
         try:
             older, _ = git.parse(revision, f"./{file.name}", file.parent, reference)
-        except git.RevisionError:  # it was deleted then
+        except git.RevisionError:  # this commit deleted it
             continue
         if older is not None and older.digest == found[-1][1].digest:
             found[-1] = day, found[-1][1]

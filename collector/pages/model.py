@@ -51,7 +51,7 @@ class PurposeFacts:
 @dataclass(frozen=True)
 class FieldFacts:
     """A field. ``precision`` is its sentence by language, ``sinks`` the purposes for which it
-    reaches each sink, ``refusable`` whether a person may refuse it whole."""
+    reaches each sink; ``refusable`` says whether a person may refuse it entirely."""
 
     name: str
     kind: str
@@ -82,7 +82,7 @@ class Approved:
 
 @dataclass(frozen=True)
 class SchemaVersion:
-    """A version of a schema: since when, and what in it widens and narrows the one before."""
+    """A version of a schema: since when, and what it widens and narrows."""
 
     date: str
     version: str
@@ -93,7 +93,7 @@ class SchemaVersion:
 
 @dataclass(frozen=True)
 class SchemaFacts:
-    """A schema. ``history`` are its versions, the newest first; ``None`` where none is known."""
+    """A schema. ``history`` are its versions, the newest first; ``None`` if none is known."""
 
     name: str
     version: str
@@ -125,17 +125,17 @@ class SchemaFacts:
         return dict(self.pipe.record).get(name, "")
 
     def place(self, name: str) -> int:
-        """Return the place of a field in that record."""
+        """Return the position of a field in that record."""
         return list(dict(self.pipe.record)).index(name)
 
     def added(self) -> set[str]:
-        """Return the fields beyond the public sentences that are approved."""
+        """Return the approved fields beyond the public sentences."""
         return {name for each in self.approved for name in each.fields}
 
 
 @dataclass(frozen=True)
 class Destination:
-    """A sink, without its location. ``purposes`` are those for which it gets anything."""
+    """A sink, without its location. ``purposes`` are the purposes for which it gets any field."""
 
     name: str
     type: str
@@ -148,7 +148,7 @@ class Destination:
     purposes: tuple[str, ...]
 
     def whose(self) -> str:
-        """Say whose it is."""
+        """Say whose sink it is."""
         return whose(self)
 
 
@@ -165,9 +165,9 @@ class HourFacts:
 
 @dataclass(frozen=True)
 class Page:
-    """What is collected, what becomes of it, and which promises hold. ``checked`` is when the
-    verdicts were reached, ``None`` if nothing was checked; ``made`` is when the page was. ``hours``
-    are the last hours of a running sidecar, the newest first; ``None`` if none runs."""
+    """What is collected, what happens to it, and which promises hold. ``checked`` is when the
+    checks ran, ``None`` if nothing was checked; ``made`` is when the page was made. ``hours`` are
+    the last hours of a running sidecar, the newest first; ``None`` if none runs."""
 
     organisation: str | None
     contact: str | None
@@ -210,7 +210,7 @@ class Page:
         return [(verdict, found[verdict]) for verdict in reversed(_WORST_FIRST) if found[verdict]]
 
     def ordered(self) -> list[Promise]:
-        """Return the promises, those that do not hold first."""
+        """Return the promises, broken ones first."""
         return sorted(self.promises, key=lambda each: _WORST_FIRST.index(each.verdict))
 
     def destination(self, name: str) -> Destination:
@@ -252,8 +252,8 @@ def build(
     history: Mapping[str, tuple[SchemaVersion, ...] | None] | None = None,
     hours: tuple[HourFacts, ...] | None = None,
 ) -> Page:
-    """Build the page of a configuration with these schemas. ``reviews`` and ``history`` are by the
-    names of schemas; without ``reviews`` the approved copies are read.
+    """Build the page of a configuration with these schemas. ``reviews`` and ``history`` have schema
+    names as keys; without ``reviews`` the approved copies are read.
 
     Raises ``ConfigFaults`` as ``all_flows`` does, and ``ConfigError`` E201 if an extra is missing.
     """
@@ -280,7 +280,7 @@ def build(
         made=now,
         hours=hours,
     )
-    # Documents with hidden characters are refused (E107); others' texts lose them here.
+    # Documents with hidden characters are refused (E107); other texts lose them here.
     return mapped(page, without_hidden)
 
 
@@ -369,7 +369,7 @@ def _destination(
 
 
 def mapped(part: _T, change: Callable[[str], str]) -> _T:
-    """Return a part of a page with each text in it changed."""
+    """Return a part of a page with ``change`` applied to each text in it."""
     found: Any = part
     if isinstance(found, str):
         found = change(found)

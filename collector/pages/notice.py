@@ -1,8 +1,8 @@
 """The privacy notice: a page in sentences (Art. 13 GDPR; Art. 21 of Indonesia's Law 27 of 2022, UU
-PDP). A fact that the page does not have is named as not stated.
+PDP). If the page lacks a fact, the notice says that it is not stated.
 
-``templates/notice.j2`` says what stands in it, and ``html.j2`` and ``markdown.j2`` how each part is
-written.
+``templates/notice.j2`` has its contents; ``html.j2`` and ``markdown.j2`` say how to write each
+part.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _BLANK_LINES = re.compile(r"\n{3,}")
 
 
 def notice(page: Page, form: Form = "markdown", language: Language = "en") -> str:
-    """Write the notice on the first schema of a page."""
+    """Write the notice for the first schema of a page."""
     from collector.pages.words import PlainWords, Words  # noqa: PLC0415 - of Jinja2, slow
 
     style = static("notice.css")

@@ -31,8 +31,8 @@ LETTERS: dict[Basis, str] = {
     "public_interest": "e",
     "legitimate_interests": "f",
 }
-"""The letter of Art. 6(1) GDPR, and of Art. 20(2) of Indonesia's UU PDP, which has the same six in
-the same order."""
+"""The letter in Art. 6(1) GDPR and in Art. 20(2) of Indonesia's UU PDP, which have the same six
+bases in the same order."""
 
 Terms = tuple[tuple[str, tuple[str | float, ...]], ...]
 """A condition: for each member, the values that satisfy it."""
@@ -93,7 +93,7 @@ class PhraseBook(Part):
         return None if "`" in part else part
 
     def _list_of_texts(self, listed: str) -> str | None:
-        """Translate texts that are joined by commas and by "and"; ``None`` if one is not known."""
+        """Translate texts that are joined by commas and "and"; ``None`` if one is unknown."""
         if listed.isdecimal():
             return listed
         said, rest = "", listed

@@ -1,8 +1,8 @@
 """The picture of the pipe: an invented event goes through the real filter. Each line of the event
-says what became of it, and by which rule.
+says what happened to it, and by which rule.
 
-The event is a synthetic meeting, with an example for each field that it does not have. The filter
-explains it; nothing here decides what is kept.
+The event is a synthetic meeting, with examples added for missing fields. The filter explains the
+outcome; nothing here decides what is kept.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from collector.schema.model import Schema
 from collector.schema.scalars import beside, condition_of, keys, levels, path_of
 
 Outcome = Literal["open", "close", "kept", "refused", "unread", "compared", "unlisted", "content"]
-"""``open`` and ``close`` are brackets. ``unread`` is a listed member that was not needed, as
+"""``open`` and ``close`` are brackets. ``unread`` is a listed member that was not needed because
 another path came first; ``compared`` is part of a condition; ``content`` is skipped and counted by
 its category."""
 
 _Keys = tuple[str | int, ...]
 _MOST = 44
-"""Characters of a value that are shown."""
+"""The most characters of a value that are shown."""
 _ORDER = ("client", "device", "os", "network", "participant", "meeting")
 _AGENT = (
     "Mozilla/5.0 (iPhone; CPU iPhone OS 17_4_1 like Mac OS X) AppleWebKit/605.1.15"
@@ -39,8 +39,9 @@ _AGENT = (
 @dataclass(frozen=True)
 class PipeLine:
     """A line of the event: its depth, name and value, and what the filter made of it. ``fields``
-    are the fields that read it, ``detail`` is the category of content or why it was refused.
-    ``size`` are the bytes of its value in the event; the value of content is not shown."""
+    are the fields that read it, ``detail`` is the category of content, or why the value was
+    refused. ``size`` is the size of its value in the event, in bytes; the value of content is not
+    shown."""
 
     depth: int
     name: str
@@ -53,7 +54,7 @@ class PipeLine:
 
 @dataclass(frozen=True)
 class Pipe:
-    """An event and its record: lines in, values out by their fields, and the bytes of both."""
+    """An event and its record: lines in, values out by field, and the size of both in bytes."""
 
     lines: tuple[PipeLine, ...]
     record: tuple[tuple[str, str], ...]
@@ -72,7 +73,7 @@ def pipe(schema: Schema, now: datetime) -> Pipe:
         _supply(record, name, each, today)
     found = _explained(chosen, event)
     for name, outcome in found.fields.items():
-        if outcome.outcome != "kept":  # what stands there is another thing
+        if outcome.outcome != "kept":  # the record has something else there
             _supply(record, name, schema.fields[name], today, replaces=True)
     found, body = _explained(chosen, event), orjson.dumps(event)
     values = {name: value for name, value in (found.record or {}).items() if name in schema.fields}
@@ -93,7 +94,7 @@ def _explained(chosen: Filter, event: Mapping[str, Any]) -> Explanation:
 
 
 def _event(schema: Schema) -> tuple[dict[str, Any], _Keys]:
-    """Make an event of a meeting, and say where in it the schema looks for a record."""
+    """Make a meeting event, and return where in it the schema looks for a record."""
     made = next(each for each in synthetic.events(200) if each["os"]["name"] == "iOS")
     made["meeting"] = {"id": made["meeting"]["id"], "topic": "Figures of the third quarter"}
     made["participant"] = {"name": "Ana Lia", "email": "ana@example.org"}
@@ -114,14 +115,14 @@ def _event(schema: Schema) -> tuple[dict[str, Any], _Keys]:
 
 
 def _selection(schema: Schema) -> Any:
-    """Return the condition on the records that the event has."""
+    """Return the condition that the event's records meet."""
     ways = schema.records or ()
     chosen = [way for way in ways if path_of(way) == "."] or ways
     return condition_of(chosen[0]) if chosen else ()
 
 
 def _first(way: str) -> _Keys:
-    """Return the place of the first record on a way to records."""
+    """Return the path of the first record on a way to records."""
     found: _Keys = ()
     for level in () if way == "*" else levels(way):
         found += (*keys(level.removesuffix(".*")), "1" if level.endswith(".*") else 0)
@@ -159,7 +160,7 @@ def _has(tree: Any, path: _Keys) -> bool:
 
 
 def _put(tree: Any, path: _Keys, value: Any) -> None:
-    """Put a value at a path, in objects and lists that are made as needed."""
+    """Put a value at a path; make objects and lists as needed."""
     for key, after in zip(path, (*path[1:], None), strict=True):
         part: Any = value if after is None else ([] if isinstance(after, int) else {})
         if isinstance(tree, list):
@@ -178,7 +179,7 @@ def _put(tree: Any, path: _Keys, value: Any) -> None:
 
 @dataclass
 class _Reading:
-    """Says of each member of an event what an explanation says of its path."""
+    """Looks up what the explanation says about the path of each member of an event."""
 
     schema: Schema
     found: Explanation

@@ -1,7 +1,7 @@
 """Write a page as one HTML file that loads nothing and works from disk, under a strict CSP.
 
-Every text goes through autoescape, and stands in an element that isolates its direction. Style and
-script are files beside the templates; their hashes are the only ones that the page allows.
+Every text is escaped automatically, and is in an element that isolates its direction. Style and
+script are files beside the templates; the page allows only their hashes.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ def render(page: Page, language: Language = "en") -> bytes:
 
 
 def flow_chart(page: Page) -> str:
-    """Write which field reaches which destination as a chart in Mermaid."""
+    """Write a Mermaid chart of which field reaches which destination."""
     return environment(escape=False).get_template("flows.j2").render(page=page)
 
 
 def policy(style: str, script: str | None = None) -> str:
-    """Return the content security policy of a file with this style, and with this script or none. A
+    """Return the content security policy of a file with this style and, if given, this script. A
     server that sends the file may add directives that are allowed only in a header."""
     allowed = "" if script is None else f" script-src {_digest(script)};"
     return (
@@ -53,20 +53,20 @@ def _digest(text: str) -> str:
 
 @cache
 def static(name: str) -> str:
-    """Read a style or a script, which stands in a page as it is."""
+    """Read a style or a script, which goes into a page unchanged."""
     return (_TEMPLATES / name).read_text("utf-8").strip()
 
 
 @cache
 def environment(*, escape: bool = True) -> Environment:
-    """Return the environment of all templates; without ``escape``, for other formats than HTML."""
+    """Return the environment of all templates; without ``escape``, for formats other than HTML."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # noqa: PLC0415 - slow
 
     from collector.pages.words import cut, markdown, mermaid  # noqa: PLC0415 - of Jinja2
 
     made = Environment(
         loader=FileSystemLoader(_TEMPLATES),
-        autoescape=escape,  # noqa: S701 - other forms have filters
+        autoescape=escape,  # noqa: S701 - other formats have filters
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

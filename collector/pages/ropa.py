@@ -58,7 +58,7 @@ CONTEXT: dict[str, Any] = {
         )
     },
 }
-"""The names in a document of JSON-LD; the values of these properties are terms."""
+"""The names in a JSON-LD document; the values of these properties are terms."""
 
 
 def data(name: str, category: str) -> str:
@@ -74,14 +74,15 @@ _ROLES = {
     "third": ("dpv:hasRecipientThirdParty", "dpv:ThirdParty"),
 }
 _FORMULAS = (*"=+-@\t\r\n", *"＝＋－＠")
-"""First characters of a cell that a spreadsheet computes; some read wide letters too."""
+"""First characters of a cell that a spreadsheet would compute; some programs accept wide forms
+too."""
 _NOT_STATED = "not stated"
 
 
 @dataclass(frozen=True)
 class Activity:
     """The processing for one purpose: fields with the DPV's terms, sinks with the fields that each
-    gets for it, and the longest retention."""
+    one gets for it, and the longest retention."""
 
     purpose: PurposeFacts
     fields: dict[str, str]
@@ -124,7 +125,7 @@ def activities(page: Page) -> Iterator[Activity]:
 
 
 def as_json(page: Page) -> dict[str, Any]:
-    """Write the record of the first schema as a document of JSON-LD."""
+    """Write the record of the first schema as a JSON-LD document."""
     schema = page.schemas[0]
     named = _party(page.organisation) or {"dpv:hasApplicability": "dpv:NotAvailable"}
     controller: dict[str, Any] = {"@type": "dpv:DataController", **named}
@@ -147,8 +148,8 @@ def as_json(page: Page) -> dict[str, Any]:
 
 
 def as_csv(page: Page) -> str:
-    """Write the record of the first schema as a table (RFC 4180), an activity a row; semicolons
-    separate lists."""
+    """Write the record of the first schema as a table (RFC 4180), one activity per row, with lists
+    separated by semicolons."""
     schema = page.schemas[0]
     rows = []
     for each in activities(page):
@@ -202,13 +203,13 @@ def _reviewed(schema: SchemaFacts) -> Iterator[str]:
 
 
 def _statements(schema: SchemaFacts) -> dict[str, Any]:
-    """Return what the schema says in public besides its fields, where it says something."""
+    """Return what the schema says in public besides its fields, without empty statements."""
     sentences = [*_conditions(schema), *schema.sentences, *_reviewed(schema)]
     return {"dct:description": sentences} if sentences else {}
 
 
 def _conditions(schema: SchemaFacts) -> Iterator[str]:
-    """Yield the conditions on records and on values, in the words of the notice."""
+    """Yield the conditions on records and values, in the words of the notice."""
     book = phrase_book("en")
     of_fields = [(field.name, field.conditions) for field in schema.fields]
     for name, alternatives in [("records", schema.conditions), *of_fields]:
@@ -258,7 +259,7 @@ def _node(activity: Activity, page: Page) -> dict[str, Any]:
 
 
 def _measures(page: Page) -> list[str]:
-    """List the measures in force: some always, some by schema and configuration."""
+    """List the measures in force: some always apply, some depend on schema and configuration."""
     found = ["dpv:InformationFlowControl", "dpv:AccessControlMethod"]
     if page.authenticated:
         found.append("dpv:AuthenticationProtocols")
@@ -268,7 +269,7 @@ def _measures(page: Page) -> list[str]:
 
 
 def _safeguards(sinks: Iterable[Destination]) -> Iterator[str]:
-    """Yield the safeguards of transfers abroad, for each sink that has or needs one."""
+    """Yield the safeguards for transfers abroad, for each sink that has or needs one."""
     for sink in sinks:
         if sink.safeguard is not None or sink.unprotected:
             yield f"{sink.name}: {sink.safeguard or _NOT_STATED}"
@@ -287,7 +288,7 @@ def _named(sink: Destination) -> str:
 
 
 def _duration(span: timedelta) -> str:
-    """Write a span in ISO 8601, in days if it is whole days, else in seconds."""
+    """Write a span in ISO 8601: whole days in days, any other in seconds."""
     seconds = int(span.total_seconds())
     return f"PT{seconds}S" if seconds % 86400 else f"P{seconds // 86400}D"
 

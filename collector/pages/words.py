@@ -1,5 +1,5 @@
-"""The words of a page in one language, as mark-up: each part from a document is escaped, and
-isolated from the text direction around it."""
+"""The words of a page in one language, as mark-up. Each part from a document is escaped and
+isolated from the surrounding text direction."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ class Words:
         return Markup(escape(phrase)).format(**isolated)  # noqa: S704 - escaped
 
     def plain(self, key: str, **parts: object) -> str:
-        """Return a phrase for an attribute or a picture, where no element can stand."""
+        """Return a phrase for an attribute or a picture, which cannot contain elements."""
         return (self.book.page.get(key) or self.book.phrases[key]).format(**parts)
 
     def count(self, key: str, number: int, **parts: object) -> str:
-        """Return the phrase for one, or for another number."""
+        """Return the phrase for one, or for any other number."""
         is_one = number == 1 and f"{key}_one" in self.book.page
         return self.say(f"{key}_one" if is_one else key, number=number, **parts)
 
     def apart(self, part: object) -> Markup:
-        """Escape a part and isolate its direction; mark-up of ours stays as it is."""
+        """Escape a part and isolate its direction; our own mark-up stays as it is."""
         if isinstance(part, Markup):
             return part
         if isinstance(part, int | float):
@@ -56,8 +56,7 @@ class Words:
         return Markup(" ").join(sentences)
 
     def text(self, text: str) -> str:
-        """Translate a text of a document; where there is no translation, say which language it is
-        in."""
+        """Translate a text of a document. Without a translation, mark which language it is in."""
         return self._translated(text, self.book.text(text))
 
     def _translated(self, text: str, found: str) -> Markup:
@@ -66,9 +65,9 @@ class Words:
         return self.apart(found)
 
     def told(self, text: str) -> str:
-        """Translate what a check says; what stands between backquotes is code."""
+        """Translate what a check says; text between backquotes becomes code."""
         found = self._translated(text, self.book.told(text))
-        # As a ``str``: of a ``Markup`` the parts would be escaped once more.
+        # As a ``str``: a ``Markup`` would escape the parts once more.
         return Markup(_CODE.sub(r"<code>\1</code>", str(found)))  # noqa: S704 - escaped
 
     def label(self, field: str) -> str:
@@ -76,7 +75,7 @@ class Words:
         return self.book.data([field])
 
     def number(self, number: float) -> str:
-        """Write a number as the language does, with one decimal at most."""
+        """Write a number in the style of the language, with at most one decimal."""
         text = f"{number:,}" if isinstance(number, int) else f"{number:,.1f}".removesuffix(".0")
         return text if self.book.language == "en" else text.translate({44: 46, 46: 44})
 
@@ -126,7 +125,8 @@ class PlainWords(Words):
 
 
 def cut(text: str, most: int) -> str:
-    """Return a text, cut to ``most`` characters with an ellipsis, which a picture has room for."""
+    """Return a text, cut to ``most`` characters with an ellipsis, so that a picture has room for
+    it."""
     return text if len(text) <= most else f"{text[: most - 1].rstrip()}…"
 
 
@@ -135,7 +135,7 @@ _AT_START = re.compile(r"^([-+=#]|\d+(?=[.)]))")
 
 
 def markdown(text: str) -> str:
-    """Escape a text, on one line, so that no character of it is mark-up in GitHub's Markdown."""
+    """Escape a text, on one line, so that GitHub's Markdown takes no character of it as mark-up."""
     line = _MARKS.sub(r"\\\1", " ".join(text.split()))
     return _AT_START.sub(lambda found: _at_start(found[1]), line)
 
@@ -144,10 +144,10 @@ _CHARACTERS = str.maketrans({mark: f"#{ord(mark)};" for mark in '"#<>&;|'})
 
 
 def mermaid(text: str) -> str:
-    """Escape a text so that no character of it is mark-up in Mermaid."""
+    """Escape a text so that Mermaid takes no character of it as mark-up."""
     return text.translate(_CHARACTERS)
 
 
 def _at_start(mark: str) -> str:
-    """Escape the start of a list or a rule; of a numbered list, its dot."""
+    """Escape the start of a list or a rule; in a numbered list, escape the dot."""
     return f"{mark}\\" if mark[0].isdigit() else f"\\{mark}"

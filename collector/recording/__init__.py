@@ -2,8 +2,8 @@
 
     from collector.recording import Recorder
 
-This façade is lazy, and needs the extra ``recording`` when ``Recorder`` is asked for. No part of
-telemetry imports this package.
+This façade is lazy: only importing ``Recorder`` needs the extra ``recording``. No part of telemetry
+imports this package.
 """
 
 from __future__ import annotations

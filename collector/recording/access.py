@@ -7,9 +7,10 @@ configured) and ``kid``, and the claims
 - ``exp``, at most five minutes after ``iat``, and after now; ``iat`` and ``nbf`` if they are there,
 - ``aud``, if it is there, with ``collector`` in it.
 
-Keys come from the configured key set alone: ``jku``, ``jwk``, ``x5u`` and ``x5c`` are not read. A
-token that is not validly signed for the meeting is ``not_found``, whatever is wrong with it, by one
-way through this module, with a signature checked; only one that was valid is ``expired``.
+Keys come only from the configured key set: ``jku``, ``jwk``, ``x5u`` and ``x5c`` are not read. A
+token that is not validly signed for the meeting is ``not_found``, whatever is wrong with it. All
+such tokens take the same path through this module, with a signature check. Only a token that was
+once valid is ``expired``.
 """
 
 from __future__ import annotations
@@ -40,9 +41,9 @@ from collector.recording.names import ROLES, Role, is_name, is_pseudonym
 from collector.recording.refusals import Refused
 
 AUDIENCE = "collector"
-"""What ``aud`` has to hold where a token has one (RFC 7519, 4.1.3)."""
+"""What ``aud`` must contain if a token has it (RFC 7519, 4.1.3)."""
 LEEWAY = 30.0
-"""Seconds that the platform's clock may differ from this machine's."""
+"""How many seconds the platform's clock may differ from this machine's."""
 MAX_LIFETIME = 300.0
 """Seconds from ``iat``, or now, to ``exp``."""
 MAX_TOKEN_BYTES = 4096
@@ -65,7 +66,7 @@ class Caller:
 
 
 class _Registry(JWSRegistry):
-    """The accepted names of algorithms: each is Ed25519, with keys of that curve only."""
+    """The accepted algorithm names: each stands for Ed25519, with keys of that curve only."""
 
     def __init__(self, *accepted: str) -> None:
         super().__init__(algorithms=[_ALGORITHM], strict_check_header=False)
@@ -95,12 +96,12 @@ class Verifier:
         return self._source.state()
 
     def verify(self, token: bytes, meeting: str | None, now: float) -> Caller:
-        """Return the caller whose token it is; ``now`` is in seconds since 1970.
+        """Return the caller that a token names; ``now`` is in seconds since 1970.
 
         ``meeting`` is the meeting of the recording that the request names, or ``NO_MEETING`` if
-        there is no such recording. It is ``None`` if the request itself names a meeting; the caller
-        of this method then compares it. It may wait for new keys for 2 s: call it from a worker
-        thread.
+        there is no such recording. It is ``None`` if the request itself names a meeting; then
+        whoever calls this method compares it. The call may wait 2 s for new keys, so make it from a
+        worker thread.
 
         Raises ``Refused``: ``not_found``, ``expired``, and ``unavailable`` while there are no keys.
         """
@@ -122,13 +123,13 @@ class Verifier:
             return _caller(found.claims, now)
         except Refused:
             raise
-        except Exception:  # noqa: BLE001 - its message may hold a part of the token
+        except Exception:  # noqa: BLE001 - its message may quote the token
             return None
 
 
 def _kid(token: bytes) -> str:
-    """Return the ``kid`` of a token's header. Raises ``ValueError`` where extensions are critical,
-    ``payload`` is not encoded, or the token is of another type than a plain JWT."""
+    """Return the ``kid`` of a token's header. Raises ``ValueError`` if an extension is critical,
+    the payload is not encoded, or the token is not a plain JWT."""
     first = token.partition(b".")[0]
     text = base64.b64decode(first + b"=" * (-len(first) % 4), b"-_", validate=True)
     header = StrictDecoder().decode(text.decode("utf-8"))
@@ -140,7 +141,7 @@ def _kid(token: bytes) -> str:
 
 
 def _caller(claims: Mapping[str, Any], now: float) -> Caller | None:
-    """Return the caller whom claims are about, expired or not; ``None`` for invalid claims."""
+    """Return the caller that the claims name, expired or not; ``None`` for invalid claims."""
     texts = [claims[name] for name in ("role", "sub", "meeting", "jti")]
     role, subject, meeting, jti = texts
     audience = claims.get("aud", AUDIENCE)
@@ -174,7 +175,7 @@ def _seconds(value: object) -> float:
 
 
 class StoredAnswer(NamedTuple):
-    """What a request was answered."""
+    """The answer to a request."""
 
     status: int
     body: bytes
@@ -192,10 +193,10 @@ def request_digest(method: str, path: str, body: bytes) -> bytes:
 
 
 class Replays:
-    """The tokens that were used for a change, until they expire, with the answers.
+    """The tokens that were used for a change, with the answers, until the tokens expire.
 
-    All methods run in a transaction of the caller, on ``db``: the change and the answer are on disk
-    together, or neither is. Tokens are kept as SHA-256 of their ``jti``.
+    All methods run in the caller's transaction on ``db``, so either both the change and the answer
+    are on disk or neither is. Tokens are kept as the SHA-256 of their ``jti``.
     """
 
     TABLE = (
@@ -211,8 +212,9 @@ class Replays:
         return "<Replays>"
 
     def find(self, caller: Caller, request: bytes) -> StoredAnswer | None:
-        """Return the answer to a request (by its digest) that was made with this token before,
-        ``None`` if it was not used. Raises ``Refused``, ``replayed``, for another request."""
+        """Return the earlier answer to a request (by its digest) with this token; ``None`` if the
+        token is unused. Raises ``Refused``, ``replayed``, if the token was used for another
+        request."""
         query = "SELECT request, status, body FROM replays WHERE jti = ?"
         row = self._db.execute(query, (_hashed(caller),)).fetchone()
         if row is None:
@@ -223,12 +225,12 @@ class Replays:
 
     def add(self, caller: Caller, request: bytes, answer: StoredAnswer) -> None:
         """Keep the answer to a request. Do not keep an answer that asks for another attempt (429,
-        503, 507): the token must still serve for that."""
+        503, 507), because the same token must still work for it."""
         row = (_hashed(caller), request, answer.status, answer.body, caller.exp + LEEWAY)
         self._db.execute("INSERT OR REPLACE INTO replays VALUES (?, ?, ?, ?, ?)", row)
 
     def forget(self, now: float) -> None:
-        """Delete what was kept of tokens that have expired."""
+        """Delete expired tokens and their answers."""
         self._db.execute("DELETE FROM replays WHERE until <= ?", (now,))
 
 
@@ -242,9 +244,10 @@ def _hashed(caller: Caller) -> bytes:
 def issue(
     key: Path, *, meeting: str, role: Role, subject: str, seconds: float = MAX_LIFETIME
 ) -> str:
-    """Return a token that is signed with the private Ed25519 key of a PEM file, for trying out.
+    """Return a token for trials, signed with the private Ed25519 key in a PEM file.
 
-    Raises ``ConfigError`` E203 for another file, ``ValueError`` for claims that no token can have.
+    Raises ``ConfigError`` E203 for any other file, and ``ValueError`` for claims that no token can
+    have.
     """
     private, now = _private(key), int(time.time())
     claims: dict[str, Any] = {
@@ -261,7 +264,7 @@ def issue(
 
 
 def key_set(key: Path) -> bytes:
-    """Return the key set, as JSON, with the public half of a private key, for ``recorder.keys``.
+    """Return, for ``recorder.keys``, a JSON key set with the public half of a private key.
 
     Raises ``ConfigError`` E203.
     """

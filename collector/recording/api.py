@@ -1,10 +1,10 @@
 """The HTTP API of the recorder: a handler for the sidecar's hardened connections.
 
 Each request is authenticated first: without a token that is validly signed for the meeting, every
-path and every method has the same answer, 404. Then the recorder decides. What waits for the disk
-runs in a few threads. A body is counted before it is read, and one that would be too much with the
-others is refused with ``busy``. Answers are made of constants, counts and recorded content; nothing
-of a request is ever in one, and no exception leaves the handler.
+path and every method has the same answer, 404. Then the recorder decides. Work that waits for the
+disk runs in a few threads. Each body is counted before it is read; if all bodies together would
+exceed the limit, it is refused with ``busy``. Answers are made of constants, counts and recorded
+content, and never of anything in a request. No exception leaves the handler.
 """
 
 from __future__ import annotations
@@ -58,14 +58,15 @@ from collector.recording.streams import EventStreams, TrackStreams
 THREADS = 4
 """Threads that wait for the disk."""
 _MOST_OF_CALLER = 8 << 20
-"""Bytes of all chunks of one caller that are being read or sealed, unless it is media: slow senders
-must not keep others from sending."""
+"""The most bytes of one caller's chunks that are being read or sealed, so that slow senders do not
+keep others from sending. Media has no such limit."""
 _MOST_JSON = 16 << 10
-"""The connections bound these together, so that chunks keep no member from leaving."""
+"""The most bytes of a JSON body. Only the number of connections bounds all of them together, so
+that chunks cannot keep a member from leaving."""
 _JSON: Headers = ((b"content-type", b"application/json"),)
 _PRIVATE: Headers = ((b"cache-control", b"no-store"), (b"x-content-type-options", b"nosniff"))
 _AGAIN = frozenset({429, 503, 507})
-"""Statuses that ask to come again, with the same token if it has not expired."""
+"""Statuses that ask the caller to try again, with the same token if it has not expired."""
 _EXTRA: dict[int, Headers] = {
     401: ((b"www-authenticate", b"Bearer"),),
     **dict.fromkeys(_AGAIN, ((b"retry-after", b"5"),)),
@@ -92,9 +93,8 @@ _Handler = Callable[[_Call], Awaitable[HttpResponse | None]]
 class RecorderApi:
     """Answers requests with a recorder. ``close`` it at the end.
 
-    ``hosts`` are the names, in lower case, that requests are answered for (none: every name);
-    ``on_error`` gets unexpected errors.
-    ``refusals`` counts refusals by code.
+    ``hosts`` are the host names, in lower case, for which requests are answered (none: every name);
+    ``on_error`` gets unexpected errors. ``refusals`` counts refusals by code.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class RecorderApi:
         self._reading = ThreadPoolExecutor(THREADS, "readers")  # nor does a hanging bucket
         self._events_of = EventStreams(recorder, self._run)
         self._tracks = TrackStreams(self._read, self._budget.large)
-        self._tokens: set[str] = set()  # of requests in progress that a token serves for once
+        self._tokens: set[str] = set()  # of requests in progress that use up their token
         self._handlers: dict[str, _Handler] = {
             "request": self._request,
             "join": self._join,
@@ -141,7 +141,7 @@ class RecorderApi:
         return "<RecorderApi>"
 
     def close(self) -> None:
-        """Wait for the work in threads, except for readers, whose bucket may never respond."""
+        """Wait for the threads, except for the readers, whose bucket may never respond."""
         self._reading.shutdown(wait=False, cancel_futures=True)
         self._threads.shutdown()
         self._verifying.shutdown()
@@ -181,8 +181,8 @@ class RecorderApi:
         return HttpResponse(refused.status, _JSON + _EXTRA.get(refused.status, ()), body)
 
     def _protocol_refusal(self, error: RequestRefused) -> HttpResponse:
-        """Refuse a request that HTTP or a limit forbids, with a code of the recorder's if there is
-        one."""
+        """Refuse a request that violates HTTP or a limit, with one of the recorder's codes if one
+        fits."""
         codes = {TOO_LARGE: "too_large", BUSY: "busy"}
         if error.refusal in codes:
             return self._refusal(Refused(codes[error.refusal]))
@@ -215,7 +215,7 @@ class RecorderApi:
         return self._verifier.verify(token, meeting, time.time())
 
     async def _respond_once(self, route: Endpoint, call: _Call) -> HttpResponse | None:
-        """Respond to a request that uses up its token. A repetition gets the same answer."""
+        """Respond to a request that uses up its token. A repeated request gets the same answer."""
         if call.caller.jti in self._tokens:
             raise Refused("busy")
         self._tokens.add(call.caller.jti)
@@ -241,8 +241,8 @@ class RecorderApi:
 
     @contextmanager
     def _counted(self, caller: Caller, size: int) -> Iterator[None]:
-        """Count memory while a body is in it. Raises ``Refused``: ``busy``, ``RequestRefused``:
-        BUSY."""
+        """Count the memory of a body while it is in use. Raises ``Refused``, ``busy``, and
+        ``RequestRefused``, BUSY."""
         holder = (caller.meeting, caller.subject)
         if caller.role != "media" and self._chunks[holder] + size > _MOST_OF_CALLER:
             raise Refused("busy")
@@ -275,7 +275,7 @@ class RecorderApi:
         self, call: _Call, change: Callable[[Caller, str, str], object]
     ) -> HttpResponse:
         pseudonym = call.parameters["pseudonym"]
-        if pseudonym == "me":  # which stands for the caller
+        if pseudonym == "me":  # stands for the caller
             raise Refused("malformed")
         await self._run(change, call.caller, call.recording, pseudonym)
         return HttpResponse(204)
@@ -344,11 +344,11 @@ class RecorderApi:
 
 
 def _uncounted(_size: int) -> None:
-    """Reserve nothing: the whole body was counted before."""
+    """Reserve nothing: chunks were counted before, and JSON bodies are small."""
 
 
 def _shared(headers: Headers, body: bytes) -> HttpResponse:
-    """Respond with bytes that all readers share, so that slow readers hold no copies."""
+    """Respond with bytes that all readers share, so that slow readers do not hold copies."""
 
     async def whole() -> AsyncGenerator[bytes, None]:
         yield body
@@ -362,7 +362,7 @@ def _state(event: StateEvent) -> HttpResponse:
 
 
 def _about_chunk(call: _Call) -> tuple[int, str, str | None]:
-    """Return number, kind and owner of a chunk. Raises ``Refused``: ``malformed``."""
+    """Return the number, kind and owner of a chunk. Raises ``Refused``: ``malformed``."""
     number = chunk_number(call.parameters["n"])
     kind, owner = call.request.only(b"collector-kind"), call.request.only(b"collector-owner")
     if number is None or kind is None or b"content-encoding" in call.request.headers:

@@ -1,7 +1,7 @@
 """The JSON bodies of the recorder's HTTP API, in and out.
 
-They are decoded strictly: a member that is not listed, is there twice, or is of another type makes
-a body malformed. ``openapi.json`` has the schemas of these types.
+They are decoded strictly: a member that is not listed, occurs twice or has another type makes a
+body malformed. ``openapi.json`` has the schemas of these types.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ _Digest = Annotated[str, Meta(pattern="^[0-9a-f]{64}$", max_length=64)]
 
 
 class NoticeBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How a notice reaches members: the medium that is shown first, and the language."""
+    """How members get a notice: the medium that is shown first, and the language."""
 
     medium: Literal["audio", "picture"]
     language: Literal["en", "id"]
 
 
 class RequestBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What a host asks for. ``retention`` is in seconds, or a text such as ``30d``, from the close
-    on. ``recipient`` is an age recipient, for local storage only."""
+    """What a host asks for. ``retention`` counts from the close, in seconds or as a text such as
+    ``30d``. ``recipient`` is an age recipient, for local storage only."""
 
     meeting: _Name
     storage: Literal["local", "cloud"]
@@ -48,20 +48,20 @@ class RequestBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ChoiceBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A participant's choice, with the SHA-256 of the notice that was fetched."""
+    """A participant's choice, with the SHA-256 of the notice that the participant fetched."""
 
     choice: Literal["stay", "leave"]
     notice: _Digest
 
 
 class HandoverBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The pseudonym of the heir; the host's own takes a handover back."""
+    """The pseudonym of the heir; the host's own pseudonym takes a handover back."""
 
     to: _Name
 
 
 class NoticeLinks(msgspec.Struct, frozen=True):
-    """The notice of a recording: the digest of the medium chosen, and where both files are."""
+    """The notice of a recording: the digest of the chosen medium, and the paths of both files."""
 
     digest: str
     wav: str
@@ -84,7 +84,7 @@ class StateBody(msgspec.Struct, frozen=True):
 
 
 class NextBody(msgspec.Struct, frozen=True):
-    """The number of the chunk that is wanted next."""
+    """The number of the chunk that the recorder expects next."""
 
     next: int
 

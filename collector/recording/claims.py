@@ -1,5 +1,5 @@
-"""Check the promises about recordings in a recorder's directory. It may be in use, and is not
-changed."""
+"""Check the promises about recordings in a recorder's directory. The recorder may be running;
+nothing is changed."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ _Findings = Iterator[tuple[Check, ClaimFinding]]
 _BACKUP = "Restore the recorder's directory from a backup, or delete the recordings."
 _WHO = "Find out who changed the recorder's files, and report it as SECURITY.md says."
 _LATE_SECONDS = 2 * 3600.0
-"""How much later than due a recording may be erased, as with records (docs/rights.md)."""
+"""How late a recording may be erased, as with records (docs/rights.md)."""
 
 
 class Place(NamedTuple):
@@ -54,7 +54,7 @@ class Place(NamedTuple):
 
 @dataclass
 class _History:
-    """What the ledger says of a recording: how often each action was done, and which members
+    """What the ledger says about a recording: how often each action was done, and which members
     stay."""
 
     done: Counter[str] = field(default_factory=Counter)
@@ -63,8 +63,8 @@ class _History:
 
 
 def look(place: Place) -> dict[Check, tuple[ClaimFinding, ...]]:
-    """Look at a recorder's directory, and return the findings of each check: a note if there is no
-    recording in it."""
+    """Look at a recorder's directory, and return the findings of each check, or a note if it has no
+    recording."""
     if not (place.directory / FILE_NAME).is_file():
         if _is_any(place.directory):
             message = "The recorder's directory has files but no list of recordings."
@@ -83,8 +83,8 @@ def look(place: Place) -> dict[Check, tuple[ClaimFinding, ...]]:
 
 
 def _is_any(directory: Path) -> bool:
-    """Return whether there is a file in a directory that has no list of recordings, or something
-    that cannot be looked at."""
+    """Return whether a directory without a list of recordings has any file or anything
+    unreadable."""
     return any(True for _ in walk(directory))
 
 
@@ -115,7 +115,7 @@ def counts(directory: Path) -> dict[str, dict[str, int]] | None:
 
 
 def directory_findings(place: Place) -> _Findings:
-    """Yield each fault of a recorder's directory, with the check that reports it."""
+    """Yield each fault of a recorder's directory with the check that reports it."""
     yield from _modes(place.directory)
     yield from _others(place.directory)
     histories = defaultdict[str, _History](_History)
@@ -144,9 +144,9 @@ _OWN: Mapping[str, Callable[[str], object]] = {
 }
 """Matches the entries of a recorder's directory, by their kind."""
 _LOOKS, _PAUSE = 5, 0.05
-"""A running recorder makes and removes files meanwhile."""
+"""How often to look, and seconds between: a running recorder makes and removes files meanwhile."""
 _MASTER = re.compile(rb"[0-9a-f]{64}\n|\0{65}").fullmatch
-"""Matches a master key, also one that was overwritten. Any may have been cut short by a kill."""
+"""Matches a master key, and an overwritten one."""
 _CONTENTS: Mapping[str, Callable[[Path], bool]] = {
     LOCK_NAME: lambda path: not path.stat().st_size,
     KEY_NAME: is_key,
@@ -160,13 +160,14 @@ _CONTENTS: Mapping[str, Callable[[Path], bool]] = {
         not path.stat().st_size or _MASTER(path.read_bytes()) is not None
     ),
 }
-"""By the names of files that are looked at nowhere else, whether one has its own parts only."""
+"""For each file that nothing else checks: whether it has only what the recorder writes."""
 _DATABASES = {FILE_NAME: Definition(store.STATEMENTS), _KEYS: Definition(keys.STATEMENTS)}
-"""What the databases have."""
+"""The tables that the databases must have."""
 
 
 def _is_snapshot(text: str) -> bool:
-    """Return whether a text is the snapshot of a grant, in which every text is a name or a word."""
+    """Return whether a text is the snapshot of a grant, and every text in it is a name or a
+    word."""
     try:
         snapshot = Grant.restored(json.loads(text)).snapshot()
     except (ValueError, TypeError, LookupError, AttributeError, RecursionError, Refused):
@@ -175,7 +176,7 @@ def _is_snapshot(text: str) -> bool:
 
 
 def _texts(value: object) -> Iterator[str]:
-    """Yield the texts in a JSON value, names of members included."""
+    """Yield the texts in a JSON value, including the names of members."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, dict | list):
@@ -231,8 +232,8 @@ _TEXTS: Mapping[str, Mapping[str, Mapping[str, Callable[[str], object]]]] = {
         },
     },
 }
-"""What the texts of the databases are, by file, table and column. The ledger and the manifests have
-chains over theirs."""
+"""What texts the databases may have, by file, table and column. Hash chains protect the texts of
+the ledger and the manifests."""
 
 
 def _others(directory: Path) -> _Findings:
@@ -248,8 +249,8 @@ def _others(directory: Path) -> _Findings:
 
 
 def _count_entries(directory: Path) -> int:
-    """Count entries that are not the recorder's, and files with foreign parts. A copy of the keys
-    counts too, unless a process is writing it."""
+    """Count entries that the recorder did not make, and files with foreign parts. A copy of the
+    keys counts too, unless a process is writing it."""
     with suppress(OSError):
         remove_copies(directory / _KEYS)  # as the next start does after a kill
 
@@ -272,7 +273,7 @@ def _count_entries(directory: Path) -> int:
 def _foreign_texts(path: Path, tables: Mapping[str, Mapping[str, Callable[[str], object]]]) -> int:
     """Count the columns with texts that the recorder does not write. Raises ``sqlite3.Error``."""
     if not path.is_file() or (db := connect_to_read(path)) is None:
-        return 0  # which is counted already
+        return 0  # counted already
     with closing(decode_leniently(db)):
         db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_BYTES)
         return sum(
@@ -283,12 +284,12 @@ def _foreign_texts(path: Path, tables: Mapping[str, Mapping[str, Callable[[str],
 
 
 def _distinct(db: sqlite3.Connection, table: str, column: str) -> Iterator[tuple[str | None]]:
-    with suppress(sqlite3.OperationalError):  # without the table, which is counted already
+    with suppress(sqlite3.OperationalError):  # a missing table is counted already
         yield from db.execute(f"SELECT DISTINCT {column} FROM {table}")  # noqa: S608 - constants
 
 
 def _modes(directory: Path) -> _Findings:
-    """Check that no other user of the machine can get at a file."""
+    """Check that no other user of the machine can access a file."""
     files = (each.path for each in walk(directory) if each.kind in ("file", "directory"))
     if shared := sum(bool(each.stat().st_mode & 0o077) for each in (directory, *files)):
         message = f"Other users of the machine can open files of the recorder ({shared})."

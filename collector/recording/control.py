@@ -1,7 +1,7 @@
-"""Commands of the operator to a recorder that runs, over the control socket of its directory.
+"""Operator commands to a running recorder, over the control socket in its directory.
 
-A command is one line of JSON, its action and its recording; the answer is the code of a refusal, or
-an empty text. Without a running recorder a command opens the directory itself; both ways lead to
+A command is one line of JSON with an action and a recording. The answer is the code of a refusal,
+or an empty text. Without a running recorder a command opens the directory itself; both ways lead to
 ``operate``.
 """
 
@@ -22,13 +22,13 @@ from collector.recording.refusals import Refused
 
 _REQUEST_SECONDS = 5.0
 _SECONDS = 600.0
-"""How long a command waits; every key is wrapped anew by ``rotate``."""
+"""How long a command waits: ``rotate`` wraps every key anew."""
 
 
 def operate(recorder: Recorder, action: str, recording: str = "") -> None:
     """Do what an operator asks for: ``erase`` a recording, or ``rotate``.
 
-    Raises ``Refused``: ``not_found`` for another action too.
+    Raises ``Refused``, ``not_found`` also for an unknown action.
     """
     if action == "erase":
         recorder.erase_now(recording)
@@ -44,8 +44,8 @@ async def answer(
     reader: asyncio.StreamReader,
     writer: asyncio.StreamWriter,
 ) -> None:
-    """Carry out the command of a connection, and answer it. A connection that sends no command in
-    time is closed without an answer, and so is every one when the recorder ends."""
+    """Carry out the command of a connection, and answer it. Close the connection without an answer
+    if no command comes in time, or if the recorder ends."""
     code = ""
     with closing(writer), suppress(asyncio.CancelledError, OSError):  # OSError: the caller is gone
         try:
@@ -57,7 +57,7 @@ async def answer(
             await asyncio.to_thread(operate, recorder, action, recording)
         except Refused as refused:
             code = refused.code
-        except Exception as error:  # noqa: BLE001 - whatever it is, its command is answered
+        except Exception as error:  # noqa: BLE001 - whatever happens, the command is answered
             on_error(error)
             code = "unavailable"
         writer.write(json.dumps(code).encode() + b"\n")
@@ -65,9 +65,9 @@ async def answer(
 
 
 def ask(directory: Path, action: str, recording: str = "") -> None:
-    """Ask the recorder that runs in a directory to do what ``operate`` does.
+    """Ask the running recorder of a directory to do what ``operate`` does.
 
-    Raises ``Refused`` as it does, and ``DeliveryError`` E514 without an answer.
+    Raises ``Refused`` as ``operate`` does, and ``DeliveryError`` E514 without an answer.
     """
     answered = exchange(directory, json.dumps([action, recording]).encode() + b"\n", _SECONDS)
     if answered is None or not answered.endswith(b"\n"):

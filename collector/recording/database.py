@@ -1,4 +1,4 @@
-"""SQLite files of the recorder: private, durable at each commit, and overwritten where rows are
+"""The recorder's SQLite files: private, durable at each commit, and overwritten where rows are
 deleted."""
 
 from __future__ import annotations
@@ -35,11 +35,12 @@ class _Work:
 
 
 class Database:
-    """A database with two connections, which the threads of a process share: one that writes, under
-    ``lock``, and one that reads what is committed, and does not wait while a commit is synced.
-    ``statements`` create what is in a new one.
+    """A database with two connections, which the threads of a process share. One writes, under
+    ``lock``. The other reads committed data, and does not wait while a commit is synced.
+    ``statements`` create the tables of a new database.
 
-    Raises ``ConfigError`` E203 if the file cannot be made, is no database, or has another format.
+    Raises ``ConfigError`` E203 if the file cannot be made, is not a database, or has another
+    format.
     """
 
     def __init__(self, path: Path, statements: Iterable[str]) -> None:
@@ -60,8 +61,8 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """Run statements as one transaction, which is on disk when this returns. Raises ``Refused``
-        ``full`` or ``unavailable`` when SQLite cannot do it, with nothing changed."""
+        """Run statements as one transaction, which is on disk when the block ends. If SQLite cannot
+        do it, nothing is changed: raises ``Refused``, ``full`` or ``unavailable``."""
         with self.lock, failing_as(_refused, sqlite3.Error), transaction(self._db):
             yield self._db
 
@@ -88,7 +89,7 @@ class Database:
             with self.transaction() as db:
                 for each in batch:
                     each.run(db)
-        except Exception as error:  # noqa: BLE001 - raised by the thread whose work it is
+        except Exception as error:  # noqa: BLE001 - the thread whose work it is raises it
             if len(batch) > 1:  # the others must not fail with it
                 for each in batch:
                     self._run([each])
@@ -98,12 +99,12 @@ class Database:
             each.is_done = True
 
     def rows(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
-        """Return the rows of a query, of what is committed. Raises ``Refused`` ``unavailable``."""
+        """Return the committed rows of a query. Raises ``Refused`` ``unavailable``."""
         with self._read_lock, failing_as(_refused, sqlite3.Error):
             return self._reader.execute(statement, values).fetchall()
 
     def cut_log(self) -> bool:
-        """Truncate the write-ahead log; return whether that was done: a process that reads an
+        """Truncate the write-ahead log. Return whether that succeeded: a process that reads an
         earlier state prevents it."""
         with self.lock, self._read_lock, suppress(sqlite3.Error):
             return empty_log(self._db, self.path, seconds=1.0)
@@ -124,7 +125,7 @@ class Database:
 
 def _create(db: sqlite3.Connection, statements: Iterable[str]) -> None:
     """Create the tables of a new file. Raises ``ConfigError`` E203 for a file of another format,
-    ``sqlite3.Error``."""
+    and ``sqlite3.Error``."""
     if format_of(db) is None:
         with transaction(db):
             if format_of(db) is None:  # no other process has created them meanwhile

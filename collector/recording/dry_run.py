@@ -1,7 +1,7 @@
 """Make recordings in a temporary directory, and try to break each promise about them.
 
-Every trial is a real ``Recorder`` with its vault and its ledger; only the clock is moved by hand. A
-finding names a rule (a code of ``REFUSALS``) that was not kept, and holds no value.
+Every trial uses a real ``Recorder`` with vault and ledger; only the clock is set by the trial. A
+finding names the broken rule (a code of ``REFUSALS``) and no value.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from collector.recording.states import Terms
 from collector.recording.store import FILE_NAME
 
 Search = Callable[[Iterable[Path], Sequence[str]], object]
-"""Finds texts in directories, however they are packed: truthy if it does."""
+"""Returns whether directories contain one of the texts, however it is packed."""
 
 _MEETING, _HOST, _GUEST, _LATE = "meeting", "host-1", "guest-1", "late-1"
 _DAY = 86_400.0
@@ -72,7 +72,7 @@ class TrialRecorder:
     def send(
         self, owner: str, *, track: str = "", kind: str = "audio", by: Caller | None = None
     ) -> None:
-        """Deliver the next chunk of a member's track, or of the mix."""
+        """Deliver the next chunk of a member's track, or of the mixed one."""
         name = track or owner
         number = self.numbers.get(name, 0)
         chunk = NewChunk(name, number, self.content, kind, owner)
@@ -88,7 +88,7 @@ class TrialRecorder:
         return reader.sealed(0) if reader.is_sealed else b"".join(reader.read(0, None))
 
     def tracks(self) -> set[str]:
-        """Return the names of the tracks that are there."""
+        """Return the names of the stored tracks."""
         return {each.name for each in self.recorder.tracks(self.caller("viewer"), self.id)}
 
     def depart(self, member: str) -> None:
@@ -115,7 +115,7 @@ def _terms(recipient: str | None, *, is_local: bool | None = None) -> Terms:
 def _refused(
     rule: str, attempt: str, action: Callable[..., object], *arguments: object, **named: object
 ) -> Iterator[ClaimFinding]:
-    """Expect an action to be refused by a code."""
+    """Expect an action to be refused with a code."""
     try:
         action(*arguments, **named)
     except Refused as refused:
@@ -135,7 +135,7 @@ def _breach(what: str, rule: str | None = None, *, is_open: bool = False) -> Cla
 
 
 def _kept(trial: TrialRecorder, *tracks: str) -> Iterator[ClaimFinding]:
-    """Expect exactly these tracks, with exactly the content that was taken."""
+    """Expect exactly these tracks, with exactly the content that was delivered."""
     found = trial.tracks()
     if others := found ^ set(tracks):
         yield _breach(f"{len(others)} tracks are missing or should not be there")
@@ -148,7 +148,8 @@ def _kept(trial: TrialRecorder, *tracks: str) -> Iterator[ClaimFinding]:
 
 
 def _grant(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
-    """Content is taken only while the host's grant is open, and of a kind that it covers."""
+    """Content is recorded only while the host's grant is open, and only of a kind that it
+    covers."""
     trial.stay(_HOST, _GUEST)
     yield from _refused("announced", "a chunk before the start", trial.send, _GUEST)
     trial.control("start")
@@ -168,7 +169,7 @@ def _grant(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
 
 
 def _notice(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
-    """Members get the notice as sound and picture, and choose with the digest of one of them."""
+    """Members get the notice as sound and as picture, and choose with the digest of either."""
     caller, shipped = trial.caller("participant", _GUEST), Notice("en", "audio", "cloud")
     sent = [trial.recorder.notice(caller, trial.id, "wav")]
     sent.append(trial.recorder.notice(caller, trial.id, "png"))
@@ -188,8 +189,8 @@ def _notice(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
 
 
 def _choice(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
-    """Nothing is taken of a member who has not chosen or who leaves; earlier content is
-    destroyed."""
+    """Nothing is recorded of a member who has not chosen or who leaves; a leaving member's content
+    is destroyed."""
     mix = partial(trial.send, MIXED, track="mix")
     trial.stay(_HOST)
     trial.control("start")
@@ -220,8 +221,8 @@ def _choice(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
 
 
 def _storage(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
-    """In the cloud everything is sealed, with a key for each track; locally only the host can open
-    it; both go when their time is over."""
+    """In the cloud everything is sealed, with one key for each track. A local recording can be
+    opened only by the host. Both are deleted when their time is over."""
     from pyrage import decrypt, x25519  # noqa: PLC0415 - heavy
 
     own = x25519.Identity.generate()
@@ -252,7 +253,7 @@ def _storage(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
 
 
 def _search(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
-    """Search every file for the recorded content, and for a text that must be found."""
+    """Search every file for the recorded content, and for a text that the search must find."""
     canary = trial.content[: len(trial.content) // 64].decode()
     if search([trial.directory], [canary]):
         yield _breach("content lay on disk unencrypted")
@@ -264,7 +265,7 @@ def _search(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
 
 
 def _access(trial: TrialRecorder, search: Search) -> Iterator[ClaimFinding]:
-    """Only callers with the right open a recording, and each try is in the ledger."""
+    """Only callers with the right can open a recording, and the ledger notes each attempt."""
     trial.stay(_GUEST)
     trial.control("start")
     trial.send(_GUEST)
@@ -315,7 +316,7 @@ def _accesses(trial: TrialRecorder) -> int:
 
 
 def _tokens(trial: TrialRecorder) -> Iterator[ClaimFinding]:
-    """Tokens are verified: for the meeting, by the platform's key, in time."""
+    """Tokens are verified: the meeting, the platform's signature, and the time."""
     keys = [trial.directory / name for name in ("key", "other-key")]
     for each in keys:
         create_key(each)
@@ -341,13 +342,13 @@ TRIALS: dict[Check, Callable[[TrialRecorder, Search], Iterator[ClaimFinding]]] =
     "storage": _storage,
     "access": _access,
 }
-"""The trials, by the check of the claims that each is of."""
+"""The trials, by the check that each one is for."""
 
 
 def run(folder: Path, canary: str, search: Search) -> dict[Check, tuple[ClaimFinding, ...]]:
-    """Run the trials, each in a directory of its own below ``folder``, and return what each found.
+    """Run the trials, each in its own directory below ``folder``, and return what each found.
 
-    A trial that cannot go on is open: it shows nothing.
+    A trial that cannot finish proves nothing, and its check stays open.
     """
     found: dict[Check, tuple[ClaimFinding, ...]] = {}
     for name, trial in TRIALS.items():

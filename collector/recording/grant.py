@@ -6,8 +6,8 @@ The states, and what leads from one to the next:
 - ``Announced`` → ``Open``: the host starts, however many members have chosen by then.
 - ``Open`` ⇄ ``Paused``: the host pauses and resumes. A host who departs pauses at once; only
   the host, back in the meeting, or the heir who accepted resumes.
-- Any of these → ``Closed``: the host stops; the host was absent for 60 seconds; the recording got
-  as old as it may; the process ended (the next one closes the grant).
+- Any of these → ``Closed``: the host stops; the host was absent for 60 seconds; the recording
+  reached its maximum age; the process ended (the next one closes the grant).
 - ``Closed`` → ``Erased``. Nothing leads back.
 
 The rules:
@@ -59,7 +59,7 @@ ABSENCE_SECONDS = 60.0
 """How long a recording waits for its absent host."""
 MAX_MEMBERS = 2_000
 MAX_TRACKS = 20_000
-"""At most as many tracks in a recording, destroyed ones included."""
+"""The most tracks of a recording, destroyed ones included."""
 MAX_OWN_TRACKS = 256
 """The most tracks of one owner."""
 
@@ -114,7 +114,7 @@ class Grant:
 
     @property
     def due(self) -> Closed:
-        """When a recording is closed by time alone, and for which reason."""
+        """When, and for which reason, the recording closes unless something happens before."""
         due = Closed(self._requested + self._longest, "expired")
         departed = self._members[self.host].departed
         if departed is not None and departed + ABSENCE_SECONDS < due.at:
@@ -124,7 +124,7 @@ class Grant:
     # -- the recorder and the platform -----------------------------------------------------------
 
     def announce(self, digests: Collection[str], now: float) -> None:
-        """Take the digests of the notices that this recording shows; a choice has one of them.
+        """Take the digests of the notices that this recording shows; each choice names one of them.
 
         Raises ``ValueError`` without digests or for a grant that has been announced.
         """
@@ -290,8 +290,8 @@ class Grant:
     def check_chunk(  # noqa: PLR0917
         self, sender: str, role: str, track: str, owner: str, kind: str, now: float
     ) -> Kind:
-        """Return the kind of a chunk, or raise ``Refused`` if it would be refused whatever is in
-        it."""
+        """Return the kind of a chunk, or raise ``Refused`` if it would be refused whatever its
+        content."""
         self._require_alive(now)
         if role not in ("participant", "host", "media") or (owner == MIXED and role != "media"):
             raise Refused("forbidden")
@@ -315,8 +315,8 @@ class Grant:
         """Raise ``Refused``: ``forbidden`` for the host of another recording of the meeting,
         ``erased`` if nothing is left to read.
 
-        ``role`` is one that may read at all. The heir may read before accepting, and also where the
-        recording was closed before that; a host who has handed over may not.
+        ``role`` is a role that may read. The heir may read before accepting, even if the recording
+        was closed before that. A host who has handed over may not read.
         """
         self._require_not_erased(now)
         if role == "host" and by not in (self.host, self.heir):
@@ -342,7 +342,7 @@ class Grant:
     # -- storing ---------------------------------------------------------------------------------
 
     def snapshot(self) -> dict[str, Any]:
-        """Return the grant as a JSON object; it holds pseudonyms, and is stored in private only."""
+        """Return the grant as a JSON object; it holds pseudonyms, so store it privately."""
         terms = asdict(self.terms) | {"kinds": sorted(self.terms.kinds)}
         return {
             "terms": terms,
@@ -360,8 +360,8 @@ class Grant:
 
     @classmethod
     def restored(cls, snapshot: Mapping[str, Any]) -> Grant:
-        """Make the grant of a snapshot again. A process that starts closes it (``restarted``) as of
-        then, since it took content after its last change."""
+        """Make the grant of a snapshot again. A starting process closes it (``restarted``) as of
+        its start, because content may have been added after the last change."""
         terms = Terms(**{**snapshot["terms"], "kinds": frozenset(snapshot["terms"]["kinds"])})
         grant = cls(terms, snapshot["host"], snapshot["requested"], snapshot["longest"])
         grant.heir = snapshot["heir"]

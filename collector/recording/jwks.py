@@ -1,12 +1,11 @@
 """The platform's public keys: a JSON Web Key Set, from a file or an https address.
 
-Only Ed25519 keys with a ``kid`` are taken from it; keys of other types, and for another use than to
-verify, are passed over. A document with a faulty Ed25519 key, a private key, or two keys of one
-``kid`` is refused whole, and the keys before it stay. Nothing that a token says decides where keys
-come from.
+Only Ed25519 keys with a ``kid`` are used; keys of other types, or not meant for verifying, are
+ignored. A document with a faulty Ed25519 key, a private key, or two keys with the same ``kid`` is
+refused as a whole, and the previous keys stay. A token never decides where keys come from.
 
-A refresh runs in a thread of its own and is begun at most every 30 s, however many tokens name an
-unknown key. Redirects are not followed, and proxies of the environment are not used.
+A refresh runs in its own thread and starts at most every 30 s, however many tokens name an unknown
+key. Redirects are not followed, and proxies of the environment are not used.
 """
 
 from __future__ import annotations
@@ -29,18 +28,19 @@ from collector.http_client import Endpoint, HttpClient, tls
 from collector.recording.refusals import Refused
 
 MAX_BYTES = 64 << 10
-"""Of a key set; the platform's has a few hundred."""
+"""The most bytes of a key set; the platform's has a few hundred."""
 MAX_KEYS = 50
 _REFRESH_SECONDS = 30.0
 """The least time between two refreshes."""
 _FRESH_SECONDS = 300.0
-"""Keys that are older are refreshed when one is used, so that a withdrawn key ends."""
+"""Older keys are refreshed when one of them is used, so that a withdrawn key stops working."""
 _STALE_SECONDS = 3600.0
-"""Keys that are older, since no refresh succeeds, are not used any more."""
+"""Older keys, which no refresh has renewed, are no longer used."""
 _WAIT_SECONDS = 2.0
-"""How long a token with an unknown key waits for the refresh that runs."""
+"""How long a token with an unknown key waits for the running refresh."""
 _MAX_WAITING = 2
-"""How many tokens wait so at a time; others with unknown keys take no thread meanwhile."""
+"""How many tokens may wait at a time; further ones with unknown keys do not wait, so they occupy no
+thread."""
 _FETCH_SECONDS = 5.0
 _OK = 200
 _COORDINATE = re.compile(r"[A-Za-z0-9_-]{43}", re.ASCII).fullmatch
@@ -48,7 +48,7 @@ _KID = re.compile(r"[!-~]{1,128}", re.ASCII).fullmatch
 
 
 class StrictDecoder(json.JSONDecoder):
-    """Decode JSON; raise ``ValueError`` where a name is there twice, and for NaN and Infinity."""
+    """Decode JSON; raise ``ValueError`` for a duplicate name, NaN and Infinity."""
 
     def __init__(self, **_options: Any) -> None:
         super().__init__(object_pairs_hook=_members, parse_constant=_refuse)
@@ -104,11 +104,11 @@ def _key(member: Mapping[str, Any]) -> OKPKey:
 
 
 class KeySource:
-    """The keys of a key set at a path, or an address that begins with ``https://``.
+    """The keys of a key set at a path or at an ``https://`` address.
 
-    ``context`` verifies the certificate of that address; by default by the system's authorities.
-    Raises ``ConfigError`` E203 where the file holds no such set. An address may fail for now: then
-    ``find`` raises ``Refused``, ``unavailable``, until it answers.
+    ``context`` verifies the server's certificate, by default with the system's authorities. Raises
+    ``ConfigError`` E203 if the file is not a key set. An address may be unreachable: then ``find``
+    raises ``Refused``, ``unavailable``, until it answers.
     """
 
     def __init__(self, location: str, *, context: ssl.SSLContext | None = None) -> None:
@@ -134,10 +134,10 @@ class KeySource:
 
     def find(self, kid: str) -> OKPKey | None:
         """Return the key of a ``kid``, or ``None`` for an unknown one. An unknown one starts a
-        refresh, unless the last was a moment ago, and may wait for it: call it from a worker
-        thread.
+        refresh, unless the last one started less than 30 s ago, and may wait for it: call it from a
+        worker thread.
 
-        Raises ``Refused``, ``unavailable``, while there are no keys to compare with.
+        Raises ``Refused``, ``unavailable``, while there are no usable keys.
         """
         if kid not in self._keys or monotonic() - self._loaded > _FRESH_SECONDS:
             self._begin()
@@ -149,8 +149,8 @@ class KeySource:
 
     def state(self) -> Literal["ok", "late", "failing"]:
         """Return ``late`` if the last refresh failed and earlier keys are in use, ``failing`` if
-        there are no keys. In both cases the next refresh begins, since no token may come that
-        starts it."""
+        there are no keys. In both cases, start a refresh, because there may be no token that
+        would."""
         if not self.is_failing:
             return "ok"
         self._begin()
@@ -158,7 +158,7 @@ class KeySource:
         return "late" if is_usable else "failing"
 
     def _wait(self) -> None:
-        """Wait for the refresh that runs, unless enough threads do."""
+        """Wait for the running refresh, unless enough threads do already."""
         with self._lock:
             if self.waiting >= _MAX_WAITING:
                 return
@@ -168,7 +168,7 @@ class KeySource:
             self.waiting -= 1
 
     def _begin(self) -> None:
-        """Begin a refresh, unless one runs or the last one was begun a moment ago."""
+        """Begin a refresh, unless one is running or the last one began less than 30 s ago."""
         with self._lock:
             now = monotonic()
             is_running = self._began > -_STALE_SECONDS and not self._done.is_set()
@@ -184,20 +184,21 @@ class KeySource:
             keys = parse_keys(self._read() if self._url is None else self._fetch(self._url))
             if keys:
                 self._keys, self._loaded, is_failing = keys, monotonic(), False
-        except Exception:  # noqa: BLE001, S110 - whatever it was, the keys before stay
+        except Exception:  # noqa: BLE001, S110 - whatever it was, the previous keys stay
             pass
         finally:
             self.is_failing = is_failing
             self._done.set()
 
     def _read(self) -> bytes:
-        if not self._path.is_file():  # a pipe would be waited for
+        if not self._path.is_file():  # reading a pipe would wait
             raise OSError
         with self._path.open("rb") as file:
             return file.read(MAX_BYTES + 1)
 
     def _fetch(self, url: SplitResult) -> bytes:
-        """Get a document of an address, within bytes and seconds. Raises ``Exception``."""
+        """Get the document at an address, within the limits of size and time. Raises
+        ``Exception``."""
         end = monotonic() + _FETCH_SECONDS
         peer = Endpoint("https", url.hostname or "", url.port or 443)
         client = HttpClient(peer, self._context or tls(None, None), lambda: end)

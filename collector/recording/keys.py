@@ -1,14 +1,14 @@
 """The keys of recordings: ``keys.db``, with every secret wrapped under ``master.key``.
 
-Each recording has a secret, under which repeated chunks are recognised, and each track of a cloud
-recording an age identity. They are wrapped with ChaCha20-Poly1305, bound to recording and track.
-They are never in a bucket or a manifest. A track's name and its owner's mark are here too, and are
-deleted with its key. A mark of the name under the recording's secret stays, so that chunks of a
-destroyed track are refused.
+Each recording has a secret, by which repeated chunks are recognised, and each track of a cloud
+recording has an age identity. Secrets and identities are wrapped with ChaCha20-Poly1305, bound to
+recording and track, and are never in a bucket or a manifest. The database also has each track's
+name and its owner's mark, which are deleted with the track's key. A mark of the name under the
+recording's secret stays, so that chunks of a destroyed track are refused.
 
-What is destroyed is overwritten in the file; then the log is cut and the file is written anew. A
-backup of ``keys.db`` still opens it while it has the master key that was in use at that time:
-``rotate`` wraps everything under a new master key and destroys the old one.
+Destroyed keys are overwritten in the file; then the log is truncated and the file is rewritten. A
+backup of ``keys.db`` still opens destroyed tracks for anybody who has the master key of that time.
+So ``rotate`` wraps everything under a new master key and destroys the old one.
 """
 
 from __future__ import annotations
@@ -45,16 +45,16 @@ CREATE TABLE tracks (
 CREATE UNIQUE INDEX tracks_by_object ON tracks (recording, object)
 """.split("\n\n")
 )
-"""What a new database has."""
+"""The statements that create a new database."""
 _BECH32 = "qpzry9x8gf2tvdw0s3jn54khce6mua7l"
 _CHECKSUM_LETTERS = 6
-"""Bech32 (BIP 173): 52 letters hold a point, and these follow."""
+"""Letters of the checksum (Bech32, BIP 173), after the 52 letters of a point."""
 _COLUMNS = "object, name, kind, owner_mark, recipient"
 _MASTER, _NEXT = "master.key", "master.key.new"
 _MASTER_BYTES = 32
 _NONCE_BYTES = 12
 _OWN = ""
-"""The object in whose place a recording's own secret is bound."""
+"""Takes the place of the object when a recording's own secret is wrapped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +75,9 @@ class TrackKey:
 
 
 class Keys:
-    """The keys of a directory. Raises ``ConfigError`` E203 where they cannot be opened.
+    """The keys of a directory. Raises ``ConfigError`` E203 if they cannot be opened.
 
-    A reader leaves a rotation to the process that is at it.
+    A reader does not finish an interrupted rotation.
     """
 
     def __init__(self, directory: Path, *, is_reader: bool = False) -> None:
@@ -94,7 +94,7 @@ class Keys:
     # -- recordings and tracks --------------------------------------------------------------------
 
     def add_recording(self, recording: str) -> None:
-        """Make the secret of a recording, unless it has one."""
+        """Make the secret of a recording if it has none."""
         with self.database.transaction() as db:
             wrapped = self._wrap(secrets.token_bytes(32), recording, _OWN)
             db.execute("INSERT OR IGNORE INTO recordings VALUES (?, ?)", (recording, wrapped))
@@ -113,8 +113,8 @@ class Keys:
         return bool(self.database.rows(statement, recording))
 
     def find(self, recording: str, name: str, secret: bytes | None = None) -> TrackKey | None:
-        """Return the track of that name, also if it was destroyed. ``secret`` is the recording's,
-        if it is known."""
+        """Return the track with that name, even if it was destroyed. ``secret`` is the recording's,
+        if the caller has it."""
         mark = _mark(self.secret(recording) if secret is None else secret, name)
         rows = self.database.rows(
             f"SELECT {_COLUMNS} FROM tracks WHERE recording = ? AND mark = ?",  # noqa: S608
@@ -149,16 +149,15 @@ class Keys:
         return TrackKey(object_, name, kind, owner_mark, recipient)
 
     def identity(self, recording: str, object_: str) -> Identity | None:
-        """Return the identity that opens a track; ``None`` if it was destroyed or was never
-        here."""
+        """Return the identity that opens a track; ``None`` if it was destroyed or never existed."""
         statement = "SELECT identity FROM tracks WHERE recording = ? AND object = ?"
         found = self._open(statement, recording, object_, recording, object_)
         return None if found is None else read_identity(found.decode())
 
     def _open(self, statement: str, recording: str, object_: str, *values: str) -> bytes | None:
-        """Return what a query finds, unwrapped, or ``None``. If the master key of a reader does not
-        open it, a rotation has replaced the key, and the reader loads the new one."""
-        with self.database.lock:  # the master key is the one that has wrapped it
+        """Return what a query finds, unwrapped, or ``None``. If a reader's master key does not open
+        the row, a rotation has replaced the key, and the reader loads the new one."""
+        with self.database.lock:  # so that the master key is the one that wrapped the row
             for is_last in (not self._is_reader, True):
                 rows = self.database.rows(statement, *values)
                 if not rows or rows[0][0] is None:
@@ -172,9 +171,9 @@ class Keys:
         return None
 
     def destroy(self, recording: str, objects: Collection[str] | None = None) -> bool:
-        """Destroy the keys of tracks, or everything here about a recording. Return whether the file
-        was rewritten; if not, call ``compact`` later. Raises ``Refused`` if the keys cannot be
-        destroyed now; some may be then."""
+        """Destroy the keys of tracks, or everything about a recording. Return whether the file was
+        rewritten; if not, call ``compact`` later. Raises ``Refused`` if not all keys can be
+        destroyed now."""
         with self.database.transaction() as db:
             if objects is None:
                 db.execute("DELETE FROM tracks WHERE recording = ?", (recording,))
@@ -191,7 +190,7 @@ class Keys:
         return self.database.compact()
 
     def compact(self) -> None:
-        """Write the file anew, without what was destroyed. Raises ``Refused``."""
+        """Rewrite the file without the destroyed keys. Raises ``Refused``."""
         if not (self.database.cut_log() and self.database.compact()):
             raise Refused("unavailable")
 
@@ -203,10 +202,10 @@ class Keys:
 
     def rotate(self) -> None:
         """Wrap all keys under a new master key, and destroy the old one. If the process ends
-        meanwhile, the next start finishes this. Call ``compact`` afterwards. Raises ``Refused`` and
-        ``OSError``; what was committed by then is in use."""
-        with self.database.lock:  # of two rotations, the second would destroy the first one's key
-            if self._read(_MASTER) != self._master:  # a rotation before could not put it there
+        meanwhile, the next start finishes the rotation. Call ``compact`` afterwards. Raises
+        ``Refused`` and ``OSError``; if the new key was committed by then, it is in use."""
+        with self.database.lock:  # a second rotation would destroy the first one's key
+            if self._read(_MASTER) != self._master:  # an earlier rotation could not put it there
                 self._replace_master(self._master)
             following = secrets.token_bytes(_MASTER_BYTES)
             self._write(_NEXT, following)
@@ -214,14 +213,14 @@ class Keys:
             self._replace_master(following)
 
     def _wrap_all(self, following: bytes) -> None:
-        """Wrap every secret under another master key, which is the one in use from then on."""
+        """Wrap every secret under another master key, and use that key from then on."""
         old = self._master
         try:
             with self.database.transaction() as db:
                 self._wrap_rows(db, following)
         except BaseException:
             self._master = old
-            with suppress(Refused):  # a COMMIT that fails may be on disk
+            with suppress(Refused):  # a failed COMMIT may be on disk all the same
                 if self._named() == _fingerprint(following):
                     self._master = following
             raise
@@ -245,8 +244,8 @@ class Keys:
         db.execute("REPLACE INTO master VALUES (1, ?)", (_fingerprint(following),))
 
     def _load_master(self) -> bytes:
-        """Return the master key that ``keys.db`` names, and finish a rotation."""
-        # Its next name first: a rotation may put it from there into its place meanwhile.
+        """Return the master key that ``keys.db`` names, and finish an interrupted rotation."""
+        # The next key's file first: a rotation may move it to its place meanwhile.
         named, following, current = self._named(), *map(self._read, (_NEXT, _MASTER))
         if named is None:
             current = current or secrets.token_bytes(_MASTER_BYTES)
@@ -304,8 +303,8 @@ class Keys:
         )
 
     def _unwrap(self, wrapped: bytes, recording: str, object_: str) -> bytes:
-        """Raises ``Refused`` ``unavailable`` for what this master key has not wrapped for that
-        place."""
+        """Raises ``Refused`` ``unavailable`` for a secret that this master key did not wrap for
+        that place."""
         from cryptography.exceptions import InvalidTag  # noqa: PLC0415
         from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305  # noqa: PLC0415
 
@@ -316,7 +315,7 @@ class Keys:
             raise Refused("unavailable") from None
 
     def _named(self) -> str | None:
-        """Return the fingerprint of the master key that has wrapped what is here."""
+        """Return the fingerprint of the master key that wrapped the rows of this file."""
         rows = self.database.rows("SELECT fingerprint FROM master")
         return rows[0][0] if rows else None
 
@@ -333,8 +332,8 @@ def read_recipient(text: str) -> Recipient:
 
 
 def makes_secret(recipient: Recipient) -> bool:
-    """Return whether X25519 with a recipient makes a secret: with the few points of low order the
-    result is zero for all (RFC 7748, 6.1), and age panics."""
+    """Return whether X25519 with a recipient gives a secret. For the few points of low order the
+    result is always zero (RFC 7748, 6.1), and age panics."""
     from cryptography.hazmat.primitives.asymmetric import x25519  # noqa: PLC0415 - heavy
 
     number = 0
@@ -349,7 +348,7 @@ def makes_secret(recipient: Recipient) -> bool:
 
 
 def read_identity(text: str) -> Identity:
-    """Read an age identity, from the text of an identity file with comments or alone. Raises
+    """Read an age identity from the text of an identity file, with or without comments. Raises
     ``ValueError`` for anything else, and never quotes it."""
     from pyrage import IdentityError  # noqa: PLC0415 - heavy
     from pyrage.x25519 import Identity  # noqa: PLC0415

@@ -5,14 +5,14 @@ It is JSON, one object a line. Each line has its number and the SHA-256 of the l
 - ``begin``, line 1: the recording, where it is stored, and its terms;
 - ``chunk``: one sealed chunk, by track, number, size and the SHA-256 of the age file. A track is a
   random name here; its chunks are numbered from 0 without gaps;
-- ``destroyed``: a track's key was destroyed, so nobody can open it; also after the end;
+- ``destroyed``: a track's key was destroyed, so nobody can open the track; may follow the end;
 - ``end``: no chunk follows;
 - ``signature``, last and outside of the chain: number and hash of the last line, whether the
-  recording has ended, and the names of the tracks that are there, signed with the recorder's key.
+  recording has ended, and the names of the remaining tracks, signed with the recorder's key.
 
-The chain shows lines that were changed, left out, repeated or put elsewhere; the end mark and the
-signature show lines that were cut off. A manifest that was rolled back as a whole, with the
-recorder's files, is found against a signature line that was kept elsewhere: a checkpoint.
+The chain shows whether lines were changed, left out, repeated or moved; the end mark and the
+signature show whether lines were cut off. Only a checkpoint, a signature line that was kept
+elsewhere, shows that a manifest was rolled back as a whole with the recorder's files.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Begin(_Line, frozen=True, tag="begin"):
 
 
 class Chunk(_Line, frozen=True, tag="chunk"):
-    """A sealed chunk: ``size`` bytes as an age file with this SHA-256, of ``content`` bytes."""
+    """A sealed chunk: an age file of ``size`` bytes with this SHA-256, from ``content`` bytes."""
 
     track: _Opaque
     number: _Number
@@ -80,8 +80,8 @@ Line = Begin | Chunk | Destroyed | End
 
 
 class ManifestTip(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The part of a signature line that is signed. ``tracks`` are the tracks that are there, with
-    their names; a checkpoint lists none."""
+    """The signed part of a signature line. ``tracks`` are the remaining tracks with their names; a
+    checkpoint lists none."""
 
     recording: _Opaque
     lines: _Count
@@ -116,7 +116,7 @@ def digest(line: Line) -> str:
 
 
 def read_line(text: bytes) -> Line | None:
-    """Read a line; ``None`` for any other text, also another encoding of the same line."""
+    """Read a line; ``None`` for any other text, even for another encoding of the same line."""
     return _canonical(_line_decoder, text)
 
 
@@ -148,7 +148,7 @@ class _Track:
 class Chain:
     """Follow the lines of a manifest, and collect what is wrong. Memory grows with tracks only.
 
-    ``expected`` are tips that must be met, with words for where they are from.
+    ``expected`` are tips that the chain must reach, each with words for where it comes from.
     """
 
     def __init__(self, recording: str, expected: Iterable[tuple[ManifestTip, str]] = ()) -> None:
@@ -164,7 +164,7 @@ class Chain:
 
     @property
     def tip(self) -> ManifestTip:
-        """The tip so far, without names."""
+        """The tip so far, without the names of tracks."""
         return ManifestTip(self._recording, self.lines, self.hash, self.is_ended, {})
 
     @property
@@ -189,8 +189,8 @@ class Chain:
         self._meet(self._expected.pop(number, ()))
 
     def follow(self, lines: Iterable[bytes]) -> Iterator[Chunk]:
-        """Check lines to the end, and yield the chunks. Each expected tip that was not reached is
-        reported: lines up to it were cut off."""
+        """Check lines to the end, and yield the chunks. Report each expected tip that was not
+        reached: lines up to it were cut off."""
         for text in lines:
             line = read_line(text)
             if line is None:
@@ -268,7 +268,7 @@ def check_signature(
 
 def check_manifest(text: bytes) -> tuple[list[str], list[Chunk], dict[str, str]]:
     """Check a manifest on its own, whoever signed it. Returns what is wrong, the chunks of the
-    tracks that are there, and the names of these tracks by their random names."""
+    remaining tracks, and the names of these tracks by their random names."""
     *lines, last = text.removesuffix(b"\n").split(b"\n")
     begin = read_line(lines[0]) if lines else None
     recording = begin.recording if isinstance(begin, Begin) else ""

@@ -40,8 +40,8 @@ LABELS: dict[str, tuple[str, ...]] = {
 
 
 class RecorderMetrics(Collector):
-    """Reads the state of a recorder, and the counts of refusals, at each scrape. The certificate of
-    a recorder that has one ends at ``expires``, in seconds of the epoch."""
+    """Reads the state of a recorder, and the counts of refusals, at each scrape. If the recorder
+    has a certificate, it expires at ``expires``, in seconds since the epoch."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class RecorderMetrics(Collector):
         return generate_latest(self._registry)
 
     def describe(self) -> Iterator[Metric]:
-        """Describe nothing: the registry would read the state for it."""
+        """Describe nothing: the registry would read the state for that."""
         return iter(())
 
     def collect(self) -> Iterator[Metric]:

@@ -1,7 +1,7 @@
 """The closed vocabularies and the grammar of names that recordings use.
 
-A meeting, a pseudonym and a track have a name of at most 64 letters, digits, ``_`` and ``-``; a
-recording has 128 random bits in hexadecimal; a chunk has a number. None of these can be a
+The name of a meeting, a member (the pseudonym) or a track has at most 64 letters, digits, ``_`` and
+``-``. A recording has 128 random bits in hexadecimal; a chunk has a number. None of these can be a
 path. The key of a chunk's object is a path made of the random names of recording and track.
 """
 
@@ -16,13 +16,13 @@ Kind = Literal["audio", "video", "screen", "chat", "captions"]
 KINDS: frozenset[Kind] = frozenset(get_args(Kind))
 
 Role = Literal["platform", "host", "participant", "media", "viewer", "auditor"]
-"""What the platform's token says of a caller."""
+"""The caller's role, from the platform's token."""
 ROLES: frozenset[Role] = frozenset(get_args(Role))
 
 Storage = Literal["local", "cloud"]
-"""Where a recording is kept: with the host, or in the service."""
+"""How a recording is kept: for the host's own key, or in the service."""
 Medium = Literal["audio", "picture"]
-"""How a notice reaches members."""
+"""The form of a notice."""
 Language = Literal["en", "id"]
 """The languages that notices are in."""
 
@@ -67,7 +67,7 @@ def chunk_number(text: str) -> int | None:
 
 
 def prefix(recording: str, object_: str = "") -> str:
-    """Return the beginning of the keys of a recording's objects, or of a track's."""
+    """Return the prefix of the keys of a recording's objects, or of one track's."""
     return f"{OBJECTS}/{recording}/{object_ + '/' if object_ else ''}"
 
 

@@ -1,18 +1,18 @@
 """The recorder: grants, content and ledger together, behind one method for each endpoint.
 
 A platform can embed it; ``collector recording serve`` serves it over HTTP. A method takes the
-caller that a token names, checks role and meeting, lets the grant decide, and returns when what it
-did is on disk. It raises ``Refused`` otherwise, with one of the codes of ``REFUSALS``.
+caller that a token names, checks role and meeting, lets the grant decide, and returns when its
+changes are on disk. Otherwise it raises ``Refused`` with a code of ``REFUSALS``.
 
-A step of a grant is one commit: its snapshot, the event that members are told, the entries of the
-ledger, the lines of the manifest, and the tasks that follow from it. Keys and files are destroyed
-after that, before the call returns. A step that cannot be committed did not happen. Where the keys
-cannot be destroyed then, it did, and the task is tried again. Grants that are not closed are in
-memory, as they were committed last. There is one lock for each recording, so that a withdrawal and
-a chunk of the same recording never overlap.
+A step of a grant is one commit: its snapshot, the event for members, the entries of the ledger, the
+lines of the manifest, and the tasks that follow from it. A step that cannot be committed did not
+happen. Keys and files are destroyed after the commit, before the call returns. If that fails, the
+step stands, and the task is tried again. The last committed state of each grant that is not closed
+is in memory. Each recording has a lock, so a withdrawal and a chunk of the same recording never
+overlap.
 
-Inside, members are known by marks, which the directory's secret makes of their pseudonyms: no file
-has a pseudonym. Every method may wait for the disk: call it from a thread.
+Members are stored by marks, made of their pseudonyms with the directory's secret: no file has a
+pseudonym. Every method may wait for the disk: call it from a thread.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ from collector.recording.vault import VAULT_NAME, Added, Track, Vault, load_sign
 from collector.recording.verification import verify
 
 MOST_ACTIVE = 1000
-"""Recordings that are not closed, at a time."""
+"""The most recordings that are not closed at a time."""
 MOST_ACTIVE_OF_MEETING = 8
 
 RIGHTS: dict[str, frozenset[str]] = {
@@ -56,9 +56,8 @@ RIGHTS: dict[str, frozenset[str]] = {
     "erase": frozenset({"host", "participant"}),
 }
 """What a role may ask for. A token's ``host`` is a host of the meeting, perhaps of another of its
-recordings. So the grant asks for this recording's host under ``control`` and ``erase`` (a
-participant may have become that by a handover), and for its host or heir under ``track`` and
-``manifest``."""
+recordings. So the grant requires this recording's host for ``control`` and ``erase`` (a handover
+may have made a participant the host), and its host or heir for ``track`` and ``manifest``."""
 
 
 class NewChunk(NamedTuple):
@@ -79,7 +78,7 @@ class NewChunk(NamedTuple):
 class ReadableTrack:
     """A track that may be read: its kind, its size in bytes of content, and how many chunks it has.
 
-    ``is_sealed`` tells that it was recorded for the host's own key. Use ``sealed`` then, and
+    ``is_sealed`` says that it was recorded for the host's own key. Use ``sealed`` then, and
     ``read`` otherwise.
     """
 
@@ -88,17 +87,17 @@ class ReadableTrack:
     chunks: int
     is_sealed: bool
     read: Callable[[int, int | None], Iterator[bytes]]
-    """Yields the content from a byte (included) to another (not included, ``None``: the end)."""
+    """Yields the content from one byte to before another (``None``: to the end)."""
     sealed: Callable[[int], bytes]
     """Returns the age file of a chunk."""
 
 
 @dataclass(frozen=True)
 class RecorderState:
-    """Recordings by state, counts since the start, by closed words, and what waits for the bucket.
+    """Recordings by state, counts since the start by closed words, and what waits for the bucket.
 
-    ``errors`` are failures on this machine, ``bucket_errors`` those of the bucket; ``is_failing``
-    tells that it takes nothing now.
+    ``errors`` counts failures on this machine, ``bucket_errors`` failures of the bucket;
+    ``is_failing`` says that the bucket accepts nothing now.
     """
 
     recordings: Mapping[str, int]
@@ -113,7 +112,7 @@ class RecorderState:
 
 @dataclass
 class _Active:
-    """A grant, its last committed revision, and what its members were told."""
+    """A grant, its last committed revision, and what its members were last told."""
 
     grant: Grant
     revision: int = -1
@@ -137,9 +136,9 @@ class Recorder:
     """Opens the directory of a recorder, or makes it (0700), and closes every grant that a crash
     left open. ``close`` it at the end.
 
-    ``bucket`` is the URL of an object store for cloud recordings (``s3://…``), ``options`` are its
-    settings; without it objects are in the directory. ``queue_bytes`` may wait for the bucket. A
-    grant ends after ``longest_seconds``; a recording for the host's own key is deleted
+    ``bucket`` is the URL of an object store for cloud recordings (``s3://…``), with the settings
+    ``options``; without it, objects stay in the directory. At most ``queue_bytes`` wait for the
+    bucket. A grant ends after ``longest_seconds``; a recording for the host's own key is deleted
     ``local_seconds`` after it was closed, any other after its own retention, at most
     ``most_retention`` seconds. ``clock`` returns seconds since the epoch.
 
@@ -197,8 +196,8 @@ class Recorder:
         self._opened.close()
 
     def tick(self) -> None:
-        """Let time pass: close what is due, delete what has been kept for long enough, and try
-        again what could not be destroyed. Call it each second."""
+        """Let time pass: close recordings that are due, erase those whose retention is over, and
+        retry failed destructions. Call it every second."""
         self.tasks.run()
 
     def _close(self, recording: str) -> None:
@@ -214,7 +213,7 @@ class Recorder:
             self._commit(recording, active)
 
     def _expire(self, recording: str, _tasks: list[Task]) -> None:
-        """Erase a recording that has been kept for long enough."""
+        """Erase a recording whose retention is over."""
         with self._locked(recording) as active:
             active.grant.erase(self._clock())
             self._commit(recording, active)
@@ -269,7 +268,7 @@ class Recorder:
         recording: str,
         action: Literal["start", "pause", "resume", "stop", "accept"],
     ) -> StateEvent:
-        """Do what the host asks for, or let the heir accept; returns the state that follows."""
+        """Do what the host asks for, or let the heir accept. Returns the new state."""
 
         def step(grant: Grant, mark: str, now: float) -> None:
             getattr(grant, action)(mark, now)
@@ -308,7 +307,7 @@ class Recorder:
     def choose(
         self, caller: Caller, recording: str, choice: Literal["stay", "leave"], notice: str
     ) -> StateEvent:
-        """Take the choice of the caller, with the digest of the notice that was fetched."""
+        """Take the caller's choice, with the digest of the fetched notice."""
         return self._change(
             caller,
             recording,
@@ -319,7 +318,7 @@ class Recorder:
         )
 
     def withdraw(self, caller: Caller, recording: str) -> None:
-        """Take back the caller's consent: tracks are destroyed when this returns."""
+        """Withdraw the caller's consent: the tracks are destroyed when this returns."""
         self._change(
             caller,
             recording,
@@ -329,9 +328,9 @@ class Recorder:
         )
 
     def events(self, caller: Caller, recording: str, since: int = 0) -> list[StateEvent]:
-        """Return the changes of state with numbers above ``since``, also to media, which cuts its
-        tracks at a pause. The members of an erased recording are unknown, so everybody in the
-        meeting may ask."""
+        """Return the changes of state with numbers above ``since``. Media may ask too, because it
+        cuts its tracks at a pause. The members of an erased recording are unknown, so everybody in
+        its meeting may ask."""
         with self._checked(caller, recording, "events") as active:
             grant = active.grant
             may = caller.role in ("media", "platform") or isinstance(grant.state, Erased)
@@ -340,7 +339,7 @@ class Recorder:
             return self.store.events(recording, since)
 
     def subscribe(self, listener: Callable[[str], None]) -> None:
-        """Have a listener called, in any thread, with the id of each recording that changes."""
+        """Call ``listener``, in any thread, with the id of each recording that changes."""
         self._listeners.append(listener)
 
     # -- content ---------------------------------------------------------------------------------
@@ -348,7 +347,7 @@ class Recorder:
     def check_chunk(
         self, caller: Caller, recording: str, track: str, owner: str | None, kind: str
     ) -> None:
-        """Raise ``Refused`` before a chunk's bytes are read, if it would be refused whatever they
+        """Before a chunk's bytes are read, raise ``Refused`` if it would be refused whatever they
         are."""
         with self._checked(caller, recording, "chunk") as active:
             mark, sender = self._owner(caller, owner), self._mark(caller)
@@ -391,7 +390,8 @@ class Recorder:
             return self.vault.tracks(recording)
 
     def open_track(self, caller: Caller, recording: str, track: str) -> ReadableTrack:
-        """Return a reader of a track of a closed recording; the ledger has it then."""
+        """Return a reader of a track of a closed recording, after noting the access in the
+        ledger."""
         with self._reading(caller, recording, "track", track) as active:
             active.grant.check_readable(self._clock())
             return self._reader(recording, track, active.grant)
@@ -411,22 +411,22 @@ class Recorder:
         )
 
     def manifest(self, caller: Caller, recording: str) -> Iterator[bytes]:
-        """Return the lines of the signed manifest; the ledger has it then."""
+        """Return the lines of the signed manifest, after noting the access in the ledger."""
         with self._reading(caller, recording, "manifest"):
             return self.vault.manifest_lines(recording)
 
     def verify(self, recording: str, checkpoint: bytes | None = None) -> list[str]:
-        """Return what is wrong with a stored recording; empty if it holds."""
+        """Return what is wrong with a stored recording; empty if it is intact."""
         return verify(self.vault, recording, checkpoint)
 
     def checkpoint(self, recording: str) -> bytes:
-        """Return a signed line about the manifest, to be kept elsewhere."""
+        """Return a signed line about the manifest, to keep elsewhere."""
         return self.vault.checkpoint(recording)
 
     # -- the operator ----------------------------------------------------------------------------
 
     def erase_now(self, recording: str) -> None:
-        """Erase a recording as the operator asks; it is closed first, if it is not."""
+        """Erase a recording as the operator asks; close it first if need be."""
         with self._locked(recording) as active:
             active.grant.close("stopped", self._clock())
             self._commit(recording, active)
@@ -461,7 +461,7 @@ class Recorder:
 
     @contextmanager
     def _locked(self, recording: str) -> Iterator[_Active]:
-        """Lock a recording and give its grant. Raises ``Refused``: ``not_found``."""
+        """Lock a recording and yield its grant. Raises ``Refused``: ``not_found``."""
         with self._lock(recording):
             active = self._active.get(recording)
             if active is None:
@@ -482,7 +482,7 @@ class Recorder:
 
     @contextmanager
     def _added(self, recording: str, grant: Grant) -> Iterator[_Active]:
-        """Lock a new recording and give its grant, which is forgotten if the block fails. Raises
+        """Lock a new recording and yield its grant. Forget the grant if the block fails. Raises
         ``Refused``: ``busy``."""
         with self._lock(recording):
             with self._mutex:
@@ -505,16 +505,16 @@ class Recorder:
         tracks: Iterable[str] = (),
         begin: Callable[[Connection], None] | None = None,
     ) -> None:
-        """Commit a grant that has changed, with the entries of the ledger, the tracks that are to
-        be destroyed, and what follows from its state; then tell the members. The caller holds its
-        lock. Raises ``Refused``: then the grant is again as it was committed last."""
+        """Commit a changed grant with the entries of the ledger, the tracks to destroy, and the
+        tasks that follow from its state; then tell the members. The caller holds its lock. Raises
+        ``Refused``: then the grant is back in its last committed state."""
         grant = active.grant
         if grant.revision == active.revision and not notes:
             return
         shown = _shown(grant)
         event = None if shown == active.shown else shown
         snapshot, objects = grant.snapshot(), self.vault.objects(recording, [*tracks])
-        if event is not None and isinstance(grant.state, Closed):  # which may come by itself
+        if event is not None and isinstance(grant.state, Closed):  # the close may come by itself
             end = self.store.note("recording", "close", recording=recording, outcome=shown[1] or "")
             notes = (end, *notes)
 
@@ -556,8 +556,8 @@ class Recorder:
 
     @contextmanager
     def _checked(self, caller: Caller, recording: str, right: str) -> Iterator[_Active]:
-        """Give a grant to a caller with a right. Raises ``Refused``: ``not_found``, also for
-        another meeting, and ``forbidden``."""
+        """Yield a grant to a caller with a right. Raises ``Refused``: ``forbidden``, and
+        ``not_found``, also for another meeting."""
         with self._locked(recording) as active:
             if caller.meeting != active.grant.terms.meeting:
                 raise Refused("not_found")
@@ -569,8 +569,8 @@ class Recorder:
     def _access(
         self, caller: Caller, recording: str, right: str, what: str, track: str = ""
     ) -> Iterator[_Active]:
-        """Give a grant to a caller who reads, and note the outcome in the ledger. Repeated reads of
-        one track with one token share an entry, and so do refusals for the same reason."""
+        """Yield a grant to a caller who reads, and note the outcome in the ledger. Repeated reads
+        of one track with one token share an entry, and so do refusals for the same reason."""
         outcome = "done"
         try:
             with self._checked(caller, recording, right) as active:
@@ -587,7 +587,7 @@ class Recorder:
     def _reading(
         self, caller: Caller, recording: str, what: Literal["track", "manifest"], track: str = ""
     ) -> Iterator[_Active]:
-        """Give a grant to a caller who may read the recording, and note it in the ledger."""
+        """Yield a grant to a caller who may read the recording, and note that in the ledger."""
         with self._access(caller, recording, what, what, track) as active:
             active.grant.check_reader(self._mark(caller), caller.role, self._clock())
             yield active
@@ -602,7 +602,7 @@ class Recorder:
         *,
         notice: str | None = None,
     ) -> StateEvent:
-        """Take a step of a grant: stored with its ledger entry, and carried out, on return."""
+        """Take a step of a grant: on return it is stored with its ledger entry, and carried out."""
         with self._checked(caller, recording, right) as active:
             tracks: Iterable[str] = ()
             notes = list[Note]()
@@ -640,6 +640,7 @@ def _notice(terms: Terms) -> Notice:
 
 
 def _shown(grant: Grant) -> tuple[str, str | None]:
-    """Return what members are told of a grant: its state, and the reason of a pause or a close."""
+    """Return what members are told about a grant: its state, and the reason for a pause or a
+    close."""
     reason = grant.state.reason if isinstance(grant.state, Paused | Closed) else None
     return type(grant.state).__name__.lower(), reason

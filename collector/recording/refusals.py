@@ -1,7 +1,7 @@
-"""Refusals of the recorder: one closed table of codes, with what a caller does next.
+"""Refusals of the recorder: one closed table of codes, with what the caller should do next.
 
-A code is an HTTP status and a constant message. The answer holds nothing of the request, except
-for ``next``: the number of the chunk that the recorder waits for.
+Each code has an HTTP status and a constant message. The answer repeats nothing of the request. Only
+the code ``next`` adds something: the number of the chunk that the recorder expects.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ REFUSALS: dict[str, Meaning] = {
 
 
 class Refused(Exception):
-    """A request was refused with a code of ``REFUSALS``, and changed nothing."""
+    """A request was refused with a code of ``REFUSALS`` and changed nothing."""
 
     status: int
     message: str
 
     def __init__(self, code: str, *, next: int | None = None) -> None:  # noqa: A002
-        """Refuse by a code; ``next`` is the number of the chunk wanted, for the code ``next``.
+        """Refuse with a code; ``next`` is the number of the expected chunk, for the code ``next``.
 
         Raises ``KeyError`` for a code that is not in the table.
         """

@@ -1,6 +1,6 @@
-"""The endpoints of the recorder: one table, by which the API finds them.
+"""The endpoints of the recorder, in one table.
 
-``openapi.json`` describes them: who may call each, what it takes and answers.
+``openapi.json`` describes who may call each endpoint, what it takes and what it returns.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ PATTERNS = {
 
 
 class Endpoint(NamedTuple):
-    """An endpoint: its name in the API, the method and the path. ``is_once`` tells that a token
-    serves for one such request."""
+    """An endpoint: its name in the API, the method and the path. ``is_once`` says that a token is
+    good for one such request."""
 
     name: str
     method: str
@@ -50,7 +50,7 @@ ROUTES: tuple[Endpoint, ...] = (
     Endpoint("manifest", "GET", f"{_ONE}/manifest"),
     Endpoint("erase", "DELETE", _ONE, is_once=True),
 )
-"""Every endpoint; of two that match, the first one counts."""
+"""Every endpoint; if two match, the first one counts."""
 
 
 def _matcher(route: Endpoint) -> re.Pattern[str]:

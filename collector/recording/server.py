@@ -40,19 +40,19 @@ from collector.server.listeners import Location
 
 _GRACE_SECONDS = 3
 _SHUTDOWN_SECONDS = 20.0
-"""A disk or a bucket that does not respond must not keep the process."""
+"""How long the process may take to end, so that an unresponsive disk or bucket cannot keep it."""
 _TICK_SECONDS = 1.0
 _FAILING: dict[str, tuple[EventName, EventName]] = {
     "bucket": ("uploads_failing", "uploads_recovered"),
     "disk": ("disk_full", "disk_recovered"),
     "keys": ("keys_failing", "keys_recovered"),
 }
-"""Events of the log when a part is not ready, and when it is again."""
+"""The log events when a part fails, and when it is ready again."""
 _OPERATORS = frozenset({"/livez", "/readyz", "/metrics"})
 
 
 def serve(loaded: Loaded) -> int:
-    """Run until SIGTERM or SIGINT; returns 0 when every grant is closed, or time is up.
+    """Run until SIGTERM or SIGINT. Returns 0 when every grant is closed or the time is up.
 
     A second signal ends the process at once: acknowledged chunks are on disk anyway. Raises
     ``ConfigError`` or ``ConfigFaults`` if it cannot start.
@@ -65,7 +65,7 @@ def serve(loaded: Loaded) -> int:
     deadline = Timer(_SHUTDOWN_SECONDS, os._exit, (0,))
     deadline.daemon = True
     with ExitStack() as stack:
-        # After a signal it stays: Python waits for threads, and one may wait for the bucket.
+        # It stays after a signal: Python waits for threads, and one may be waiting for the bucket.
         stack.push(lambda kind, *_: None if kind is None else deadline.cancel())
         for setting, place in places.items():
             listeners.check(place, setting)
@@ -85,7 +85,7 @@ def serve(loaded: Loaded) -> int:
 
 
 def open_recorder(config: Config) -> Recorder:
-    """Open the recorder that a configuration describes, for this process alone.
+    """Open the recorder that a configuration describes, for this process only.
 
     Raises ``InUse`` and ``ConfigError``.
     """
@@ -102,7 +102,7 @@ def open_recorder(config: Config) -> Recorder:
 
 
 def _places(config: Config) -> dict[str, Location]:
-    """Return where to listen, by setting. Raises ``ConfigError`` E122 where the recorder is off."""
+    """Return where to listen, by setting. Raises ``ConfigError`` E122 if the recorder is off."""
     chosen = config.recorder
     found = {"recorder.address": chosen.address, "recorder.unix": chosen.unix}
     places = {name: place for name, place in found.items() if place is not None}
@@ -114,7 +114,7 @@ def _places(config: Config) -> dict[str, Location]:
 
 @contextmanager
 def _ticking(recorder: Recorder, log: EventLog) -> Iterator[None]:
-    """Let time pass for a recorder, in a thread of its own."""
+    """Call the recorder's ``tick`` regularly, in a separate thread."""
     ended = Event()
 
     def tick() -> None:
@@ -170,7 +170,7 @@ class _Process:
         return stopped_at
 
     async def _watch(self, ending: asyncio.Future[tuple[int, float]]) -> None:
-        """Log when bucket, disk or keys begin or end to fail, until a signal comes."""
+        """Log when the bucket, the disk or the keys start or stop failing, until a signal comes."""
         failing = set[str]()
         while not ending.done():
             await asyncio.wait([ending], timeout=_TICK_SECONDS)
@@ -213,10 +213,10 @@ class _Process:
 
 
 class _Pages:
-    """The handler of an address: health for all, metrics for this machine, and the API.
+    """The handler of an address: health for everybody, metrics for this machine, and the API.
 
-    On this machine a request for metrics has a name of loopback as its ``Host``, so that a web page
-    in a browser cannot ask for them.
+    Even on this machine, a request for metrics must have a loopback name as its ``Host``, so that a
+    web page in a browser cannot ask for them.
     """
 
     def __init__(self, api: RecorderApi, pages: partial[AdminPages]) -> None:
@@ -240,7 +240,7 @@ def _is_local(request: HttpRequest) -> bool:
 
 
 def _limits(config: Config) -> IngestLimits:
-    """Return the limits of the settings for callers; the largest body is a chunk."""
+    """Return the limits for callers from the settings; the largest body is a chunk."""
     chosen = config.limits
     return IngestLimits(
         wire=MAX_CHUNK_BYTES,
@@ -253,7 +253,7 @@ def _limits(config: Config) -> IngestLimits:
 
 
 def _ports(receivers: list[HttpReceiver]) -> dict[str, int]:
-    """Return the port of ``recorder.address`` and 1 for a socket file, for the log."""
+    """Return, for the log, the port of ``recorder.address``, and 1 for a socket file."""
     addresses = [each.address for each in receivers]
     named = {"recorder" if isinstance(each, Address) else "unix": each for each in addresses}
     return {name: getattr(each, "port", 1) for name, each in named.items()}

@@ -23,20 +23,20 @@ load."""
 
 
 def find_faults(loaded: Loaded) -> list[Fault]:
-    """Return every fault of the recorder's settings that are sound in themselves: its extra, its
-    directory, the file of keys, references. Nothing is made or changed, and no address is asked."""
+    """Return every fault that well-formed settings of the recorder have on this machine: its extra,
+    its directory, the file of keys, references. It changes nothing and asks no address."""
     return _found(loaded)[0]
 
 
 def require_sound(loaded: Loaded) -> None:
-    """Raise ``ConfigFaults`` with these faults, if there are some."""
+    """Raise ``ConfigFaults`` if ``find_faults`` finds any."""
     faults, may_pass = _found(loaded)
     if faults:
         raise ConfigFaults(faults, may_pass=may_pass)
 
 
 def _found(loaded: Loaded) -> tuple[list[Fault], bool]:
-    """Return the faults, and whether all of them may pass by themselves."""
+    """Return the faults, and whether all of them may go away by themselves."""
     recorder, faults, may_pass = loaded.config.recorder, list[Fault](), True
     checks: dict[str, Callable[[], object]] = {
         "recorder.enabled": _check_modules,
@@ -49,7 +49,7 @@ def _found(loaded: Loaded) -> tuple[list[Fault], bool]:
         try:
             if loaded.sound(name):
                 check()
-        except InUse:  # the recorder may run with this very configuration
+        except InUse:  # the recorder may be running with this configuration
             pass
         except CollectorError as error:
             faults.append(loaded.fault(name, error.message, error.code))
@@ -58,14 +58,13 @@ def _found(loaded: Loaded) -> tuple[list[Fault], bool]:
 
 
 def verifier(recorder: RecorderSection) -> Verifier:
-    """Return what verifies tokens. Raises ``ConfigError`` E203 where the file holds no key set."""
+    """Return the verifier of tokens. Raises ``ConfigError`` E203 if the file is not a key set."""
     return Verifier(KeySource(str(recorder.keys)), eddsa=recorder.eddsa)
 
 
 def bucket_options(recorder: RecorderSection) -> dict[str, str]:
-    """Return the options of obstore that open the bucket. Without settings, obstore reads the
-    environment as the provider's tools do. Raises ``ConfigError`` E202 where a reference leads to
-    no secret."""
+    """Return obstore's options for the bucket. Without settings, obstore reads the environment as
+    the provider's tools do. Raises ``ConfigError`` E202 if the secret of a reference is missing."""
     options = {
         "endpoint": recorder.bucket_endpoint,
         "region": recorder.bucket_region,

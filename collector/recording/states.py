@@ -1,7 +1,7 @@
-"""A grant at a moment: its terms, the state that it is in, its members, and its tracks.
+"""A grant at one moment: its terms, its state, its members and its tracks.
 
-Each state is a type of its own, with what there is in that state only: an open grant has no reason
-for a pause, and a grant that is not closed has no time of its close.
+Each state is a separate type with only the data of that state: an open grant has no reason for a
+pause, and only a closed grant has a closing time.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _RECIPIENT = re.compile(r"age1[02-9ac-hj-np-z]{58}", re.ASCII).fullmatch
 
 @dataclass(frozen=True, kw_only=True)
 class Terms:
-    """What the host asked for; terms that are not valid cannot be made (``Refused``, ``terms``).
+    """What the host asked for; invalid terms cannot be made (``Refused``, ``terms``).
 
     ``recipient`` is the host's age recipient for local storage, and ``None`` for cloud storage.
     ``retention`` is in seconds from the close.
@@ -59,7 +59,7 @@ class Terms:
 
 @dataclass(frozen=True)
 class Requested:
-    """The host has asked; there is no notice yet."""
+    """The host has asked; the notice is not ready yet."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +125,8 @@ StateName = Literal["requested", "announced", "open", "paused", "closed", "erase
 
 
 class StateEvent(NamedTuple):
-    """A change that is announced to members: its number, the state that began, and the reason of a
-    pause or a close. Numbers count from 1 within a recording."""
+    """A change that members are told: its number, the new state, and the reason for a pause or a
+    close. Numbers count from 1 within a recording."""
 
     number: int
     state: StateName
@@ -134,5 +134,5 @@ class StateEvent(NamedTuple):
 
     @property
     def indicator(self) -> bool:
-        """Whether content is taken in this state."""
+        """Whether content is recorded in this state."""
         return self.state == "open"

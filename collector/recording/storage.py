@@ -1,6 +1,6 @@
 """Sealed chunks as files in the recorder's directory, and as objects in a bucket.
 
-Objects are created and never replaced: if an equal object exists, it counts as the chunk's own; a
+Objects are created and never replaced. An equal object that exists counts as the chunk's own; a
 different one is an error.
 """
 
@@ -27,23 +27,24 @@ if TYPE_CHECKING:
 
 _FAILED = "the bucket did not answer, or refused"
 _TIMEOUT = timedelta(seconds=60)
-"""Of one request: 4 MiB at about 0.6 Mbit/s."""
+"""The time for one request: 4 MiB at about 0.6 Mbit/s."""
 _MOST_BYTES = MAX_CHUNK_BYTES + (64 << 10)
-"""Of a sealed chunk: age adds a header and 16 bytes to each 64 KiB."""
+"""The most bytes of a sealed chunk: age adds a header, and 16 bytes for each 64 KiB."""
 _CLIENT_OPTIONS = ("allow_http", "allow_invalid_certificates", "proxy_url", "timeout")
 
 
 class ChunkFiles:
-    """Files of sealed chunks below a directory, private, and on disk when ``write`` returns."""
+    """Files of sealed chunks below a directory. They are private, and on disk when ``write``
+    returns."""
 
     def __init__(self, directory: Path) -> None:
         self._root = directory
         self._make_directory(self._root / OBJECTS)
 
     def write(self, key: str, sealed: bytes, spare: int, run: Callable[..., Any]) -> None:
-        """Write a file, whatever was there: without a line in the manifest it counts for nothing.
-        ``run`` lets a thread sync the directory meanwhile. Raises ``OSError``, also when fewer than
-        ``spare`` bytes of the disk would be left."""
+        """Write a file and replace an existing one, which had no line in the manifest and so does
+        not count. ``run`` lets a thread sync the directory meanwhile. Raises ``OSError``, also if
+        fewer than ``spare`` bytes of the disk would be left."""
         path = self._root / key
         need_room(self._root, len(sealed) + spare)
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
@@ -53,7 +54,7 @@ class ChunkFiles:
             self._make_directory(path.parent)
             handle = os.open(path, flags, 0o600)
         except FileExistsError:
-            path.unlink()  # not written over: it may be an object as well
+            path.unlink()  # not overwritten: a link may make it an object as well
             handle = os.open(path, flags, 0o600)
         try:
             is_listed = run(sync, path.parent)
@@ -72,7 +73,7 @@ class ChunkFiles:
         return self._root / key
 
     def read(self, key: str) -> bytes | None:
-        """Return a file's bytes, or ``None`` if it is not here. Raises ``OSError``."""
+        """Return a file's bytes, or ``None`` if there is no such file. Raises ``OSError``."""
         with suppress(FileNotFoundError), (self._root / key).open("rb", buffering=0) as file:
             found = file.read()
             _release(file.fileno())
@@ -80,13 +81,14 @@ class ChunkFiles:
         return None
 
     def expect(self, key: str) -> None:
-        """Let the system read a file ahead, if it is here."""
+        """Let the system read a file ahead, if it exists."""
         if hasattr(os, "posix_fadvise"):
             with suppress(OSError), (self._root / key).open("rb", buffering=0) as file:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
 
     def remove(self, key: str) -> None:
-        """Remove a file, or all below a prefix; durable when this returns. Raises ``OSError``."""
+        """Remove a file, or all files below a prefix; durable when this returns. Raises
+        ``OSError``."""
         path = self._root / key
         with suppress(FileNotFoundError):
             if key.endswith("/"):
@@ -103,15 +105,15 @@ class ChunkFiles:
                 yield key
 
     def _make_directory(self, path: Path) -> None:
-        """Make a directory, and that above it, durably."""
+        """Make a directory and its parent, durably."""
         make_directories(path, path.parent)
-        for each in (path.parent, path):  # also those of a process that ended before it synced
+        for each in (path.parent, path):  # also those that a process made but did not sync
             sync(each.parent)
 
 
 def _release(handle: int) -> None:
-    """Take a file out of the page cache: a chunk is read once, if at all. Pages that are used again
-    cost a fifth of the time of new ones where a hypervisor lends the memory."""
+    """Take a file out of the page cache: a chunk is read at most once. On a virtual machine, reused
+    pages cost a fifth of the time of new ones."""
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(handle, 0, 0, os.POSIX_FADV_DONTNEED)
 
@@ -123,11 +125,11 @@ def _write_all(handle: int, sealed: bytes) -> None:
 
 
 class Bucket:
-    """A bucket or directory behind obstore. Its errors are ``OSError`` here, without their text:
-    that may hold credentials or content. A request that fails is repeated ``retries`` times.
+    """A bucket or directory behind obstore. It raises obstore's errors as ``OSError`` without their
+    text, which may hold credentials or content. A failed request is repeated ``retries`` times.
 
     Raises ``ConfigError``: E201 without obstore, E122 for a URL or options that cannot be used, and
-    as ``make_directory``.
+    what ``make_directory`` raises.
     """
 
     def __init__(self, url: str, options: Mapping[str, str]) -> None:
@@ -145,8 +147,8 @@ class Bucket:
         )
 
     def get(self, key: str) -> bytes | None:
-        """Return an object; ``None`` if the bucket says that there is none, and no bytes if it is
-        too large to be ours. Raises ``OSError`` if the bucket does not answer."""
+        """Return an object. Returns ``None`` if the bucket says that there is none, and no bytes if
+        the object is too large to be ours. Raises ``OSError`` if the bucket does not answer."""
         import obstore  # noqa: PLC0415 - heavy
 
         try:
@@ -154,12 +156,12 @@ class Bucket:
             return bytes(found.bytes()) if found.meta["size"] <= _MOST_BYTES else b""
         except FileNotFoundError:
             return None
-        except Exception:  # noqa: BLE001 - obstore has no root of its errors
+        except Exception:  # noqa: BLE001 - obstore's errors have no common base
             raise OSError(_FAILED) from None
 
     def link(self, key: str, file: Path) -> bool:
-        """Create an object that is the file itself, durably, and return whether that was done: the
-        bucket must be a directory on the disk of the file, without an object of that key."""
+        """Create an object durably as a link to the file. Return whether that succeeded: the bucket
+        must be a directory on the file's disk and have no object with that key."""
         if self._directory is None:
             return False
         path = self._directory / key
@@ -172,7 +174,7 @@ class Bucket:
         return True
 
     async def put(self, key: str, sealed: bytes, digest: str) -> None:
-        """Create an object. Raises ``OSError``, also if another one is there."""
+        """Create an object. Raises ``OSError``, also if a different one exists."""
         import obstore  # noqa: PLC0415 - heavy
         from obstore.exceptions import AlreadyExistsError  # noqa: PLC0415
 
@@ -213,8 +215,8 @@ class Bucket:
             raise OSError(_FAILED) from None
 
     async def remove(self, beginning: str) -> None:
-        """Remove every object below a prefix, and look whether they are gone. Raises ``OSError``,
-        also if one is there still."""
+        """Remove every object below a prefix, and check that they are gone. Raises ``OSError``,
+        also if one still exists."""
         if self._directory is not None:
             await asyncio.to_thread(_remove_tree, self._directory / beginning)
             return
@@ -231,10 +233,10 @@ class Bucket:
 
 
 def _remove_tree(path: Path) -> None:
-    """Remove a directory with all that is in it, also parts of objects, which obstore does not list
-    and which an upload leaves that was killed. The thread of uploads may remove files meanwhile."""
+    """Remove a directory and everything in it, including partial objects that a killed upload left
+    and obstore does not list. Meanwhile the thread of uploads may remove files."""
     with suppress(FileNotFoundError):
         while path.exists():
-            with suppress(FileNotFoundError):  # before Python 3.13 for a file too: all others stay
+            with suppress(FileNotFoundError):  # before 3.13 a missing file keeps all others
                 shutil.rmtree(path)
         sync(path.parent)

@@ -1,14 +1,14 @@
-"""The recorder's database, ``recorder.db``: all that the recorder remembers, but for its keys.
+"""The recorder's database, ``recorder.db``: everything that the recorder remembers, except for its
+keys.
 
-It has the grants with their members and tracks, the events that members are told, the manifests
-line by line, the ledger, the tokens that were used, and the tasks. A step of a grant, its entries
-in the ledger, its lines in the manifest, and the tasks that it causes are one commit. So a crash
-leaves nothing half done: a step that is not committed did not happen, and a committed step that is
-not yet carried out is a task.
+It has the grants with their members and tracks, the events for members, the lines of the manifests,
+the ledger, the used tokens, and the tasks. A step of a grant, its entries in the ledger, its lines
+in the manifest and its tasks are one commit. So a crash leaves nothing half done: an uncommitted
+step did not happen, and whatever is still to do for a committed step is a task.
 
 The ledger has entries and no receipts. ``collector ledger`` verifies, exports and checkpoints it
 like the ledger of a sidecar. An entry names no meeting, track or member: ``who`` is the HMAC of the
-token's subject under ``subjects.key``, which leads to no person once that file is destroyed.
+token's subject under ``subjects.key``, which identifies nobody once that file is destroyed.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ from collector.sqlite.connection import connect_to_read
 FILE_NAME = RECORDER_FILE
 SECRET_NAME = "subjects.key"  # noqa: S105 - a name
 SECRET_BYTES = 32
-"""The length of its file."""
+"""The length of that file."""
 _MOST_ACCESSES = 50_000
-"""Accesses that are known to be in the ledger; of more, the oldest would be another entry."""
+"""How many logged accesses are remembered; a forgotten one is logged again when it repeats."""
 _NO_ANSWER = StoredAnswer(0, b"")
-"""What is kept of a request that is in progress, or ended without an answer that is to last."""
+"""Stands for the answer of a request in progress, or one whose answer was not kept."""
 _PAGE = 256
-"""Lines of a manifest that are read at once."""
+"""How many lines of a manifest are read at once."""
 ACTIONS: frozenset[str] = frozenset(
     "request announce start pause resume stop close handover accept join depart stay leave withdraw"
     " expire erase rotate notice track manifest chunk events list verify open".split()
 )
-"""What was done with a recording, or looked at in one."""
+"""What was done with a recording, or read from it."""
 OUTCOMES: frozenset[str] = frozenset(
     {"done", "stopped", "host_absent", "expired", "restarted", *REFUSALS}
 )
@@ -149,17 +149,17 @@ _LIVING = (
     " (SELECT 1 FROM lines INDEXED BY destroyed"
     " WHERE recording = ?1 AND object = ?2 AND number IS NULL)"
 )
-"""Whether neither a track nor its recording was destroyed, or is about to be."""
+"""Whether a track is living: neither it nor its recording was destroyed or is about to be."""
 
 What = Literal["close", "expire", "sweep", "compact", "erase", "delete", "again", "upload"]
-"""The tasks: close a grant, erase a recording whose time is over, remove files that no line names,
-write the keys anew, destroy keys, delete files and objects, delete again what a bucket may have got
-late, and upload a chunk."""
+"""The tasks, in this order: close a grant, erase a recording whose time is over, remove files that
+no line names, rewrite the file of keys, destroy keys, delete files and objects, delete again what a
+bucket may have stored late, upload a chunk."""
 
 
 class Task(NamedTuple):
     """A task about the track with the random name ``object``, or about the whole recording if
-    ``object`` is empty. ``chunk`` is the number of a chunk that is to be uploaded."""
+    ``object`` is empty. ``chunk`` is the number of the chunk to upload."""
 
     number: int
     what: What
@@ -169,8 +169,8 @@ class Task(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A recording: its id, its meeting, its state, the snapshot of its grant, and when it is to be
-    erased (seconds since the epoch), if it is closed."""
+    """A recording: its id, its meeting, its state, the snapshot of its grant and, once closed, when
+    it is to be erased (seconds since the epoch)."""
 
     id: str
     meeting: str
@@ -194,7 +194,7 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class StoredChunk:
-    """A chunk's line; ``start`` is where its content begins in the track; ``tag`` recognises a
+    """A chunk's line. Its content begins at ``start`` in the track; ``tag`` identifies a
     repetition."""
 
     line: Chunk
@@ -208,11 +208,11 @@ class StoredChunk:
 
 
 class Store:
-    """The database of a directory, which it locks until ``close``; a reader may open it meanwhile,
-    and changes nothing. Use it from any thread.
+    """The database of a directory, which it locks until ``close``. Meanwhile readers may open it,
+    but change nothing. Use it from any thread.
 
-    Methods that take a connection are parts of a ``commit``. Raises ``InUse`` if another process
-    has the directory, ``ConfigError`` E203 if it cannot be used; methods raise ``Refused``,
+    Methods that take a connection are for use inside ``commit``. Raises ``InUse`` if another
+    process has the directory, ``ConfigError`` E203 if it cannot be used; methods raise ``Refused``,
     ``unavailable`` or ``full``, with nothing changed.
     """
 
@@ -292,15 +292,15 @@ class Store:
             raise Refused("unavailable") from None
 
     def add(self, *notes: Note) -> None:
-        """Append entries to the ledger in a commit of their own. Nothing may be done or shown where
-        this raises ``Refused``."""
+        """Append entries to the ledger in a separate commit. If this raises ``Refused``, nothing
+        may be done or shown."""
         self.commit(lambda db: self.append(db, *notes))
 
     def add_access(
         self, caller: Caller, recording: str, what: str, outcome: str, track: str, *, now: float
     ) -> None:
-        """Append the entry of an access, unless the ledger has it. There is one for each token and
-        track, and one for each reason why a token was refused, so that no reader can fill the
+        """Append the entry of an access, unless the ledger has it. There is one entry for each
+        token and track, and one for each reason to refuse a token, so no reader can fill the
         disk."""
         access = (caller.jti, caller.role, caller.subject, recording, what, outcome, track)
         with self._mutex:
@@ -321,7 +321,7 @@ class Store:
         self.add(Note.of("checkpoint", at=at))
 
     def signers(self) -> list[str]:
-        """Return the public keys that the ledger has named so far."""
+        """Return the public keys that the ledger names."""
         rows = self.database.rows("SELECT facts FROM entries WHERE kind = 'key'")
         return [str(row[0]).removeprefix("public ") for row in rows]
 
@@ -364,8 +364,8 @@ class Store:
         return [StateEvent(*row) for row in self.database.rows(query, recording, since)]
 
     def answer_to(self, caller: Caller, request: bytes) -> StoredAnswer | None:
-        """Return the answer that a request got before with the same token, or keep the token for
-        this request alone, by its digest. Raises ``Refused``: ``replayed``."""
+        """Return the earlier answer to this request with the same token. Otherwise bind the token
+        to this request, by its digest. Raises ``Refused``: ``replayed``."""
         found: StoredAnswer | None = None
 
         def work(db: Connection) -> None:
@@ -396,11 +396,11 @@ class Store:
         due: float = 0.0,
         size: int = 0,
     ) -> None:
-        """Add a task, or set when the one that is there is due (seconds since the epoch)."""
+        """Add a task, or set when the existing one is due (seconds since the epoch)."""
         db.execute(_NEW_TASK, (what, recording, object_, chunk, due, size))
 
     def end_tasks(self, db: Connection, *tasks: Task) -> list[Task]:
-        """Remove tasks, which are done; return those that no other thread has ended meanwhile."""
+        """Remove finished tasks; return those that no other thread has removed meanwhile."""
         statement = "DELETE FROM tasks WHERE number = ?"
         return [each for each in tasks if db.execute(statement, (each.number,)).rowcount]
 
@@ -410,7 +410,7 @@ class Store:
         db.execute(statement, (recording, what, object_))
 
     def due(self, now: float, *what: What) -> list[Task]:
-        """Return the tasks of some kinds that are due, the longest due first."""
+        """Return the due tasks of these kinds, the longest due first."""
         places = ", ".join("?" * len(what))
         query = (
             f"{_TASK} WHERE what != 'upload' AND due <= ? AND what IN ({places})"
@@ -419,13 +419,13 @@ class Store:
         return [Task(*row) for row in self.database.rows(query, now, *what)]
 
     def tasks(self, recording: str, *what: What) -> list[Task]:
-        """Return the tasks of some kinds of a recording, due or not."""
+        """Return a recording's tasks of these kinds, due or not."""
         places = ", ".join("?" * len(what))
         query = f"{_TASK} WHERE recording = ? AND what IN ({places}) ORDER BY number"
         return [Task(*row) for row in self.database.rows(query, recording, *what)]
 
     def next_due(self, *what: What) -> float | None:
-        """Return when the next of some kinds of tasks is due; ``None`` if there is none."""
+        """Return when the next task of these kinds is due; ``None`` if there is none."""
         places = ", ".join("?" * len(what))
         query = f"SELECT min(due) FROM tasks WHERE what != 'upload' AND what IN ({places})"  # noqa: S608
         due: float | None = self.database.rows(query, *what)[0][0]
@@ -437,14 +437,14 @@ class Store:
         return [Task(*row) for row in self.database.rows(query, after, limit)]
 
     def queued(self) -> tuple[int, int]:
-        """Return how many bytes and files wait for their upload."""
+        """Return how many bytes and files wait for upload."""
         size, files = self.database.rows("SELECT bytes, files FROM queue")[0]
         return size, files
 
     # -- manifests --------------------------------------------------------------------------------
 
     def find(self, recording: str) -> Stored | None:
-        """Return what is stored of a recording, also of an erased one."""
+        """Return what is stored of a recording, even of an erased one."""
         query = (
             "SELECT recording, state, storage, recipient, lines, hash FROM manifests"
             " WHERE recording = ?"
@@ -474,7 +474,7 @@ class Store:
         start: int | None = None,
         tag: bytes | None = None,
     ) -> Line:
-        """Append a line to a manifest, made of its number and the hash before it."""
+        """Append a line to a manifest, made from its number and the previous hash."""
         statement = "SELECT lines, hash FROM manifests WHERE recording = ?"
         lines, previous = db.execute(statement, (recording,)).fetchone()
         line = make(lines + 1, previous)
@@ -507,25 +507,25 @@ class Store:
         return rows[0][0] if rows else None
 
     def chunk(self, recording: str, object_: str, number: int) -> StoredChunk | None:
-        """Return a chunk of a track that is living."""
+        """Return a chunk of a living track."""
         return self._one("number = ?3", recording, object_, number)
 
     def last(self, recording: str, object_: str) -> StoredChunk | None:
-        """Return the last chunk of a track that is living."""
+        """Return the last chunk of a living track."""
         return self._one("number >= ?3 ORDER BY number DESC LIMIT 1", recording, object_, 0)
 
     def at(self, recording: str, object_: str, place: int) -> StoredChunk | None:
         """Return the chunk that contains the byte at a position in the track, or the last chunk."""
         low, last = 0, self.last(recording, object_)
         high = last.line.number if last else 0
-        while low < high:  # by halves: start grows with number
+        while low < high:  # binary search: start grows with number
             middle = (low + high + 1) // 2
             found = self.chunk(recording, object_, middle)
             low, high = (middle, high) if found and found.start <= place else (low, middle - 1)
         return self.chunk(recording, object_, low)
 
     def is_living(self, recording: str, object_: str) -> bool:
-        """Return whether neither a track nor its recording was destroyed, or is about to be."""
+        """Return whether a track is living."""
         return bool(self.database.rows(f"SELECT 1 WHERE {_LIVING}", recording, object_))
 
     def _one(self, where: str, recording: str, object_: str, number: int) -> StoredChunk | None:
@@ -543,12 +543,12 @@ class Store:
 
 
 def encode(snapshot: Mapping[str, Any]) -> str:
-    """Return the one text of a snapshot."""
+    """Return the canonical text of a snapshot."""
     return json.dumps(snapshot, separators=(",", ":"))
 
 
 def read_rows(directory: Path) -> list[Row]:
-    """Return every recording of a directory, in the order of ids, also while a recorder has it.
+    """Return every recording of a directory in the order of ids, even while a recorder uses it.
 
     Raises ``ConfigError`` E203 if the file cannot be read.
     """

@@ -1,4 +1,4 @@
-"""Responses that the recorder sends piece by piece: tracks, manifests, and events of the state."""
+"""Responses that the recorder sends piece by piece: tracks, manifests, and changes of state."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from collector.recording.states import StateEvent
 HEARTBEAT_SECONDS = 15.0
 """How often an idle stream of events sends a comment, and checks that the caller may read on."""
 MOST_STREAMS = 8
-"""Streams of events that one caller may hold of a recording, so that connections are left for the
-others, who may want to leave."""
+"""How many event streams of a recording one caller may hold, so that connections remain for others,
+who may want to leave."""
 _RANGE = re.compile(rb"bytes=([0-9]{0,18})-([0-9]{0,18})", re.ASCII).fullmatch
 _LINES = 256
-"""Lines of a manifest that are sent in one piece; a line has some hundred bytes."""
+"""How many lines of a manifest are sent in one piece; a line has a few hundred bytes."""
 _NDJSON = (b"content-type", b"application/x-ndjson")
 _OCTETS = (b"content-type", b"application/octet-stream")
 _EVENTS: Headers = ((b"content-type", b"text/event-stream"),)
@@ -44,16 +44,16 @@ class Run(Protocol):
 
 
 class TrackStreams:
-    """Streams of tracks, one for each reader. Bytes on their way to readers are taken from
-    ``memory``. A stream that needs more waits until other readers have received theirs, or are cut
-    off for being too slow."""
+    """Streams of tracks, one for each reader. Bytes on their way to readers count against
+    ``memory``. When it is used up, a stream waits until other readers have received theirs, or were
+    cut off for being too slow."""
 
     def __init__(self, run: Run, memory: Turns) -> None:
         self._run, self._memory = run, memory
 
     def response(self, reader: ReadableTrack, track: str, ranges: bytes | None) -> HttpResponse:
-        """Respond with the content of a track, or a range of its bytes (RFC 9110, 14); with age
-        files in a tar if only the host can open them."""
+        """Respond with the content of a track, or a range of its bytes (RFC 9110, 14); or with a
+        tar of age files if only the host can open them."""
         if reader.is_sealed:
             stream = self._stream(_tar(reader, track))
             return HttpResponse(200, ((b"content-type", b"application/x-tar"),), stream=stream)
@@ -138,8 +138,8 @@ class EventStreams:
             event.set()
 
     async def response(self, caller: Caller, recording: str, since: int | None) -> HttpResponse:
-        """Respond with the events of a recording with numbers above ``since`` (``None``: with the
-        newest), and with those that come until the token expires.
+        """Respond with the events of a recording above number ``since`` (``None``: with the
+        newest), and with later ones until the token expires.
 
         Raises ``Refused`` as ``Recorder.events`` does, and ``busy``.
         """

@@ -1,10 +1,10 @@
-"""The tasks of the store, which are repeated until they succeed.
+"""The tasks of the store, which are retried until they succeed.
 
-Each task is a row of one table, committed with what caused it. ``run`` does those that need this
-machine only, in the thread that calls it. A thread of its own does those that need the bucket: up
-to four uploads at a time, and then removals, so that no object comes after its removal. What fails
-is tried again after a pause, each twice as long as the last; a removal that the bucket refuses
-holds up no upload. After a crash the same loop goes on, and nothing else has to be recovered.
+Each task is a row of one table, committed with what caused it. ``run`` does the tasks that need
+only this machine, in the calling thread. A separate thread does the tasks that need the bucket: up
+to four uploads at a time, and then removals, so that no object arrives after its removal. A failed
+task is retried after a pause, each twice as long as the last. A removal that the bucket refuses
+does not delay uploads. After a crash the same loop goes on, and nothing else has to be recovered.
 """
 
 from __future__ import annotations
@@ -24,14 +24,15 @@ from collector.recording.refusals import Refused
 from collector.recording.store import Store, Task, What
 
 _PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.5, 30.0
-"""Before a task that failed is tried again; each pause is twice as long as the last."""
+"""The first and the longest pause before a failed task is retried; each is twice as long as the
+last."""
 _AT_ONCE = 4
-"""Uploads at the same time; each holds one chunk in memory."""
+"""Concurrent uploads; each holds one chunk in memory."""
 _STOP_SECONDS = 5.0
 
 Local = Callable[[str, list[Task]], None]
-"""Does the tasks of one kind of a recording, and removes or replaces their rows. Raises
-``OSError``, ``Refused`` or ``CollectorError`` if that cannot be done now."""
+"""Does a recording's tasks of one kind, and removes or replaces their rows. Raises ``OSError``,
+``Refused`` or ``CollectorError`` if that cannot be done now."""
 Remote = Callable[[Task], Awaitable[None]]
 """The same for one task that needs the bucket. Raises any exception."""
 
@@ -50,8 +51,8 @@ class Tasks:
     """The loop over the tasks of a store, until ``close``.
 
     ``local`` and ``remote`` do the tasks by their kinds; uploads are remote. ``clock`` returns
-    seconds since the epoch. ``errors`` counts failures on this machine, ``bucket_errors`` those of
-    the bucket, and ``is_failing`` tells that the last uploads failed.
+    seconds since the epoch. ``errors`` counts failures on this machine, ``bucket_errors`` failures
+    of the bucket; ``is_failing`` says that the last uploads failed.
     """
 
     def __init__(
@@ -81,8 +82,8 @@ class Tasks:
         return "<Tasks>"
 
     def run(self) -> None:
-        """Do the due tasks that need this machine only. Failures are counted and tried again by a
-        later call."""
+        """Do the due tasks that need only this machine. Failures are counted; a later call tries
+        again."""
         found = sorted(self._store.due(self._clock(), *self._local), key=_recording_and_kind)
         for (recording, what), tasks in groupby(found, _recording_and_kind):
             if not self._is_paused(key := (recording, what)):
@@ -96,8 +97,8 @@ class Tasks:
             self.wake()
 
     def carry_out(self, recording: str, what: What) -> None:
-        """Do the tasks of one kind of a recording at once. Raises ``Refused`` ``unavailable`` if
-        that cannot be done now: they are tried again."""
+        """Do a recording's tasks of one kind at once. Raises ``Refused`` ``unavailable`` if that
+        cannot be done now; they are retried later."""
         if tasks := self._store.tasks(recording, what):
             try:
                 self._local[what](recording, tasks)
@@ -113,7 +114,7 @@ class Tasks:
                 self._loop.call_soon_threadsafe(self._has_work.set)
 
     def close(self) -> None:
-        """Stop; uploads that are on their way are made again next time."""
+        """Stop. Uploads under way are repeated after the next start."""
         if self._thread is not None:
             with suppress(RuntimeError):
                 self._loop.call_soon_threadsafe(self._main_task.cancel)
@@ -177,7 +178,7 @@ class Tasks:
             try:
                 await self._remote[task.what](task)
                 self._pauses.pop(task, None)
-            except Exception:  # noqa: BLE001 - the others have to go on
+            except Exception:  # noqa: BLE001 - the others must go on
                 self.bucket_errors += 1
                 self._pause(task)
         return len(due)
@@ -186,7 +187,7 @@ class Tasks:
         return [each for each in self._remote if each != "upload"]
 
     def _seconds_left(self) -> float | None:
-        """Return for how many seconds there is nothing to do; ``None`` if that is not known."""
+        """Return for how many seconds there is nothing to do; ``None`` if that is unknown."""
         next_due = self._store.next_due(*self._other_kinds())
         if next_due is None:
             return None

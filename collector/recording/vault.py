@@ -1,13 +1,13 @@
 """The vault: chunks of recordings, sealed, on local disk or in a bucket, with a signed manifest.
 
 A chunk is sealed in memory (age), written to a file and synced, and exists once its line of the
-manifest is committed; then ``add`` returns, and the upload follows. Content is never on disk, and
-neither is anything by which it could be guessed: a repetition is recognised by a tag under a secret
-of the recording, not by a digest. What is read, from disk or bucket, is compared with the manifest.
+manifest is committed; then ``add`` returns, and the upload follows. Content is never on disk, nor
+is anything from which it could be guessed: a repetition is recognised by a tag under a secret of
+the recording, not by a digest. Whatever is read from disk or bucket is compared with the manifest.
 
-Methods that take a connection are parts of a commit of the store: they write what follows from a
-step of the grant, and note the tasks. The methods named after a task do it. Nothing can be read of
-what is to be erased from that commit on. The caller locks a recording that changes.
+Methods that take a connection run inside a commit of the store: they write what follows from a step
+of the grant, and add its tasks. The methods named after a task do it. From that commit on, content
+to be erased cannot be read. The caller locks a recording that changes.
 """
 
 from __future__ import annotations
@@ -50,13 +50,13 @@ from collector.recording.tasks import Local, Remote, Tasks
 VAULT_NAME = "vault"
 """The name of the directory of keys and files, inside the recorder's directory."""
 _SEALED_MORE = 2048
-"""More bytes than age adds to 4 MiB: its header, and 16 bytes for each 64 KiB."""
+"""At least the bytes that age adds to 4 MiB: its header, and 16 bytes for each 64 KiB."""
 _LARGEST_BUFFER = 2 * MAX_CHUNK_BYTES
 _SPARE_BYTES = 64 << 20
-"""What is left of the disk, so that manifests and erasures can be written."""
+"""How much of the disk stays free, so that manifests and erasures can be written."""
 _UNANSWERED_SECONDS = 900.0
-"""How long the bucket may still carry out a request without an answer: S3 refuses what was signed
-more than 15 minutes ago (its error RequestTimeTooSkewed)."""
+"""How long the bucket may still carry out an unanswered request: S3 refuses requests that were
+signed more than 15 minutes ago (RequestTimeTooSkewed)."""
 _HASHERS = 4
 _DAMAGED = "a chunk is missing or is not the one that the manifest states: verify the recording"
 
@@ -71,7 +71,7 @@ class Added:
 
 @dataclass(frozen=True, slots=True)
 class Track:
-    """A track that is there: its owner's mark, its number of chunks, and bytes of content."""
+    """A remaining track: its owner's mark, its number of chunks, and its bytes of content."""
 
     name: str
     kind: str
@@ -108,9 +108,9 @@ class Vault:
     """The content of recordings: keys and files in a directory, lines in a store.
 
     ``bucket`` is a URL of obstore with its ``options``; without one, files stay in the directory.
-    ``queue_bytes`` bounds what waits for its upload. ``signer`` signs manifests. ``clock`` returns
-    seconds since the epoch. ``is_reader`` opens a directory that another process may use, and
-    changes nothing.
+    At most ``queue_bytes`` wait for upload. ``signer`` signs manifests. ``clock`` returns seconds
+    since the epoch. ``is_reader`` opens a directory that another process may use, and changes
+    nothing.
 
     Raises ``ConfigError`` (E201, E203, E122) if it or the bucket's URL cannot be used.
     """
@@ -127,7 +127,7 @@ class Vault:
         clock: Callable[[], float] = time.time,
         is_reader: bool = False,
     ) -> None:
-        # glibc keeps blocks up to the largest that was freed: no page of a buffer faults anew.
+        # glibc keeps freed blocks up to the largest one, so buffers cause no new page faults.
         bytes(_LARGEST_BUFFER)
         self.signer: Key = signer
         self.trusted: frozenset[str] = frozenset({signer.public, *store.signers()})
@@ -135,7 +135,7 @@ class Vault:
         self.store: Store = store
         self._clock = clock
         self._queue_bytes, self._reserved, self._budget_lock = queue_bytes, 0, Lock()
-        self._next: dict[str, dict[str, _NextChunk]] = {}  # after a chunk, until anything else
+        self._next: dict[str, dict[str, _NextChunk]] = {}  # after a chunk, until any other change
         self.bucket: Bucket | None = None if bucket is None else Bucket(bucket, options or {})
         make_directory(directory)
         self.keys: Keys = Keys(directory, is_reader=is_reader)
@@ -188,8 +188,8 @@ class Vault:
         self.store.add_task(db, "sweep", recording)
 
     def destroy(self, db: Connection, recording: str, objects: Collection[str]) -> None:
-        """State in the manifest that tracks are destroyed, by their random names, and add the tasks
-        that destroy their keys and files."""
+        """State in the manifest that tracks (by their random names) are destroyed, and add the
+        tasks that destroy their keys and files."""
         self._next.pop(recording, None)
         for object_ in objects:
             where = "recording = ? AND object = ?"
@@ -203,7 +203,7 @@ class Vault:
         self._sign(db, recording)
 
     def erase(self, db: Connection, recording: str) -> None:
-        """Forget the manifest of a recording. Replace its tasks by those that destroy its keys,
+        """Forget the manifest of a recording. Replace its tasks with tasks that destroy its keys,
         files and objects."""
         self._next.pop(recording, None)
         db.execute("DELETE FROM lines WHERE recording = ?", (recording,))
@@ -216,13 +216,12 @@ class Vault:
         self.store.add_task(db, "erase", recording)
 
     def objects(self, recording: str, tracks: Collection[str]) -> list[str]:
-        """Return the random names of tracks that are there."""
+        """Return the random names of the tracks that remain."""
         found = (self.keys.find(recording, track) for track in tracks)
         return [key.object for key in found if key is not None and not key.is_destroyed]
 
     def tracks(self, recording: str) -> list[Track]:
-        """Return the tracks that are there, by name. Raises ``Refused``: ``not_found``,
-        ``erased``."""
+        """Return the remaining tracks, by name. Raises ``Refused``: ``not_found``, ``erased``."""
         self._living(recording)
         found = []
         for key in self.keys.tracks(recording):
@@ -232,8 +231,8 @@ class Vault:
         return found
 
     def manifest_lines(self, recording: str) -> Iterator[bytes]:
-        """Yield the manifest, line by line; the last line is the signature, and names the tracks
-        that are there. Raises ``Refused`` at the call: ``not_found``, ``erased``."""
+        """Yield the manifest, line by line; the last line is the signature, and names the remaining
+        tracks. Raises ``Refused`` at the call: ``not_found``, ``erased``."""
         found = self._living(recording)
         keys = self.keys.tracks(recording)
         names = {key.object: key.name for key in keys if self.store.last(recording, key.object)}
@@ -244,8 +243,8 @@ class Vault:
 
     def checkpoint(self, recording: str) -> bytes:
         """Return a signed line to keep elsewhere: number and hash of the manifest's last line. It
-        is kept here too, so that lines below it are missed later. Raises ``Refused``:
-        ``not_found``, ``erased``."""
+        is stored here too, so that a later check notices if those lines are missing. Raises
+        ``Refused``: ``not_found``, ``erased``."""
         found = self._living(recording)
         tip = ManifestTip(recording, found.lines, found.hash, found.state == "finished", {})
         if (signature := self._signature(tip)) != self.store.signature(recording):
@@ -319,8 +318,8 @@ class Vault:
         return _NextChunk(found, secret, key, last.line.number + 1, last.next_start)
 
     def _is_there(self, place: _NextChunk, number: int, tag: bytes) -> bool:
-        """Return whether a chunk is there already. Raises ``Refused`` ``conflict`` for another of
-        its number."""
+        """Return whether a chunk is stored already. Raises ``Refused`` ``conflict`` if a different
+        chunk has its number."""
         if place.key is None or number >= place.number:
             return False
         there = self.store.chunk(place.recording.recording, place.key.object, number)
@@ -361,7 +360,7 @@ class Vault:
 
         try:
             self.store.commit(work)
-        except Refused:  # several such files, of several tracks, would be a finding
+        except Refused:  # several such files of several tracks would be a finding
             with suppress(OSError, Refused):
                 if self.store.chunk(recording, key.object, number) is None:
                     self.files.remove(name)
@@ -369,7 +368,7 @@ class Vault:
 
     @contextmanager
     def _room(self, size: int) -> Iterator[None]:
-        """Reserve so many bytes of the queue. Raises ``Refused`` ``full``."""
+        """Reserve ``size`` bytes of the queue. Raises ``Refused`` ``full``."""
         with self._budget_lock:
             if size and self.store.queued()[0] + self._reserved + size > self._queue_bytes:
                 raise Refused("full")
@@ -381,7 +380,7 @@ class Vault:
                 self._reserved -= size
 
     def has_room(self) -> bool:
-        """Return whether the disk takes a chunk of the largest size."""
+        """Return whether the disk has room for a chunk of the largest size."""
         with suppress(OSError):
             need_room(self.files.path(""), MAX_CHUNK_BYTES + _SPARE_BYTES)
             return True
@@ -412,13 +411,13 @@ class Vault:
             high = len(content) if end is None else min(end - chunk.start, len(content))
             if low < high:
                 yield content if (low, high) == (0, len(content)) else content[low:high]
-            del content  # before the next one is there
+            del content  # free it before the next one is read
             chunk = self.store.chunk(recording, object_, chunk.line.number + 1)
         if chunk is None:
             self._check_living(recording, object_)
 
     def ciphertext(self, recording: str, track: str, number: int) -> bytes:
-        """Return the age file of a chunk, as the manifest states it. Raises ``Refused`` as
+        """Return the age file of a chunk, checked against the manifest. Raises ``Refused`` as
         ``read`` does, and ``InputError`` E422."""
         self._living(recording)
         object_ = self._track(recording, track)
@@ -469,7 +468,7 @@ class Vault:
         return sealed
 
     def _track(self, recording: str, track: str) -> str:
-        """Return the random name of a track that is there."""
+        """Return the random name of a remaining track."""
         key = self.keys.find(recording, track)
         if key is None:
             raise Refused("not_found")
@@ -500,8 +499,8 @@ class Vault:
         return Tasks(self.store, {**local, **(more or {})}, remote, clock=self._clock)
 
     def erase_keys(self, recording: str, tasks: list[Task]) -> None:
-        """Destroy the keys of tracks, or of the whole recording, write that into the ledger, and
-        then remove their files. What the bucket has is still to be deleted."""
+        """Destroy the keys of tracks or of the whole recording, note that in the ledger, and then
+        remove their files. The objects in the bucket are deleted later."""
         objects = [each.object for each in tasks]
         is_clean = self.keys.destroy(recording, None if "" in objects else objects)
 
@@ -522,7 +521,7 @@ class Vault:
                 self.files.remove(prefix(recording, each))
 
     def delete_files(self, recording: str, tasks: list[Task]) -> None:
-        """Remove the files of tracks, or of the whole recording, where there is no bucket."""
+        """Without a bucket, remove the files of tracks or of the whole recording."""
         for each in tasks:
             self.files.remove(prefix(recording, each.object))
         self.store.commit(lambda db: self.store.end_tasks(db, *tasks))
@@ -542,7 +541,7 @@ class Vault:
         self.store.commit(lambda db: self.store.end_tasks(db, *tasks))
 
     def compact_keys(self, _recording: str, tasks: list[Task]) -> None:
-        """Write the keys anew, without what was destroyed."""
+        """Rewrite the file of keys without the destroyed ones."""
         self.keys.compact()
         self.store.commit(lambda db: self.store.end_tasks(db, *tasks))
 
@@ -551,7 +550,7 @@ class Vault:
         _, _, recording, object_, number = task
         name = chunk_key(recording, object_, number)
         found = await asyncio.to_thread(self.store.chunk, recording, object_, number)
-        if found is not None:  # else it was destroyed meanwhile
+        if found is not None:  # otherwise it was destroyed meanwhile
             await self._put(bucket, name, found.line.sha256, task)
             await asyncio.to_thread(self.files.remove, name)
         await asyncio.to_thread(self.store.commit, lambda db: self.store.end_tasks(db, task))
@@ -563,15 +562,15 @@ class Vault:
         if sealed is not None:
             await bucket.put(name, sealed, digest)
             return
-        # A crash may have come after its removal; or it was destroyed meanwhile.
+        # The file was removed before a crash, or the chunk was destroyed meanwhile.
         there = await asyncio.to_thread(bucket.get, name) or b""
         if sha256(there) != digest and self.store.is_living(task.recording, task.object):
             raise OSError("the file of a chunk that is to be uploaded is missing")
 
     async def delete_objects(self, bucket: Bucket, task: Task) -> None:
         """Remove the files and objects of a track, or of the whole recording, and check that they
-        are gone. The bucket may still carry out an upload that had no answer, so they are removed
-        again once that is impossible."""
+        are gone. The bucket may still carry out an unanswered upload, so they are removed again
+        once that is impossible."""
         beginning = prefix(task.recording, task.object)
         await asyncio.to_thread(self.files.remove, beginning)
         await bucket.remove(beginning)
@@ -590,9 +589,9 @@ class Vault:
 def opened_to_read(
     directory: Path, *, bucket: str | None = None, options: Mapping[str, str] | None = None
 ) -> Iterator[Vault]:
-    """Open the vault of a recorder's directory, which another process may have; nothing is changed.
+    """Open the vault of a recorder's directory, which another process may use, and change nothing.
 
-    Raises ``ConfigError`` as ``Vault`` does, and E203 without a key of the ledger.
+    Raises ``ConfigError`` as ``Vault`` does, and E203 if the ledger's key is missing.
     """
     signer = load_signer(directory)
     with closing(Store(directory, is_reader=True)) as store:
@@ -610,9 +609,9 @@ def load_signer(directory: Path) -> Key:
 
 
 def compute_tag(secret: bytes, track: str, number: int, data: bytes) -> bytes:
-    """Return the tag by which a repetition of a chunk is recognised, 16 bytes: Poly1305, with a key
-    for this track and number (HMAC-SHA-256 under the recording's secret), as it must be used for
-    one message only. No tag leaves the store, so that none can be forged by comparing others."""
+    """Return the tag that identifies a repetition of a chunk (16 bytes): Poly1305 with a key for
+    this track and number (HMAC-SHA-256 under the recording's secret), because a key must serve for
+    one message only. No tag leaves the store, so nobody can compare tags to forge one."""
     from cryptography.hazmat.primitives.poly1305 import Poly1305  # noqa: PLC0415 - heavy
 
     return Poly1305.generate_tag(

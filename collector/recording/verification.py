@@ -1,13 +1,13 @@
 """Checks of recordings against their signed manifests: in the vault, and of files handed out.
 
-In the vault lines, signatures, keys and every object are compared. A finding names lines, chunks
-and random names of tracks, and no member. What is shown: every line and object is the one that was
-signed, and none is missing or more. A vault that was put back to an earlier state as a whole is
-found only with a checkpoint that was stored elsewhere.
+In the vault, lines, signatures, keys and every object are compared. That shows that every line and
+object is the one that was signed, and that none is missing or extra. Only a checkpoint that was
+stored elsewhere shows that a vault as a whole was put back to an earlier state. A finding names
+lines, chunks and random names of tracks, but no member.
 
-A recording that was stored for the host's own key cannot be opened by the service. Its files are
-handed out as ``TRACK/NUMBER.age`` beside ``manifest.jsonl``, by the tracks' own names or by the
-random ones of the manifest; ``assemble`` compares every file with the manifest, and opens it.
+The service cannot open a recording that was stored for the host's own key. It hands out the files
+as ``TRACK/NUMBER.age`` beside ``manifest.jsonl``, under the tracks' own names or the random ones of
+the manifest. ``assemble`` compares every file with the manifest and opens it.
 """
 
 from __future__ import annotations
@@ -37,14 +37,15 @@ if TYPE_CHECKING:
 
 
 _ATTEMPTS, _PAUSE = 5, 0.1
-"""How often, and after how many seconds, a file is looked up again whose line is just being
-written, or an object whose file has just been uploaded."""
+"""How often, and after how many seconds, to look again for a file whose line is being written, or
+for an object whose file was just uploaded."""
 
 
 def verify(vault: Vault, recording: str, checkpoint: bytes | None = None) -> list[str]:
     """Check manifest, signatures, keys and every object of a recording; return what is wrong, in
-    words that name no member. ``checkpoint`` is one, or a manifest, that was kept elsewhere. Takes
-    time: all is read once. Raises ``Refused`` ``unavailable`` if store or bucket do not answer."""
+    words that name no member. ``checkpoint`` is a checkpoint or a manifest that was kept elsewhere.
+    This takes time, because everything is read once. Raises ``Refused`` ``unavailable`` if the
+    store or the bucket does not answer."""
     try:
         return _Verification(vault, recording).run(checkpoint)
     except OSError:
@@ -60,7 +61,7 @@ class _Verification:
 
     def run(self, checkpoint: bytes | None) -> list[str]:
         """Return what is wrong."""
-        there = list(self._stored_keys())  # before the lines: a chunk has its file first
+        there = list(self._stored_keys())  # before the lines: a chunk's file comes first
         found, faults, expected = self._store.find(self._recording), list[str](), []
         signatures = {"the checkpoint": checkpoint}
         if found is not None and found.state != "erased":
@@ -133,7 +134,7 @@ class _Verification:
         named = {key.object: key for key in self._keys.tracks(self._recording)}
         for track in chain.living:
             if not self._is_living(track):
-                continue  # since the lines were read
+                continue  # destroyed since the lines were read
             if track not in named:
                 yield f"the key of track {track} is missing"
             elif not self._opens(named[track], found):
@@ -206,12 +207,12 @@ _MOST_SEALED_BYTES = MAX_CHUNK_BYTES + 4096
 
 
 def assemble(source: Path, out: Path, identity: Path) -> dict[str, int]:
-    """Write every track of the manifest to ``out``, private and never over a file that is there;
-    return the bytes of each by file name (``TRACK.KIND``).
+    """Write every track of the manifest to ``out``, as a private file that never replaces another
+    one. Return the bytes of each by file name (``TRACK.KIND``).
 
-    ``identity`` is an age identity file. Raises ``InputError``: E101 for what cannot be read, E203
-    for what cannot be written, and E422 for a manifest or a file that is not as it was signed; what
-    was written of it is removed.
+    ``identity`` is an age identity file. Raises ``InputError``: E101 if something cannot be read,
+    E203 if something cannot be written, and E422 for a manifest or a file that differs from what
+    was signed. A track that fails is removed.
     """
     try:
         text = _read(source / MANIFEST_NAME, _MOST_MANIFEST_BYTES)

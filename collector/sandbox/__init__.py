@@ -1,17 +1,17 @@
 """Give up the kernel's help for writing and calling out: a process confines itself, for life.
 
-``restrict_files`` is Landlock: no path can be opened, made, changed or removed, except that named
-ones can be read; no TCP port can be bound or connected to. ``restrict_calls`` is seccomp: only the
-system calls that a serving process needs are left, some of them only with certain arguments.
-Neither can be taken back. Descriptors that are open already stay usable, so a confined process can
-still answer its peers.
+``restrict_files`` uses Landlock: the process can only read the named paths. It can open, make,
+change or remove no other path, and can neither bind nor connect to a TCP port. ``restrict_calls``
+uses seccomp: only the system calls that a serving process needs remain, some only with certain
+arguments. Neither can be undone. Open descriptors stay usable, so a confined process can still
+answer its peers.
 
-The order is: ``forbid_io_uring`` before the first event loop of libuv; load and try whatever is
-needed later; ``restrict_files`` while there is one thread; ``restrict_calls``; serve.
+Call in this order: ``forbid_io_uring`` before the first event loop of libuv; load and try whatever
+is needed later; ``restrict_files`` while there is only one thread; ``restrict_calls``; serve.
 
-The numbers and structures are those of the kernel's headers (Linux 6.12, ``include/uapi``), where
-they never change: ``linux/landlock.h``, ``seccomp.h``, ``filter.h``, ``audit.h``, ``prctl.h``,
-``sched.h``, and the headers in ``asm/`` of x86 and arm64, which differ in system calls alone.
+The numbers and structures come from the kernel's headers (Linux 6.12, ``include/uapi``) and never
+change: ``linux/landlock.h``, ``seccomp.h``, ``filter.h``, ``audit.h``, ``prctl.h``, ``sched.h``,
+and the headers in ``asm/`` of x86 and arm64, which differ in system calls alone.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Support:
-    """What the kernel has, and lets this process use. ``landlock`` is the version of Landlock's
-    interface, 0 if there is none; ``lacks`` names in words what is missing, for messages."""
+    """What the kernel offers to this process. ``landlock`` is the version of Landlock's interface,
+    0 if there is none; ``lacks`` says in words what is missing, for messages."""
 
     landlock: int
     seccomp: bool
@@ -42,7 +42,7 @@ class Support:
 
 
 def support() -> Support:
-    """Find out what can be used here; nothing is changed, and nothing raised."""
+    """Find out what can be used here. Changes nothing and never raises."""
     if machine() is None:
         return Support(0, False, ("Linux on x86-64 or arm64",))
     landlock, seccomp = landlock_version(), has_seccomp()

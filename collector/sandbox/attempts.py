@@ -1,8 +1,8 @@
-"""What a confined process must not be able to do, each as a system call that really tries it.
+"""What a confined process must not be able to do: a table of system calls that really try it.
 
-Tests and the check of the claims go over this one table, in a process that has confined itself.
-Without a sandbox an attempt does no harm either: what it makes is removed, and where it would
-change something it names a path, descriptor or process that is not there.
+Tests and the check of the claims go through this table in a process that has confined itself.
+Without a sandbox, an attempt does no harm either: whatever it makes is removed, and a call that
+would change something names a path, descriptor or process that does not exist.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ Argument = int | bytes | Callable[[], int]
 
 @dataclass(frozen=True)
 class Attempt:
-    """One forbidden thing: ``what`` it is in words, and the system call that tries it. Texts and
-    structures are passed by their address, functions give a number at the time of the attempt."""
+    """A forbidden action: ``what`` it is in words, and the system call that tries it. Texts and
+    structures are passed by address; functions return a number at the time of the attempt."""
 
     family: str
     what: str
@@ -76,7 +76,7 @@ class Attempt:
     arguments: tuple[Argument, ...]
 
     def error(self) -> int:
-        """Try it, in any thread; return the error number, or 0 if it could be done."""
+        """Try it, in any thread. Return the error number, or 0 if it succeeded."""
         buffers = [ctypes.create_string_buffer(a) for a in self.arguments if isinstance(a, bytes)]
         addresses = map(ctypes.addressof, buffers)
         process = os.getpid()
@@ -90,7 +90,7 @@ class Attempt:
         return 0
 
     def is_refused(self) -> bool:
-        """Try it; tell whether the kernel forbade it, or has no such call."""
+        """Try it. Return whether the kernel refused it or has no such call."""
         return self.error() in _REFUSALS
 
 
@@ -114,10 +114,10 @@ def _undo(call: str, result: int, process: int) -> None:
 # -- the table
 
 _HERE = -100
-"""``AT_FDCWD``: paths are from the current directory on."""
+"""``AT_FDCWD``: paths are relative to the current directory."""
 _NO_FILE = -1
 _NO_PROCESS = 0x3FFFFFFF
-"""Above the kernel's highest number of a process, 4,194,304."""
+"""Above the kernel's highest process number, 4,194,304."""
 _PATH = b"/collector/no/such/path"
 _ROOM = bytes(256)
 _INTERNET = struct.pack("<H2B4B8x", 2, 0, 9, 127, 0, 0, 1)
@@ -318,4 +318,4 @@ ATTEMPTS = tuple(
     for what, call, *arguments in rows
     if call in _NUMBERS
 )
-"""All attempts that this machine has a system call for."""
+"""All attempts for which this machine has a system call."""

@@ -1,4 +1,4 @@
-"""Make system calls by their numbers, and look at the descriptors that are open."""
+"""Make system calls by number, and inspect open descriptors."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from collector.errors import SandboxError
 
 
 class Machine(NamedTuple):
-    """A processor: its number in seccomp's data, and its column in tables of system calls."""
+    """A processor: its number in seccomp's data, and its column in the tables of system calls."""
 
     audit: int
     column: int
@@ -28,15 +28,15 @@ _MACHINES = {"x86_64": Machine(0xC000003E, 0), "aarch64": Machine(0xC00000B7, 1)
 
 @cache
 def machine() -> Machine | None:
-    """Return this machine, if it runs Linux on a processor that the tables have."""
+    """Return this machine if it runs Linux on a processor in the tables."""
     if sys.platform != "linux" or struct.calcsize("P") != 8:
         return None
     return _MACHINES.get(os.uname().machine)
 
 
 def numbers(table: str) -> dict[str, int]:
-    """Read a table of system calls (name, number on x86-64, number on arm64; ``-`` is none) into
-    those of this machine; into nothing where there is no sandbox."""
+    """Return this machine's numbers from a table of system calls (name, number on x86-64, number on
+    arm64; ``-`` is none). The result is empty where there is no sandbox."""
     own, words = machine(), table.split()
     if own is None:
         return {}
@@ -45,9 +45,9 @@ def numbers(table: str) -> dict[str, int]:
 
 
 def system_call(number: int, *arguments: int) -> int:
-    """Make a system call without a C function of its own. Raises ``OSError``.
+    """Make a system call by its number. Raises ``OSError``.
 
-    The interpreter's lock is held meanwhile, so that the child of a call that forks has it.
+    The interpreter's lock is held during the call, so that the child of a forking call has it.
     """
     result = _libc().syscall(ctypes.c_long(number), *map(ctypes.c_ulong, arguments))
     if result == -1:
@@ -68,7 +68,7 @@ _PR_SET_NO_NEW_PRIVS = 38
 
 
 def forbid_new_privileges() -> None:
-    """Keep programs from gaining rights; else the kernel takes rules from root alone."""
+    """Keep programs from gaining privileges; otherwise the kernel accepts rules only from root."""
     system_call(_CALLS["prctl"], _PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 
 
@@ -77,16 +77,17 @@ _PROTOCOLS = (6, 262)
 
 
 def require_no_way_out() -> None:
-    """Refuse open descriptors by which a process gets past a filter of system calls.
+    """Refuse open descriptors by which a process could bypass a filter of system calls.
 
-    One is a socket that can send each message to another address, as those of UDP: the address lies
-    in memory, which a filter cannot read. Sockets of TCP, and streams and sequenced packets within
-    the machine, ignore it. The other is a queue of system calls (io_uring): no filter sees them.
+    One is a socket that can send each message to another address, such as a UDP socket: the address
+    is in memory, which a filter cannot read. TCP sockets, and streams and sequenced packets within
+    the machine, ignore such an address. The other is a queue of system calls (io_uring), which no
+    filter sees.
     """
     targets: dict[str, str] = {}
-    with suppress(OSError):  # Landlock hides them by then, and they have been looked at
+    with suppress(OSError):  # Landlock hides them by then; they were checked before
         for each in list(Path("/proc/self/fd").iterdir()):
-            with suppress(FileNotFoundError):  # that of the listing is closed
+            with suppress(FileNotFoundError):  # the listing's own one is closed
                 targets[each.name] = str(each.readlink())
     for number, target in targets.items():
         what = ""

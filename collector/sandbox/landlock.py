@@ -1,4 +1,4 @@
-"""Landlock: rules on the use of files and of TCP ports, which a process gives itself."""
+"""Landlock: rules that a process imposes on its own use of files and TCP ports."""
 
 from __future__ import annotations
 
@@ -26,22 +26,23 @@ _CREATE_RULESET_VERSION = 1
 _RULE_PATH_BENEATH, _RULE_NET_PORT = 1, 2
 _READ_FILE, _READ_DIR = 1 << 2, 1 << 3
 _FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 5: 16, 9: 17}
-"""Versions, and how many rights on files there are from each on: ``REFER``, ``TRUNCATE``,
-``IOCTL_DEV`` and ``RESOLVE_UNIX`` came to those of the first."""
+"""How many rights on files there are since each version: later ones added ``REFER``, ``TRUNCATE``,
+``IOCTL_DEV`` and ``RESOLVE_UNIX``."""
 _NETWORK_VERSION, _BIND_TCP, _CONNECT_TCP = 4, 1 << 0, 1 << 1
 _THREAD_SECONDS = 0.5
 _SCOPE_VERSION, _SCOPES = 6, 0b11
-"""``ABSTRACT_UNIX_SOCKET`` and ``SIGNAL``: of processes outside."""
+"""``ABSTRACT_UNIX_SOCKET`` and ``SIGNAL``: sockets and signals of processes outside."""
 
 
 def restrict_files(readable: Iterable[Path] = (), *, ports: Iterable[int] = ()) -> None:
-    """Forbid every use of paths but reading these files, and what lies in these directories; and
-    where Landlock knows of them, TCP ports, and sockets and signals of other processes. ``ports``
-    may still be bound until ``restrict_calls`` (0: any free one), as gRPC binds its own.
+    """Forbid every use of paths except reading these files and the contents of these directories.
+    If Landlock's version allows it, also forbid TCP ports, and sockets and signals of other
+    processes. Until ``restrict_calls``, ``ports`` may still be bound (0: any free one), because
+    gRPC binds its own.
 
-    Call it before a second thread is started, as other threads would not be restricted. Raises
-    ``SandboxError`` then; where the kernel has no Landlock; if a path cannot be read; and if a
-    descriptor is open that is a way out.
+    Call it before a second thread starts, because it does not restrict other threads. Raises
+    ``SandboxError`` if there are other threads, if the kernel has no Landlock, if a path cannot be
+    read, and if an open descriptor is a way out.
     """
     version = landlock_version()
     if not version:
@@ -76,7 +77,7 @@ def landlock_version() -> int:
 
 
 def _require_one_thread() -> None:
-    """Refuse further threads; one that has ended is counted until the kernel is done with it."""
+    """Refuse further threads. The kernel may count a thread for a moment after it has ended."""
     end = monotonic() + _THREAD_SECONDS
     count = _count_threads()
     while count > 1 and monotonic() < end:
@@ -95,7 +96,7 @@ def _count_threads() -> int:
 
 
 def _ruleset(version: int) -> int:
-    """Make a set of rules that handles every right that this version has, and that we know."""
+    """Make a ruleset that handles every right of this version that we know."""
     files = max(count for since, count in _FILE_RIGHTS.items() if since <= version)
     rights = [(1 << files) - 1]
     rights += [_BIND_TCP | _CONNECT_TCP] if version >= _NETWORK_VERSION else []

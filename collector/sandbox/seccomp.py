@@ -23,14 +23,14 @@ from collector.sandbox.kernel import (
 _SECCOMP = numbers("seccomp 317 277")
 _SET_MODE_FILTER = 1
 _FLAGS = 1 << 0 | 1 << 2
-"""``TSYNC``: all threads at once. ``SPEC_ALLOW``: no change to the processor's speculation, which
-kernels before 5.16 otherwise slow down in processes that have a filter."""
+"""``TSYNC``: all threads at once. ``SPEC_ALLOW``: keep the processor's speculation, which kernels
+before 5.16 otherwise restrict in a process with a filter."""
 _X32 = 0x40000000
-"""``__X32_SYSCALL_BIT``: numbers from there on are another table of x86-64, with the same number of
-its processor in the filter's data. Elsewhere there are no such numbers."""
+"""``__X32_SYSCALL_BIT``: higher numbers belong to another table of x86-64, with the same processor
+number in the filter's data. Other processors have no such numbers."""
 _NEWEST = 462
-"""``mseal``, the last call of Linux 6.12. Later ones fail with ENOSYS as they do on that kernel: a
-C library that tries one then uses an older one."""
+"""``mseal``, the last call of Linux 6.12. Later ones fail with ENOSYS as they do on that kernel, so
+a C library falls back to an older call."""
 
 _ALLOWED = numbers(
     """
@@ -51,17 +51,18 @@ _ALLOWED = numbers(
     gettimeofday 96 169  time 201 -  getrandom 318 278  getrusage 98 165
     """
 )
-"""Calls that no argument makes a way out: on descriptors that are open, on the process's own
-memory, threads and signal handlers, and clocks."""
+"""Calls that are harmless with any arguments: on open descriptors, on the process's own memory,
+threads and signal handlers, and on clocks."""
 
 
 _ALL_BITS = 0xFFFFFFFF
 
 
 class _Condition(NamedTuple):
-    """An argument (counted from 0), of which the bits of ``mask`` are one of ``values``.
+    """A condition on an argument (counted from 0): its bits under ``mask`` equal one of ``values``.
 
-    The kernel reads the lower 32 bits of the arguments here, but of an address, which ``is_wide``.
+    The kernel reads only the lower 32 bits of these arguments, except for an address, which
+    ``is_wide``.
     """
 
     argument: int
@@ -73,22 +74,22 @@ class _Condition(NamedTuple):
 _MSG_FASTOPEN = 0x20000000
 _PROT_EXEC = 0x4
 _THREAD = 0x3D0F00
-"""What a C library starts a thread with: ``CLONE_VM``, ``FS``, ``FILES``, ``SIGHAND``, ``THREAD``,
-``SYSVSEM``, ``SETTLS``, ``PARENT_SETTID`` and ``CHILD_CLEARTID``."""
+"""The flags with which a C library starts a thread: ``CLONE_VM``, ``FS``, ``FILES``, ``SIGHAND``,
+``THREAD``, ``SYSVSEM``, ``SETTLS``, ``PARENT_SETTID`` and ``CHILD_CLEARTID``."""
 _DETACHED = 0x400000
-"""``CLONE_DETACHED``, which the kernel ignores, and musl sets."""
+"""``CLONE_DETACHED``, which musl sets and the kernel ignores."""
 _FCNTL = (1, 2, 3, 4, 1030)
-"""``F_GETFD``, ``SETFD``, ``GETFL``, ``SETFL``, ``DUPFD_CLOEXEC``. ``F_SETOWN`` would have other
-processes signalled."""
+"""``F_GETFD``, ``SETFD``, ``GETFL``, ``SETFL``, ``DUPFD_CLOEXEC``. ``F_SETOWN`` could make the
+kernel signal other processes."""
 _IOCTL = (0x5401, 0x541B, 0x5421, 0x5450, 0x5451)
 """``TCGETS``, which asks for a terminal, ``FIONREAD``, ``FIONBIO``, ``FIONCLEX``, ``FIOCLEX``."""
 _SOL_SOCKET, _SOL_TCP = 1, 6
 _SOCKET_OPTIONS = (2, 7, 8, 9, 13, 15, 18, 20, 21, 60)
 """``SO_REUSEADDR``, ``SNDBUF``, ``RCVBUF``, ``KEEPALIVE``, ``LINGER``, ``REUSEPORT``, ``RCVLOWAT``,
-``RCVTIMEO_OLD``, ``SNDTIMEO_OLD``, ``ZEROCOPY``. Others attach programs, or change routes."""
+``RCVTIMEO_OLD``, ``SNDTIMEO_OLD``, ``ZEROCOPY``. Other options attach programs or change routes."""
 _TCP_OPTIONS = (1, 3, 4, 5, 6, 12, 18, 36)
 """``TCP_NODELAY``, ``CORK``, ``KEEPIDLE``, ``KEEPINTVL``, ``KEEPCNT``, ``QUICKACK``,
-``USER_TIMEOUT``, ``INQ``. ``FASTOPEN_CONNECT`` and ``REPAIR`` would connect."""
+``USER_TIMEOUT``, ``INQ``. ``FASTOPEN_CONNECT`` and ``REPAIR`` could connect."""
 _AF_UNIX, _SOCK_STREAM, _PAIR_FLAGS = 1, 1, 0o2000000 | 0o4000
 """``SOCK_CLOEXEC`` and ``SOCK_NONBLOCK``. An event loop wakes itself through a pair of streams,
 which lead nowhere else; a pair of datagrams could send to any socket of the machine."""
@@ -96,7 +97,7 @@ _AT_EMPTY_PATH = 0x1000
 
 
 def _limited() -> dict[str, tuple[tuple[_Condition, ...], ...]]:
-    """Return the calls that are allowed where all conditions of one alternative hold."""
+    """Return the calls that are allowed if all conditions of one alternative hold."""
     looks = {"newfstatat": ((_Condition(3, (_AT_EMPTY_PATH,)),),)} if _fstat_takes_a_path() else {}
     return {
         **looks,
@@ -119,8 +120,8 @@ def _limited() -> dict[str, tuple[tuple[_Condition, ...], ...]]:
 
 
 def _fstat_takes_a_path() -> bool:
-    """Tell whether the C library looks at descriptors by a call that can look at paths too: glibc
-    2.33 to 2.38, whose ``fstat`` is ``newfstatat`` with ``AT_EMPTY_PATH``."""
+    """Return whether the C library inspects descriptors with a call that also accepts paths: in
+    glibc 2.33 to 2.38, ``fstat`` is ``newfstatat`` with ``AT_EMPTY_PATH``."""
     text = ""
     with suppress(ValueError, OSError):
         text = os.confstr("CS_GNU_LIBC_VERSION") or ""
@@ -129,7 +130,7 @@ def _fstat_takes_a_path() -> bool:
 
 
 def _no_fast_open(flags: int) -> _Condition:
-    """Refuse ``MSG_FASTOPEN``, with which sending connects."""
+    """Refuse ``MSG_FASTOPEN``, which lets a send connect."""
     return _Condition(flags, (0,), _MSG_FASTOPEN)
 
 
@@ -141,13 +142,13 @@ _LIMITED = numbers(
     """
 )
 _CLONE3, _IO_URING_SETUP = 435, 425
-"""Have one number everywhere. The flags of ``clone3`` lie in memory; the C library uses ``clone``
-where it fails with ENOSYS."""
+"""These numbers are the same everywhere. The flags of ``clone3`` are in memory, which a filter
+cannot read; if it fails with ENOSYS, the C library uses ``clone``."""
 
 
 def forbid_io_uring() -> None:
-    """Keep this process from making queues of system calls, which it could use in spite of
-    ``restrict_calls``. libuv has one in each event loop if it can: call this before the first.
+    """Keep this process from making queues of system calls, which would bypass ``restrict_calls``.
+    libuv makes one for each event loop if it can, so call this before the first.
 
     Raises ``SandboxError`` as ``restrict_calls`` does.
     """
@@ -155,14 +156,14 @@ def forbid_io_uring() -> None:
 
 
 def restrict_calls() -> None:
-    """Leave all threads only the system calls of a process that serves connections and computes.
+    """Allow all threads only the system calls of a process that serves connections and computes.
 
     Others fail with EPERM; ``clone3``, calls that are newer than this module and calls of x32 fail
-    with ENOSYS. The kernel logs neither. Only a call of another processor's table ends the process:
-    no library of this process makes one. A thread keeps the name that it has (``prctl`` is not
-    allowed), because the kernel copies names into its log. Whatever is loaded late (modules, time
-    zones) must be loaded before. Raises ``SandboxError`` where the kernel has no seccomp, if a
-    thread has rules of its own, and if a descriptor is open that is a way out.
+    with ENOSYS. The kernel logs neither. Only a call from another processor's table ends the
+    process; no library in this process makes one. A thread keeps the name that it has (``prctl`` is
+    not allowed), because the kernel copies names into its log. Modules and time zones that would be
+    loaded later must be loaded before. Raises ``SandboxError`` if the kernel has no seccomp, if a
+    thread has its own rules, and if an open descriptor is a way out.
     """
     require_no_way_out()
     _install(_allowlist)
@@ -194,7 +195,7 @@ def _install(program: Callable[[], list[bytes]]) -> None:
 
 
 def has_seccomp() -> bool:
-    """Tell whether the kernel would take a filter: it looks at the flags, then at the address."""
+    """Return whether the kernel would accept a filter: it checks the flags before the address."""
     try:
         system_call(_SECCOMP["seccomp"], _SET_MODE_FILTER, _FLAGS, 0)
     except OSError as error:
@@ -211,7 +212,7 @@ _NUMBER, _ARCHITECTURE, _ARGUMENTS = 0, 4, 16
 
 
 def _operation(code: int, value: int, if_true: int = 0, if_false: int = 0) -> bytes:
-    """Make an instruction; comparisons skip so many further ones."""
+    """Make an instruction; a comparison skips ``if_true`` or ``if_false`` further ones."""
     return _INSTRUCTION.pack(code, if_true, if_false, value)
 
 
@@ -223,8 +224,8 @@ _KILL = _operation(_RETURN, 0x80000000)
 
 
 def _allowlist() -> list[bytes]:
-    """Build what follows once the number is loaded. The kernel decides by the number alone where
-    no argument is looked at, without running this (since Linux 5.11)."""
+    """Build the part that runs after the number is loaded. For calls whose arguments are not
+    checked, Linux 5.11 and later decides by the number without running this."""
     code = []
     for name, alternatives in _limited().items():
         checks = [step for each in alternatives for step in _alternative(each)]
@@ -236,7 +237,7 @@ def _allowlist() -> list[bytes]:
 
 
 def _alternative(conditions: tuple[_Condition, ...]) -> list[bytes]:
-    """Return code that allows the call if all conditions hold, and else goes on behind it."""
+    """Return code that allows the call if all conditions hold, and otherwise continues after it."""
     code = [_SUCCESS]
     for each in reversed(conditions):
         code = [*_check(each, len(code)), *code]

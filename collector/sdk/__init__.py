@@ -5,7 +5,7 @@
     with Collector(schema="conferencing", to="sqlite:///telemetry.db") as telemetry:
         telemetry.emit({"ip_address": "203.0.113.7", "chat": ["never leaves this process"]})
 
-The package imports a module when one of its names is used first.
+The package imports a module on the first use of one of its names.
 """
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ __all__ = ["LOSSES", "Account", "Loss"]
 
 Loss = Literal["queue_full", "refused", "closed", "unsent", "withdrawn", "expired"]
 """Why an admitted record is lost: the queue was full; the receiver refused it for good; it came
-after ``close``; it was still queued when the time for closing was over; nothing was left of it when
-consent was withdrawn, or when its retention was over."""
+after ``close``; it was still queued when ``close`` ran out of time; a withdrawal of consent or the
+end of its retention left no field of it."""
 
 LOSSES: tuple[Loss, ...] = get_args(Loss)
 
@@ -23,9 +23,9 @@ class Account(Tally):
     """A tally of all events, and the place of each admitted record.
 
     ``admitted + recovered == delivered + queued + spooled + sum(lost.values())`` always holds.
-    ``queued`` records are in memory, ``spooled`` ones on disk; ``recovered`` ones were there when
-    the spool was opened. ``failures`` counts failed attempts to deliver; ``failing`` says that the
-    last attempt failed, and ``why`` by which code, and of E514 by which reason.
+    ``queued`` records are in memory, ``spooled`` ones on disk; ``recovered`` ones were in the spool
+    when it was opened. ``failures`` counts failed attempts to deliver; ``failing`` says that the
+    last attempt failed, and ``why`` gives its code, with the reason for E514.
     """
 
     delivered: int = 0

@@ -39,14 +39,14 @@ _FORK_SECONDS = 5.0
 """How long a fork waits for deliveries to files of this machine."""
 _START_SECONDS = 1.0
 _SPOOL_SECONDS = 0.5
-"""How long ``close`` waits, after its time, for a write to the spool that is under way."""
+"""How much longer than its timeout ``close`` waits for a write to the spool that is under way."""
 _REJECTED = (
     "all of the last %d events were rejected (%s): write one into FILE and run"
     " `collector explain FILE --schema %s`"
 )
 _log = logging.getLogger("collector.sdk")
 _NO_SETTINGS = frozenset(["self", "keys", "consent"])
-"""Faults of what was given as a schema, and may be an event: they do not quote it."""
+"""Arguments of ``Collector`` that are not settings."""
 Keys = Callable[[str, int], bytes]
 
 
@@ -56,11 +56,10 @@ class Collector(Closing):
 
     ``schema`` is a shipped schema's name, the path of a file, or a ``Schema``. ``to`` is where
     records go: ``sqlite:///PATH`` (a store), ``ndjson:///PATH``, or a sidecar by ``http://``,
-    ``https://`` or ``unix:///PATH``. ``consent`` refuses optional purposes:
-    ``{"<purpose>": bool}``, the names of refused ones, or ``False`` for all of them. ``keys``
-    resolves the key references of pseudonyms. ``docs/sdk.md`` has the other settings; times are in
-    seconds and sizes in bytes, or texts such as ``5s`` and ``64MiB``. Environment variables have
-    the last word.
+    ``https://`` or ``unix:///PATH``. ``consent`` refuses optional purposes: ``{"<purpose>":
+    bool}``, the names of the refused purposes, or ``False`` for all. ``keys`` resolves the key
+    references of pseudonyms. ``docs/sdk.md`` has the other settings; times are in seconds and sizes
+    in bytes, or texts such as ``5s`` and ``64MiB``. Environment variables override the settings.
 
     Raises ``ConfigError`` for settings that cannot be used, ``SchemaError`` for a faulty schema,
     and ``DeliveryError`` for a file that is not a store.
@@ -137,10 +136,10 @@ class Collector(Closing):
         """Filter an event and queue its records. Never waits, and never raises for an event.
 
         An event is a mapping, a pydantic model, a dataclass, or JSON as ``bytes`` or ``str``; for a
-        schema that reads lists also a list: ``["getstats", "PC_0", {...}, 1697]``.
-        ``peer`` is the sender's address and ``user_agent`` its ``User-Agent``, for schemas with
-        fields for them. ``consent`` may refuse more for this event; an unreadable one refuses every
-        optional purpose. Returns whether there were records, and all had room in the queue.
+        schema that reads lists also a list: ``["getstats", "PC_0", {...}, 1697]``. ``peer`` is the
+        sender's address and ``user_agent`` its ``User-Agent``, for schemas with fields for them.
+        ``consent`` may refuse more for this event; an unreadable one refuses every optional
+        purpose. Returns whether the filter admitted records and the queue had room for all of them.
         """
         if self._is_off:
             return False
@@ -186,15 +185,15 @@ class Collector(Closing):
         timeout: float | None = None,
     ) -> Withdrawal:
         """Remove a person's data that is for optional purposes only: from memory, from the spool,
-        and from a store or file of this machine. Later events are a matter of ``consent``.
+        and from a store or file on this machine. For later events, set ``consent``.
 
         The person is found by a field that identifies one at a time, for example
-        ``client.address``, in records from ``since`` until ``until`` (default: now). Both are
-        RFC 3339 texts, or days or moments of ``datetime``. Waits for readers and deliveries under
-        way, ``timeout`` seconds at most (default: 30).
+        ``client.address``, in records from ``since`` until ``until`` (default: now). Both are RFC
+        3339 texts, or days or moments of ``datetime``. Waits at most ``timeout`` seconds (default:
+        30) for readers and for deliveries under way.
 
         Raises ``InputError`` E404 or E107 for a field or value that does not identify one person,
-        and ``DeliveryError`` or ``ConfigError`` when a place cannot be reached: call it again then.
+        and ``DeliveryError`` or ``ConfigError`` when a place cannot be reached; then call it again.
         """
         return WithdrawalRequest(
             self._settings,
@@ -207,7 +206,8 @@ class Collector(Closing):
         ).run(self._queue, self._current_delivery())
 
     def _warn(self, *, is_end: bool = False) -> None:
-        """Log once that events are rejected all the time, by reason, and what shows why."""
+        """Log once that all events are rejected: the counts by reason, and the command that
+        explains them."""
         reasons = self._queue.rejections(is_end=is_end)
         if not reasons:
             return
@@ -217,7 +217,8 @@ class Collector(Closing):
             _log.warning(_REJECTED, reasons.total(), counts, name)
 
     def _put_by_consent(self, event: Any, peer: Any, user_agent: Any, consent: Any) -> bool:
-        """Queue each record with the purposes that are granted for it. Returns as ``emit``."""
+        """Queue each record with the purposes that are granted for it. Returns the same as
+        ``emit``."""
         filter_ = self._filter.without(refused(self.schema.optional, consent))
         parts = filter_.admit_by_grant("json", event, peer=peer, user_agent=user_agent)
         queued = [self._queue.put(part) for part in parts if part.tally.received]
@@ -230,12 +231,12 @@ class Collector(Closing):
         return not self._is_off and self.emit(host_event())
 
     def tally(self) -> Account:
-        """Return the account of this moment: counts of events, and where each record is."""
+        """Return the current account: counts of events, and where each record is."""
         return self._queue.snapshot()
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until every record of an earlier ``emit`` has left memory: it is delivered, in the
-        spool, refused by the receiver, or lost as the account says.
+        """Wait until every record of an earlier ``emit`` has left memory: it is delivered, spooled,
+        refused by the receiver, or counted as lost.
 
         Waits ``timeout`` seconds at most (default: ``exit_timeout``). Returns whether that was long
         enough.
@@ -255,7 +256,7 @@ class Collector(Closing):
             return True
         self._queue.close()
         self._warn(is_end=True)
-        # No thread starts from now on. Where a signal handler has interrupted the start, go on.
+        # No thread starts from now on. If a signal handler interrupted the start, go on.
         self._starting.acquire(timeout=_START_SECONDS)
         worker = self._worker
         if worker is None or worker.ident is None:  # it was not started, or nothing was emitted
@@ -297,7 +298,7 @@ class Collector(Closing):
             _open_collectors[self] = self._before_fork, self._after_fork
 
     def _reset(self, *, is_closed: bool) -> None:
-        """Begin with a new account, no thread and no open sink: at first, and after a fork."""
+        """Begin with a new account, no thread and no open sink: when created, and after a fork."""
         of = self._settings
         self._queue = RecordQueue(of.queue, of.batch, of.interval, oldest=of.when_full == "oldest")
         self._worker = None
@@ -315,11 +316,11 @@ class Collector(Closing):
         return DeliveryWorker(self._queue, self.schema, self._open, self._delivery)
 
     def _start(self) -> None:
-        """Start the delivery thread. If the interpreter cannot start one any more, ``close``
-        delivers; if a signal handler interrupted this by raising, the next event tries again.
+        """Start the delivery thread. If the interpreter can no longer start one, ``close``
+        delivers. If a signal handler interrupts this by raising, the next event tries again.
 
-        Handlers run in the main thread only. One that raised inside ``Thread.start`` would leave
-        the thread half started, so a thread that exists for this alone calls it.
+        A signal handler that raises inside ``Thread.start`` leaves the thread half started.
+        Handlers run in the main thread only, so a separate thread calls ``Thread.start``.
         """
         has_tried = threading.Event()
         with suppress(RuntimeError):
@@ -346,8 +347,8 @@ class Collector(Closing):
 
     def _before_fork(self, stack: ExitStack, deadline: float) -> None:
         """Wait for the delivery under way, and keep the delivery thread out of SQLite until
-        ``stack`` is closed: a child that inherits an open file of SQLite believes in locks that it
-        does not hold, and one that inherits a transaction waits for ever."""
+        ``stack`` is closed: a child that inherits an open SQLite file relies on locks that it does
+        not hold, and a child that inherits a transaction waits for ever."""
         is_remote = self._settings.spool is None and not self._settings.target.is_sink
         seconds = 0.0 if is_remote else max(0.0, deadline - monotonic())
         if self._queue.delivery_lock.acquire(timeout=seconds):
@@ -357,8 +358,8 @@ class Collector(Closing):
                 delivery.before_fork(stack, seconds)
 
     def _after_fork(self) -> None:
-        """Begin anew in the child: queue and delivery are the parent's. If a file of SQLite is open
-        nevertheless, it must not be closed by the garbage collector."""
+        """Begin anew in the child: queue and delivery are the parent's. The garbage collector must
+        not close a SQLite file that is open nevertheless."""
         delivery = self._current_delivery()
         if delivery is not None:
             delivery.after_fork()
@@ -368,8 +369,8 @@ class Collector(Closing):
 
 _BeforeFork = Callable[[ExitStack, float], None]
 _open_collectors: dict[Collector, tuple[_BeforeFork, Callable[[], None]]] = {}
-"""All that are not closed, each with its functions to run before a fork, and after it in the child
-process. The end of the process closes them."""
+"""All open instances, each with the functions to run before a fork, and after it in the child
+process. They are closed when the process ends."""
 _inherited: list[object] = []
 _forking = threading.local()
 
@@ -398,7 +399,9 @@ def _forget_parent() -> None:
 
 
 def _other_faults(schema: Any, consent: Any) -> Iterator[Fault]:
-    """Yield the faults of a schema and of consent, which are told beside those of settings."""
+    """Yield the faults of a schema and of consent, to report them together with those of settings.
+    A fault of a schema that does not exist does not name it: an event may have been passed by
+    mistake."""
     reference = os.environ.get(f"{PREFIX}SCHEMA") or schema or "conferencing"
     try:
         found = reference if isinstance(reference, Schema) else load_schema(os.fspath(reference))
@@ -410,12 +413,12 @@ def _other_faults(schema: Any, consent: Any) -> Iterator[Fault]:
     except ConfigError as error:
         yield Fault("arguments", 0, 0, "consent", error.message, error.code)
     except TypeError:
-        return  # no reference of any kind, which is a fault of the setting
+        return  # not a reference of any kind: a fault of the setting
 
 
 def _close_with_worker(telemetry: Collector) -> None:
-    """Close at the end of a ``multiprocessing`` worker, which runs its own finalizers and none of
-    ``atexit``."""
+    """Close at the end of a ``multiprocessing`` worker, which runs its own finalizers but not those
+    of ``atexit``."""
     util = sys.modules.get("multiprocessing.util")
     process = sys.modules.get("multiprocessing.process")
     if util is not None and process is not None and process.parent_process() is not None:

@@ -34,7 +34,8 @@ _PRUNE_SECONDS = 3600.0
 
 
 class RecordDelivery(Protocol):
-    """A way from the queue to a sink. For one thread at a time, except ``sender.end_by``."""
+    """A way from the queue to a sink. One thread at a time may use it, except for
+    ``sender.end_by``."""
 
     @property
     def sender(self) -> Sender:
@@ -51,23 +52,23 @@ class RecordDelivery(Protocol):
         raises."""
 
     def prune(self) -> None:
-        """Remove what is over its retention from the spool, unless a delivery is under way."""
+        """Remove expired data from the spool, unless a delivery is under way."""
 
     def paused(self, seconds: float) -> AbstractContextManager[Sequence[Spool]]:
         """Pause the delivery from the spools, and yield them.
 
-        Raises ``DeliveryError`` E514 when that takes longer than so many seconds.
+        Raises ``DeliveryError`` E514 when that takes longer than ``seconds``.
         """
 
     def before_fork(self, stack: ExitStack, seconds: float) -> None:
-        """Keep threads out of SQLite, and let go of what a child process must not inherit, until
-        ``stack`` is closed. Waits so many seconds at most."""
+        """Until ``stack`` is closed, keep threads out of SQLite and release what a child process
+        must not inherit. Waits at most ``seconds``."""
 
     def after_fork(self) -> None:
-        """Close in a child process what it inherited nevertheless."""
+        """In a child process, close what it inherited nevertheless."""
 
     def close(self, seconds: float) -> None:
-        """Finish within so many seconds."""
+        """Finish within ``seconds``."""
 
 
 class DirectDelivery:
@@ -78,7 +79,8 @@ class DirectDelivery:
         self._queue, self._stack = queue, stack
 
     def deliver(self, batch: Batch) -> None:
-        """Send the batch; one that is refused for its size is put back, for smaller ones."""
+        """Send the batch. If it is refused for its size, put its records back for smaller
+        batches."""
         records, refused = read(batch), 0
         try:
             if records.records:
@@ -104,7 +106,7 @@ class DirectDelivery:
         self.sender.release()
 
     def after_fork(self) -> None:
-        """Do nothing: there is nothing left."""
+        """Do nothing: ``before_fork`` has released the sink."""
 
     def close(self, seconds: float) -> None:
         """Close the sink."""
@@ -132,9 +134,8 @@ def open_delivery(settings: Settings, schema: Schema, queue: RecordQueue) -> Rec
 class DeliveryWorker(threading.Thread):
     """The thread that delivers until the queue is closed and empty, or abandoned.
 
-    A failed batch is retried after longer and longer pauses. ``opener`` opens the delivery where
-    none is given, and is retried as well. Once an hour, records that wait lose what is over its
-    retention.
+    A failed batch is retried after longer and longer pauses. If no delivery is given, ``opener``
+    opens it, and is retried as well. Once an hour, expired fields are removed from waiting records.
     """
 
     def __init__(
@@ -154,12 +155,12 @@ class DeliveryWorker(threading.Thread):
 
     @property
     def has_ended(self) -> bool:
-        """Whether the thread uses the delivery no more."""
+        """Whether the thread no longer uses the delivery."""
         return self._has_ended or not self.is_alive()
 
     def end_by(self, moment: float) -> None:
-        """Limit exchanges with the receiver to this moment of ``time.monotonic``. For another
-        thread."""
+        """Limit exchanges with the receiver to this moment of ``time.monotonic``. Another thread
+        calls it."""
         self._end = moment
         delivery = self.delivery
         if delivery is not None:
@@ -175,7 +176,7 @@ class DeliveryWorker(threading.Thread):
                     self._tidy(self.delivery)
                 self._prune()
         finally:
-            # Set before the queue is asked, so that one of the two threads closes the delivery.
+            # Set before asking the queue, so that exactly one of two threads closes the delivery.
             self._has_ended = True
         if self._queue.is_abandoned:
             self.close(0)
@@ -197,7 +198,7 @@ class DeliveryWorker(threading.Thread):
     def _deliver_with_retries(self) -> None:
         pause = _FIRST_PAUSE
         while not self._attempt():
-            # Many processes that lost the same sidecar should not come back at one moment.
+            # Many processes that lost the same sidecar should not return at the same moment.
             if not self._queue.wait_for_retry(pause * random.uniform(0.5, 1.0)):  # noqa: S311
                 return
             self._prune()
@@ -214,7 +215,7 @@ class DeliveryWorker(threading.Thread):
                 self.delivery.deliver(self._batch())
         except BaseException as error:  # the application must go on, whatever a sink raises
             if isinstance(error, KeyboardInterrupt) and threading.current_thread() is not self:
-                raise  # of the application, which closes
+                raise  # from the application, which is closing
             why = reason_of(error)
         if why:
             self._queue.count_failure(why)

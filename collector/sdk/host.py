@@ -1,8 +1,8 @@
 """``host_event``: the kind of this machine, its device and operating system.
 
-Facts that identify a single machine are never read: serial number, host name, network card, machine
-id. The texts are unchecked input for the filter, as any event is. For each operating system there
-is a description of the machine, and a ``Source`` of the facts that it asks for.
+It never reads facts that identify a single machine: serial number, host name, network card, machine
+id. Its texts are unchecked input for the filter, like any event. Each operating system has a
+function that describes the machine, and a ``Source`` of the facts for it.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 MAX_BYTES = 4096
-"""More of a file is not read; all files of the sources are shorter."""
+"""The most bytes that are read of a file; all files of the sources are shorter."""
 
 Source = Callable[[str], str]
 """Returns the text under a name (a path, a key, a property) without blanks around it, or an empty
@@ -35,7 +35,7 @@ _FILLERS = frozenset(
     " systemmodel systemname systemproductname systemversion tobefilledbyoem type1family"
     " type1manufacturer type1productconfigid undefined unknown xxx".split()
 )
-"""Placeholders of makers that wrote no name, as their letters and digits in lower case."""
+"""Placeholders by makers who set no name: their letters and digits, in lower case."""
 
 _VIRTUAL = tuple(
     "ahv,alibaba cloud,amazon ec2,apple virtualization,bhyve,bochs,cloudstack,digitalocean,droplet,"
@@ -43,14 +43,15 @@ _VIRTUAL = tuple(
     "parallels,qemu,red hat,rhev hypervisor,rhel,scaleway,upcloud,virtual machine,virtualbox,"
     "virtualmac,vmw,vserver,vultr,xen".split(",")
 )
-"""Beginnings of makers and products of virtual machines: systemd's table (src/basic/virt.c), clouds
-whose firmware has their own names, and Hyper-V, which systemd recognises by its processor."""
+"""How the names of makers and products of virtual machines begin: systemd's table
+(src/basic/virt.c), clouds with their own names in the firmware, and Hyper-V, which systemd
+recognises by its processor."""
 
 _APPLE = re.compile(r"[A-Za-z]{3,16}[0-9]{1,2},[0-9]{1,2}")
 
 
 def is_virtual(*names: str) -> bool:
-    """Return whether a maker or a product is that of a virtual machine."""
+    """Return whether the name of a maker or a product is that of a virtual machine."""
     return any(name.casefold().startswith(_VIRTUAL) for name in names)
 
 
@@ -79,7 +80,7 @@ _CHASSIS = {
     **dict.fromkeys("8 9 10 14 31".split(), "laptop"),
     **dict.fromkeys("30 32".split(), "tablet"),
 }
-"""Types of chassis in the SMBIOS specification (DSP0134, 7.4.1). Servers are none of the types."""
+"""Types of chassis in the SMBIOS specification (DSP0134, 7.4.1). Servers have no type."""
 
 _CHROME_IDS = ("chromeos", "chromiumos")
 _ASSIGNMENT = re.compile(r"""^([A-Z][A-Z0-9_]*)=(["']?)(.*)\2[ \t\r]*$""", re.MULTILINE)
@@ -120,7 +121,8 @@ def _smbios_device(source: Source) -> dict[str, str]:
 
 
 def _board(model: str) -> dict[str, str]:
-    """Describe a board with a device tree, without its revision: that is the same product."""
+    """Describe a board with a device tree, without its revision: all revisions are the same
+    product."""
     virtual = is_virtual(model) or model.startswith("linux,")  # linux,dummy-virt is QEMU's
     return {} if virtual else {"device.model.name": _REVISION.sub("", model)}
 
@@ -130,13 +132,13 @@ def _board(model: str) -> dict[str, str]:
 _MAC_MODEL = "hw.model"
 _SERVICES = "/System/Library/CoreServices/"
 _VERSIONS = (f"{_SERVICES}.SystemVersionPlatform.plist", f"{_SERVICES}SystemVersion.plist")
-"""The second reads 10.16 in programs built before macOS 11; the first is the same for all."""
+"""Programs built before macOS 11 read 10.16 from the second file. The first is the same for all."""
 
 _PLIST_TEXT = re.compile(r"<key>(\w{1,32})</key>\s{0,16}<string>([^<&]{1,64})</string>", re.ASCII)
 """A text of a property list. A parser is not needed: these lists are flat."""
 
 _MAC_TYPES = {"MacBook": "laptop", "iMac": "desktop", "Macmini": "desktop", "MacPro": "desktop"}
-"""Beginnings of identifiers. Since 2022 all are like ``Mac14,2``, which does not tell the type."""
+"""How identifiers begin. Since 2022 all look like ``Mac14,2``, which does not tell the type."""
 
 
 def _describe_macos(source: Source) -> dict[str, str]:
@@ -182,7 +184,7 @@ def _sysctl(name: str) -> str:
     return "" if failed else text.value.decode("utf-8", "replace")
 
 
-# -- Windows: two registry keys, and the role of the machine by its firmware. WMI and
+# -- Windows: two registry keys, and the machine's role as its firmware states it. WMI and
 # ``platform.win32_ver`` are not used: both may take seconds.
 
 _VERSION_KEY = "SOFTWARE\\Microsoft\\Windows NT\\CurrentVersion\\"
@@ -218,7 +220,7 @@ def _windows_name(product: str, build: str) -> str:
 
 
 def _windows_version(source: Source) -> str:
-    """Return the kernel's version, ``10.0``. Before Windows 10 it is one text."""
+    """Return the kernel's version, ``10.0``. Before Windows 10 the registry has it as one text."""
     major = source(_VERSION_KEY + "CurrentMajorVersionNumber")
     minor = source(_VERSION_KEY + "CurrentMinorVersionNumber")
     return f"{major}.{minor}" if major and minor else source(_VERSION_KEY + "CurrentVersion")

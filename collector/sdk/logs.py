@@ -4,8 +4,8 @@
     logger.addHandler(MinimisingHandler(logging.StreamHandler(), "conferencing"))
     logger.addHandler(EmittingHandler(telemetry))
 
-They admit members that the schema lists, and the message if the field ``event.name`` admits it. A
-message is never formatted. Other handlers of the process get log records unchanged.
+They admit members that the schema lists, and the message if the field ``event.name`` admits it.
+They never format a message. Other handlers of the process get log records unchanged.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ _MINUTE = 60
 
 
 def _blank(level: int) -> logging.LogRecord:
-    """Make a log record with nothing but its level and the minute. The application's log record
-    factory is not used, since it may add members."""
+    """Make a log record with only its level and the minute. It does not use the application's log
+    record factory, which may add members."""
     record = logging.LogRecord(_LOGGER, level, "", 0, "", None, None)
     record.created = float(int(time()) // _MINUTE * _MINUTE)
     record.msecs = record.relativeCreated = 0.0
@@ -100,7 +100,7 @@ class _LogFilter:
 class Minimise(AllowlistProcessor):
     """A structlog processor: rebuilds an event from the members that a schema admits, under their
     canonical names, with the message as ``event`` if the field ``event.name`` admits it (else
-    empty). An event of which nothing is admitted is dropped.
+    empty). It drops an event without an admitted value.
 
     ``schema`` is a shipped schema's name, a file, or a schema; ``keys`` resolves the key references
     of pseudonyms. Members of later processors, for example a time or a level, stay.
@@ -175,7 +175,7 @@ class MinimisingHandler(logging.Handler):
 
 
 class EmittingHandler(logging.Handler):
-    """Emits log records to a ``Collector``, as events of the same members. Does not close it."""
+    """Emits log records to a ``Collector``, as events with the same members. Does not close it."""
 
     def __init__(self, telemetry: Collector) -> None:
         super().__init__()

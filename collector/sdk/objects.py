@@ -1,7 +1,7 @@
 """Read events that are objects: make a mapping of the members that the filter looks for.
 
-Of a pydantic model or a dataclass, only the attributes that the schema names are read. No method of
-it is called, and nothing is serialised, so that content is never copied.
+It reads only those attributes of a pydantic model or a dataclass that the schema names. It calls no
+method of the object and serialises nothing, so content is never copied.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CACHED_CLASSES = 256
 
 
 class ObjectReader:
-    """Reads objects for one filter. A member is found by its attribute's name and, in a pydantic
+    """Reads objects for one filter. It finds a member by its attribute's name and, in a pydantic
     model, by its alias."""
 
     def __init__(self, filter_: Filter) -> None:
@@ -42,9 +42,9 @@ class ObjectReader:
 
     def plain(self, event: Any) -> Any:
         """Return an event as ``Filter.admit`` accepts it: a mapping of plain values, or the event
-        itself if it is no object that is read here.
+        itself if it is not an object that this class reads.
 
-        Raises any error of a mapping that is not a ``dict``.
+        Raises whatever a mapping that is not a ``dict`` raises.
         """
         kind = _class_reader(event)
         if kind.is_record:
@@ -56,8 +56,8 @@ class ObjectReader:
 
 
 def _tree(plan: Plan, optional: Iterable[str]) -> _Tree:
-    """Make the tree of names that lead to fields, and to the purposes in a person's choices; if an
-    event holds records, then in each of them."""
+    """Make the tree of names that lead to fields and to the purposes in a person's choices, in each
+    record if an event holds records."""
     tree: _Tree = {}
     record_paths = [path for way in plan.records for path in _lists(way)]
     fields = [path for path in plan.paths if path not in record_paths]
@@ -71,7 +71,7 @@ def _tree(plan: Plan, optional: Iterable[str]) -> _Tree:
 
 
 def _lists(way: RecordPath) -> Iterator[Keys]:
-    """Yield the paths of the lists on a way to records, from the event on."""
+    """Yield the paths of the lists on a way to records, starting at the event."""
     for path in way.paths:
         yield path
         if way.below is not None:
@@ -79,10 +79,11 @@ def _lists(way: RecordPath) -> Iterator[Keys]:
 
 
 class _ClassReader(NamedTuple):
-    """What a class says of its instances, read without running code of the class.
+    """What a class says about its instances, read without running code of the class.
 
     ``is_record`` is true for pydantic models and dataclasses: ``names`` maps the names of members,
-    with aliases, to attributes; ``slots`` reads those that are not in an instance's ``__dict__``.
+    with aliases, to attributes; ``slots`` reads the attributes that are not in an instance's
+    ``__dict__``.
     """
 
     is_record: bool = False
@@ -99,8 +100,9 @@ _OVERRIDES = frozenset(["__hash__", "__eq__", "__getattribute__"])
 
 
 def _class_reader(value: object) -> _ClassReader:
-    """Read the class of a value. ``type`` names it, as ``isinstance`` would ask the value itself
-    for its ``__class__``; a class whose metaclass answers for it in other ways is not read."""
+    """Read the class of a value. It takes ``type``, because ``isinstance`` would ask the value
+    itself for its ``__class__``. It does not read a class whose metaclass answers in the class's
+    place."""
     kind: Any = type(value)
     meta = type(kind)
     if meta is not type and any(
@@ -148,8 +150,7 @@ def _members(value: Any, tree: _Tree) -> dict[str, Any]:
 
 
 def _slot(value: Any, kind: _ClassReader, name: str) -> Any:
-    """Return an attribute that a class has a place for, as it is stored: a property would run code
-    of the application."""
+    """Return a slot's attribute as it is stored: a property would run code of the application."""
     read = kind.slots.get(name)
     try:
         return None if read is None else read(value)
@@ -158,7 +159,7 @@ def _slot(value: Any, kind: _ClassReader, name: str) -> Any:
 
 
 def _value(value: Any, tree: _Tree | None) -> Any:
-    """Return a member as a plain value. A value of another type is returned as it is: the filter
+    """Return a member as a plain value. A value of any other type stays as it is: the filter
     rejects it."""
     kind = type(value)
     if tree is None:

@@ -1,7 +1,7 @@
 """The queue of records in memory, and the account of every event.
 
-Each admitted record is counted in one place at every moment, under a lock that is held for moments
-only, so that ``emit`` never waits for a sink. An event that a signal handler or a destructor emits
+At every moment, each admitted record is counted in exactly one place. The lock is held only
+briefly, so ``emit`` never waits for a sink. An event that a signal handler or a destructor emits
 while its own thread holds the lock is deferred: the interrupted code enqueues it afterwards.
 """
 
@@ -27,9 +27,9 @@ from collector.sdk.rejections import Rejections
 
 _MINUTE = 60
 MOST_BODY = 4 << 20
-"""The most bytes of a batch as a sidecar gets it, which takes twice as many by default."""
+"""The most bytes of a batch for a sidecar, which by default accepts twice as many."""
 _CAPPED_SECONDS = 3600.0
-"""How long smaller batches are made after a refusal."""
+"""How long the queue makes smaller batches after a refusal."""
 _RECEIVED_BYTES = len(b',"received":"2026-01-01T00:00:00Z"')
 """Bytes that the wire adds to a queued line."""
 _WAKE_SECONDS = 1.0
@@ -50,8 +50,8 @@ class InFlight:
 
 class Backlog:
     """The records of a queue, without a lock: ``lines`` that wait, each with its minute and what it
-    may be used for; and the batch ``in_flight``. ``entered`` counts all lines that came, except
-    redacted ones.
+    may be used for; and the batch ``in_flight``. ``entered`` counts all lines that ever entered,
+    except redacted ones.
     """
 
     def __init__(self) -> None:
@@ -67,8 +67,8 @@ class Backlog:
         return len(self.lines) + len(self.in_flight.lines)
 
     def take(self, most: int, most_bytes: int) -> InFlight:
-        """Move lines that share their minute and what is granted in flight: at most so many, and so
-        many bytes of them, but at least one."""
+        """Move lines in flight that share their minute and their granted purposes: at most ``most``
+        lines and ``most_bytes`` bytes, but at least one line."""
         lines = self.lines
         received, granted = lines[0][:2] if lines else ("", None)
         self._in_flight_start = self.entered - len(lines)
@@ -96,7 +96,8 @@ class Backlog:
         self.lines.clear()
 
     def is_past(self, mark: int) -> bool:
-        """Return whether every line that had come when ``entered`` was ``mark`` has left."""
+        """Return whether every line that entered up to ``mark`` (a value of ``entered``) has
+        left."""
         is_in_flight = self.in_flight.lines
         first = self._in_flight_start if is_in_flight else self.entered - len(self.lines)
         return first >= min(mark, self.entered)
@@ -108,7 +109,7 @@ class Backlog:
 
     def replace(self, replacements: Mapping[tuple[str, int], bytes]) -> None:
         """Replace lines, and remove those whose replacement is empty. The key is a line's minute
-        and its ``id``, so the caller keeps the replaced lines alive."""
+        and its ``id()``, so the caller must keep the replaced lines alive."""
         batch = self.in_flight
         left = [replacements.get((batch.received, id(line)), line) for line in batch.lines]
         batch.lines[:] = filter(None, left)
@@ -129,9 +130,9 @@ def _empty_batch(received: str, granted: Granted) -> InFlight:
 
 
 class RecordQueue:
-    """At most ``limit`` records. ``take`` returns up to ``batch`` of them, and up to ``MOST_BODY``
-    bytes; for fewer it waits ``interval`` seconds. With ``oldest``, a full queue drops its oldest
-    record for a new one.
+    """At most ``limit`` records. ``take`` returns at most ``batch`` records and ``MOST_BODY``
+    bytes; while there are fewer, it waits up to ``interval`` seconds. With ``oldest``, a full queue
+    drops its oldest record for a new one.
 
     Any thread may put records in; one thread at a time takes them. The thread that delivers or
     redacts records holds ``delivery_lock``.
@@ -151,7 +152,7 @@ class RecordQueue:
         self._received, self._minute_start, self._minute_end = "", 0, 0
         self._is_closed = self._is_locked = False
         self.is_urgent: bool = False
-        """Whether a flush or the end waits for what is queued."""
+        """Whether ``flush`` or ``close`` waits for the queued records."""
         self._lock = threading.RLock()
         self._wake: SimpleQueue[None] = SimpleQueue()
         self._progress = threading.Condition()
@@ -167,7 +168,7 @@ class RecordQueue:
     def put(self, admission: Admission) -> bool:
         """Count an event and enqueue its records.
 
-        Returns whether there were any, and all had room.
+        Returns whether there were records and all of them had room.
         """
         with self._lock:
             if self._is_locked:
@@ -202,22 +203,22 @@ class RecordQueue:
             return batch
 
     def rejections(self, *, is_end: bool = False) -> Counter[Rejection]:
-        """Return the reasons why all events are rejected, once; nothing while they are not."""
+        """Return once the reasons why all events are rejected; an empty count otherwise."""
         if self._rejections.is_told:
             return Counter()
         with self._locked():
             return self._rejections.told(self._admitted, is_end=is_end)
 
     def shrink(self, lines: Iterable[bytes]) -> None:
-        """Make batches of at most half the bytes of these lines, which were refused for their size
-        together, for an hour: then what refused them may take more again."""
+        """For an hour, make batches of at most half the bytes of these lines, which were refused
+        together for their size. After that the receiver may accept more again."""
         with self._locked():
             self._most_bytes = min(self._most_bytes, sum(map(_size, lines)) // 2)
             self._capped_until = monotonic() + _CAPPED_SECONDS
 
     def put_back(self) -> None:
-        """Let the records in flight wait again, after they were refused for their size together.
-        They go next, in smaller batches, which have ids of their own."""
+        """Let the records in flight wait again after the receiver refused the batch for its size.
+        They go next, in smaller batches with new ids."""
         with self._locked():
             self.shrink(self._backlog.in_flight.lines)
             self._backlog.put_back()
@@ -227,14 +228,14 @@ class RecordQueue:
         """Count the ``number`` records in flight as delivered or spooled, except those refused, and
         remove them."""
         with self._locked():
-            if self.is_abandoned:  # counted as unsent, but it has arrived after all
+            if self.is_abandoned:  # counted as unsent, but they have arrived after all
                 self._count_loss("unsent", self._early - number)
             self.account.spooled += number if spooled else 0
             self.account.delivered += 0 if spooled else number - refused
             self._count_loss("refused", refused)
             self._backlog.remove_in_flight()
         self._notify()
-        if not spooled:  # the sink behind the spool may fail all the same
+        if not spooled:  # a spooled batch says nothing about the sink
             self._count_success()
 
     def count_spool_delivered(self, number: int, *, refused: int = 0) -> None:
@@ -261,7 +262,8 @@ class RecordQueue:
             self.account.spooled += number
 
     def count_failure(self, why: str) -> None:
-        """Count a failed attempt to deliver; ``why`` is what may be said of the error."""
+        """Count a failed attempt to deliver; ``why`` is what ``reason_of`` may say about the
+        error."""
         with self._locked():
             self.account.failures += 1
             is_new, self.account.failing = not self.account.failing, True
@@ -270,8 +272,8 @@ class RecordQueue:
             _log.warning("telemetry is not being delivered at present [%s]", why)
 
     def rewrite(self, rule: Rule, why: Loss) -> int:
-        """Apply a rule to every record in memory, and count those of which nothing is left as
-        lost. The caller holds ``delivery_lock``; other threads put records in meanwhile.
+        """Apply a rule to every record in memory, and count the records that it empties as lost.
+        The caller holds ``delivery_lock``; other threads put records in meanwhile.
 
         Returns how many records were changed or removed.
         """
@@ -291,18 +293,18 @@ class RecordQueue:
         return len(replacements)
 
     def wait_for_retry(self, seconds: float) -> bool:
-        """Wait before the next attempt to deliver; ``flush`` and ``close`` cut it short.
+        """Wait before the next attempt to deliver; ``flush`` and ``close`` end the wait early.
 
-        Returns whether to try again: not once the queue is abandoned.
+        Returns whether to try again: ``False`` once the queue is abandoned.
         """
         self.is_urgent = False
         self._wait(lambda: self.is_urgent or self.is_abandoned, seconds)
         return not self.is_abandoned
 
     def flush(self, seconds: float) -> bool:
-        """Wait until every record that is here now is acknowledged or lost.
+        """Wait until every record that is queued now is acknowledged or lost.
 
-        Returns whether that happened within so many seconds.
+        Returns whether that happened within ``seconds``.
         """
         with self._locked():
             mark = self._backlog.entered
@@ -322,7 +324,7 @@ class RecordQueue:
         self._wake.put(None)
 
     def abandon(self) -> None:
-        """Refuse all later records, and count those that are here as lost."""
+        """Refuse all later records, and count the queued ones as lost."""
         with self._locked():
             self._is_closed = self.is_abandoned = True
             self._count_loss("unsent", len(self._backlog) - self._early)
@@ -331,8 +333,8 @@ class RecordQueue:
         self._notify()
 
     def snapshot(self) -> Account:
-        """Copy the account. Called by code that has interrupted a change of the counts, it counts
-        the records of that change as queued."""
+        """Copy the account. If the caller has interrupted a change of the counts, the records of
+        that change count as queued."""
         with self._locked() as is_nested:
             found = copy.copy(self.account)
             found.rejected, found.lost = Counter(found.rejected), Counter(found.lost)
@@ -348,9 +350,9 @@ class RecordQueue:
 
     @contextmanager
     def _locked(self) -> Iterator[bool]:
-        """Hold the lock, and make ``put`` defer what interrupts this thread meanwhile.
+        """Hold the lock. Meanwhile ``put`` defers the events of code that interrupts this thread.
 
-        Yields whether this call is such an interruption itself: the lock is reentrant.
+        Yields whether this call is itself such an interruption: the lock is reentrant.
         """
         with self._lock:
             was_locked, self._is_locked = self._is_locked, True
@@ -362,7 +364,7 @@ class RecordQueue:
                 self._is_locked = was_locked
 
     def _wait(self, is_met: Callable[[], object], seconds: float) -> bool:
-        """Wait until a condition is met, and return whether it is. Wake-ups are only hints, since
+        """Wait until a condition is met, and return whether it is. Wake-ups are only hints, because
         they are sent without a lock."""
         deadline = monotonic() + seconds
         while not is_met():
@@ -374,8 +376,8 @@ class RecordQueue:
 
     @property
     def _early(self) -> int:
-        """How many records in flight went from the spool to the sink before the thread that spooled
-        them has said so: they are counted as delivered, and as nothing else."""
+        """How many records in flight went from the spool to the sink before the spooling thread has
+        counted them as spooled. They count as delivered only."""
         return max(0, -self.account.spooled)
 
     def _notify(self) -> None:
@@ -405,7 +407,7 @@ class RecordQueue:
         if self._is_closed:
             self._count_loss("closed", 1)
             return False
-        if len(lines) + len(backlog.in_flight.lines) >= self._limit:  # ``len`` of it is a call more
+        if len(lines) + len(backlog.in_flight.lines) >= self._limit:  # ``len`` of it costs more
             self._count_loss("queue_full", 1)
             if not (self._oldest and lines):
                 return False

@@ -1,4 +1,4 @@
-"""Notice that all events are rejected, which a developer should hear of."""
+"""Notice that all events are rejected, so that the developer is told."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _INTENDED: frozenset[Rejection] = frozenset(["consent_withheld", "not_selected"]
 
 
 class Rejections:
-    """The events that were rejected since a record was admitted last, by reason."""
+    """The events that were rejected since the last admitted record, by reason."""
 
     def __init__(self) -> None:
         self._reasons: Counter[Rejection] = Counter()
         self._since, self._admitted = 0.0, -1
         self.is_told: bool = False
-        """Whether it was said."""
+        """Whether the developer was told."""
 
     def __repr__(self) -> str:
         return f"<Rejections, {self._reasons.total()} in a row>"
 
     def add(self, admission: Admission, admitted: int) -> None:
-        """Count a rejected event, after so many that were admitted."""
+        """Count a rejected event; ``admitted`` is the number of events admitted so far."""
         if self.is_told:
             return
         if admitted != self._admitted:
@@ -38,8 +38,8 @@ class Rejections:
                 self._reasons[reason] += times
 
     def told(self, admitted: int, *, is_end: bool = False) -> Counter[Rejection]:
-        """Return what is to be said of, once: 100 rejections in a row, or none but rejections for a
-        minute, or until the end. Else nothing, as when an event was admitted since."""
+        """Return the counts to report, once: after 100 rejections in a row, after a minute with
+        rejections only, or at the end if no event was admitted. Otherwise return an empty count."""
         is_long = monotonic() - self._since >= _SECONDS
         is_all = is_long or (is_end and admitted == 0)
         is_enough = self._reasons.total() >= _IN_A_ROW or is_all

@@ -28,23 +28,23 @@ _log = logging.getLogger("collector.sdk")
 _OVERDUE = "cannot delete expired data: disk full or file in use"
 _PRUNED = "expired data is deleted"
 _IDLE_SECONDS = 3600.0
-"""A sink does its upkeep at least as often, however much comes in."""
+"""A sink does its upkeep at least this often, even under constant load."""
 _CLOSE_SECONDS = 1.0
-"""For a sink to be closed in, where the time is over before."""
+"""How long a sink may take to close when no time is left."""
 
 _PATH = "/v1/records"
 _OK, _CONFLICT, _SERVER = 200, 409, 500
 _TOO_LARGE = 413
 _PERMANENT = frozenset({400, _TOO_LARGE, 415, 422})
-"""Refusals for good. Other statuses may change, when a token is set or the sidecar gets the newer
-schema."""
+"""Permanent refusals. Any other status may change: a token may be set, or the sidecar may get the
+newer schema."""
 _LONGEST_PAUSE = 300
 _COUNTS = re.compile(
     rb'\{"received":[0-9]{1,9},"admitted":([0-9]{1,9}),"rejected":\{[^{}]*\}'
     rb'(?:,"why":"[a-z -]{1,64}")?'
     rb'(?:,"repeated":true(,"error":\{"code":"E435",[^{}]*\})?)?\}'
 )
-"""Counts of what was stored, now or at an earlier attempt; with E435, that was another body."""
+"""A sidecar's counts, of this attempt or an earlier one; with E435, that one had another body."""
 _REASONS = {
     "refused": "nothing listens there; is it running?",
     "timed_out": "it did not answer in time",
@@ -57,12 +57,12 @@ _REASONS = {
     "5xx": "it cannot take records at present (5xx)",
     "status": "it answered with a status that a sidecar does not use",
 }
-"""Why a sidecar has not taken records, by constants; nothing of an answer is repeated."""
+"""Why a sidecar has not taken records. These are constants: nothing of an answer is repeated."""
 
 
 class BodyTooLarge(DeliveryError):
-    """E514: a sidecar, or a proxy before it, refused a batch of several records for its size, and
-    stored nothing of it."""
+    """E514: a sidecar, or a proxy in front of it, refused a batch of several records for its size,
+    and stored none of them."""
 
     def __init__(self) -> None:
         super().__init__("E514", "the sidecar accepts smaller bodies only")
@@ -80,8 +80,8 @@ class NotTaken(DeliveryError):
 
 
 def reason_of(error: BaseException) -> str:
-    """Return what may be said of an error that stopped a delivery: its code, and why a sidecar has
-    not taken records; or its type."""
+    """Return what may be said about an error that stopped a delivery: its code, with the reason why
+    a sidecar has not taken records, or else its type."""
     if isinstance(error, NotTaken):
         return f"{error.code} {error.why}"
     return error.code if isinstance(error, CollectorError) else type(error).__name__
@@ -92,25 +92,25 @@ class Sender(Protocol):
 
     @property
     def is_local(self) -> bool:
-        """Whether the sink is on this machine, so that an exchange takes moments."""
+        """Whether the sink is on this machine, so that an exchange is short."""
 
     def send(self, *batches: Batch) -> int:
-        """Deliver batches durably; without any, do the sink's upkeep.
+        """Deliver batches durably; without batches, do the sink's upkeep.
 
         Returns how many of the records the sink refuses for good. Raises ``DeliveryError``, and if
         the sink is not local, ``BodyTooLarge``.
         """
 
     def release(self) -> None:
-        """Close what a child process must not inherit; the next ``send`` opens it again."""
+        """Close what a child process must not inherit; the next ``send`` reopens it."""
 
     def end_by(self, moment: float) -> None:
-        """Limit the exchange at hand, and all later ones, to this moment of ``time.monotonic``."""
+        """Limit this exchange and all later ones, to this moment of ``time.monotonic``."""
 
 
 class LocalSender:
-    """A sink that this process opens. Logs once that the sink cannot delete expired data, and once
-    that it has. Records of a batch that the sink will never take are refused."""
+    """A sink that this process opens. It logs once that the sink cannot delete expired data, and
+    once that it has. It counts the records of a batch that the sink will never take as refused."""
 
     is_local = True
 
@@ -154,12 +154,12 @@ class LocalSender:
         self._end = moment
 
     def close(self) -> None:
-        """Let the sink hand on what it collected, and close it. What takes longer than it may goes
-        on in a thread of its own, as long as the process does."""
+        """Let the sink write what it collected, and close it. If that takes too long, it goes on in
+        its own thread until the process ends."""
         closing = Thread(target=self._finish, name="collector-sdk-end", daemon=True)
         try:
             closing.start()
-        except RuntimeError:  # Python 3.12 starts none at its end; a bucket could hold that up
+        except RuntimeError:  # Python 3.12 starts no thread while it exits
             self.release()
             return
         left = max(_CLOSE_SECONDS, self._end - monotonic())
@@ -191,10 +191,10 @@ class Sidecar:
     """A sidecar: POST batches to its ``/v1/records``, over HTTP, TLS or a unix socket. A connection
     is opened when it is needed.
 
-    Only the settings decide where batches go: no proxy, redirect or environment variable is
-    followed. The id of a batch is its idempotency key, so that sending it again is safe. A batch
-    whose response was lost may have shrunk since, as consent was withdrawn or fields have expired.
-    Then the sidecar has what was sent first, and answers 409 with its counts: it is delivered.
+    Only the settings decide where batches go: it follows no proxy, redirect or environment
+    variable. The id of a batch is its idempotency key, so it is safe to send a batch again. After a
+    lost response, a batch may have shrunk because consent was withdrawn or fields expired. Then the
+    sidecar has the first version, and answers 409 with its counts: the batch is delivered.
 
     Raises ``ConfigError`` E212 when the files for TLS cannot be used.
     """
@@ -225,7 +225,7 @@ class Sidecar:
         return sum(map(self._send, batches))
 
     def end_by(self, moment: float) -> None:
-        """Limit the exchange at hand, and all later ones, to this moment of ``time.monotonic``."""
+        """Limit this exchange and all later ones, to this moment of ``time.monotonic``."""
         self._end = moment
 
     def release(self) -> None:
@@ -275,7 +275,7 @@ class Sidecar:
 
 
 def _reason(status: int) -> str:
-    """Return the reason of a status other than those that are final."""
+    """Return the reason for a status that is not final."""
     if status == _OK:
         return "malformed"
     return str(status) if str(status) in _REASONS else "5xx" if status >= _SERVER else "status"
@@ -307,8 +307,8 @@ def sink_settings(target: Target) -> SinkSettings:
 
 
 def open_sink_of(target: Target, schema: Schema, *, wait: float | None = None) -> Sink:
-    """Open the sink of a target; with ``wait``, only to redact it, waiting so many seconds for
-    readers.
+    """Open the sink of a target. With ``wait``, open it only to redact it, and wait that many
+    seconds for readers.
 
     Raises ``ConfigError`` E107 for a type that the SDK cannot use, and what the type raises.
     """

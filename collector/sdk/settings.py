@@ -1,6 +1,6 @@
-"""The settings of a ``Collector``: its arguments, and above them the environment.
+"""The settings of a ``Collector``: its arguments, overridden by environment variables.
 
-An operator has the last word without a change of code: ``COLLECTOR_SDK_MODE=off`` is enough. A
+So an operator can change them without a change of code: ``COLLECTOR_SDK_MODE=off`` is enough. A
 fault names the setting and says what it accepts; it never quotes a value, which may be a secret.
 """
 
@@ -184,9 +184,10 @@ def settings() -> list[SettingHelp]:
 
 
 def read(arguments: Mapping[str, Any]) -> Settings:
-    """Read the settings from arguments (``None``: not given) and the environment above them.
+    """Read the settings from arguments (``None``: not given) and the environment, which overrides
+    them.
 
-    Raises ``ConfigFaults``, whose ``faults`` are all faults at once.
+    Raises ``ConfigFaults`` with all faults at once.
     """
     document = Document("arguments", start=(0, 0))
     words = frozenset(fields_by_key(Settings))

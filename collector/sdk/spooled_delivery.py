@@ -1,8 +1,8 @@
 """Delivery through an on-disk spool: records are on disk first, and outlive the process.
 
 A thread for each spool (``Drain``) delivers its batches; the drains share one sink. Processes that
-run at once (workers, a tool started twice) have spools of their own, in the subdirectories ``0``,
-``1`` and so on. The next process delivers what an earlier one left, whichever subdirectory it gets.
+run at the same time (workers, a tool started twice) have their own spools, in the subdirectories
+``0``, ``1`` and so on. A process also delivers what earlier ones left in any free subdirectory.
 """
 
 from __future__ import annotations
@@ -44,16 +44,16 @@ from collector.spool.recover import delete_quarantined
 from collector.spool.write_queue import ID_BYTES
 
 _STOP_SECONDS = 0.5
-"""How long an exchange may take to notice that its time is over."""
+"""How long an exchange may take to notice that its time is up."""
 _MOST_SPOOLS = 1_000
 _SINK = "target"
-"""The name of an application's only sink in its spools, wherever that is: what waits goes to the
-target of the settings, also when it is another one than before."""
+"""The name of an application's only sink in its spools, whatever its location. If the settings name
+a new target, the waiting records go there."""
 
 
 class SpooledDelivery:
-    """Deliver into the first of ``spools``; from all of them, drains deliver to the sink. Data
-    over its retention is removed when the spools are opened, and by ``prune``."""
+    """Deliver into the first of ``spools``; drains deliver from all of them to the sink. Expired
+    data is removed when the spools are opened, and by ``prune``."""
 
     def __init__(
         self,
@@ -90,7 +90,7 @@ class SpooledDelivery:
         """Do nothing: the drains let the sink do its upkeep."""
 
     def prune(self) -> None:
-        """Remove what is over its retention from the spools, unless a drain is delivering."""
+        """Remove expired data from the spools, unless a drain is delivering."""
         with suppress(CollectorError), self.paused(0.0) as spools:
             gone = sum(_prune(spool, self._schema) for spool in spools)
             self._queue.count_spool_lost(gone, "expired")
@@ -128,32 +128,31 @@ class SpooledDelivery:
             spool.lock.release()
 
     def close(self, seconds: float) -> None:
-        """Let the drains finish within so many seconds, and close spools and sink."""
+        """Let the drains finish within ``seconds``, and close spools and sink."""
         deadline = monotonic() + seconds
         for drain in self._drains:
             drain.finish()
         for drain in self._drains:
             drain.join(max(0.0, deadline - monotonic()))
             drain.stop()
-        self._shared.stop()  # before the spools close: what was counted is noted there
+        self._shared.stop()  # before the spools close: they note what was counted
         for spool in self._spools:
             spool.close()
 
 
 def _park(parked: SimpleQueue[SpoolFile], go_on: threading.Event, file: SpoolFile) -> None:
-    """Keep the thread that writes a spool, and those that read it, out of its file."""
+    """Keep the threads that write and read a spool out of its file."""
     parked.put(file)
     go_on.wait()
 
 
 def claim(root: Path, limit: int, layouts: Iterable[Layout]) -> list[Spool]:
-    """Open the spool of the first free subdirectory, and those of other free ones that hold
-    records.
+    """Open the spool of the first free subdirectory, and of each other free one that holds records.
 
     Raises ``ConfigError`` E203 when the directory cannot be used, or none is free.
     """
     found: list[Spool] = []
-    with suppress(OSError):  # the spool says why it cannot be made
+    with suppress(OSError):  # opening the spool reports why
         make_directories(root, Path(root.anchor))
     try:
         for number in range(_MOST_SPOOLS):
@@ -200,9 +199,9 @@ def _open_if_free(directory: Path, limit: int, layouts: Iterable[Layout]) -> Spo
 def rewrite_spool(
     spool: Spool, rule: Rule, subject: Subject, *, rows: int, wait: float, queue: RecordQueue | None
 ) -> Removal:
-    """Remove a person's data from a spool, and write that to its ledger, together with how many
-    ``rows`` of the sink were changed. ``queue`` has the account of the spool's records, if it is a
-    spool of this ``Collector``.
+    """Remove a person's data from a spool. Note that in its ledger, with the number of ``rows`` of
+    the sink that were changed. ``queue`` has the account of the spool's records, if the spool is
+    this ``Collector``'s.
 
     Raises ``DeliveryError`` E506, and ``ConfigError`` E203.
     """
@@ -224,8 +223,9 @@ def rewrite_spool(
 
 
 class _SharedSender:
-    """The sink of several spools, for one drain at a time. As a context, it is a drain's from
-    reading batches until they are noted as delivered. Counts the records in the queue's account."""
+    """The sink of several spools, for one drain at a time. As a context manager it belongs to one
+    drain, from reading batches until noting them as delivered. Counts the records in the queue's
+    account."""
 
     def __init__(self, sender: Sender, queue: RecordQueue, stack: ExitStack) -> None:
         self._sender, self._queue, self._stack = sender, queue, stack
@@ -240,11 +240,11 @@ class _SharedSender:
         self.release()
 
     def acquire(self, seconds: float = -1) -> bool:
-        """Wait for the drain that has the sink. Returns whether it is the caller's now."""
+        """Wait for the drain that has the sink. Returns whether the caller has it now."""
         return self._lock.acquire(timeout=seconds)
 
     def release(self) -> None:
-        """Let the next drain have the sink, which is closed if there is none."""
+        """Let the next drain have the sink. After ``stop``, close it."""
         try:
             with self._counting:
                 self._is_counted = False
@@ -258,7 +258,8 @@ class _SharedSender:
         """Fail all later deliveries, and close the sink.
 
         A delivery under way has half a second to end. After that it is not counted: the spool
-        closes, and the next process delivers it again. The sink is closed when it ends.
+        closes, and the next process delivers the batch again. The sink is closed when that delivery
+        ends.
         """
         is_free = self.acquire(_STOP_SECONDS)
         with self._counting:
@@ -287,8 +288,8 @@ class _SharedSender:
                 self._queue.count_spool_delivered(number, refused=refused)
 
     def _send(self, batch: Batch) -> int:
-        """Send a batch, in halves if it is refused for its size, and make smaller ones from now on.
-        Return how many of its records are refused for good."""
+        """Send a batch. If it is refused for its size, send its halves, and make smaller batches
+        from now on. Return how many of its records are refused for good."""
         try:
             return self._sender.send(batch)
         except BodyTooLarge:
@@ -314,9 +315,9 @@ class _SpoolSink(Sink):
 
 
 def _halves(whole: Batch) -> Iterator[Batch]:
-    """Yield the halves of a batch. The id of one follows from the batch's, its place and its
-    records: a half that is sent again has the same, and one from which records were erased since
-    has another, as a receiver would take it for what it has."""
+    """Yield the halves of a batch. The id of a half is computed from the batch's id, the half's
+    place and its records. A half that is sent again keeps its id. If records were erased since, it
+    gets another id, because the receiver would otherwise take it for the half that it has."""
     lines = whole.payload.splitlines(keepends=True)
     middle = len(lines) // 2
     for place, half in enumerate((lines[:middle], lines[middle:])):
@@ -326,8 +327,8 @@ def _halves(whole: Batch) -> Iterator[Batch]:
 
 
 def _prune(spool: Spool, schema: Schema) -> int:
-    """Remove what is over its retention, and return how many records are gone. After an error, the
-    next pass removes the rest."""
+    """Remove expired data, and return how many records are gone. After an error, the next pass
+    removes the rest."""
     cleared = None
     with suppress(CollectorError):
         cleared = prune(spool, [schema])

@@ -1,7 +1,7 @@
 """The target of records as a URL: a sink, or a sidecar.
 
-``to=SCHEME:///PATH`` names a type of sinks by its scheme; with ``SCHEME+https://`` and the like an
-address of that kind follows.
+``to=SCHEME:///PATH`` names a type of sinks by its scheme; after ``SCHEME+https://`` and the like
+comes an address of that kind.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _DEFAULT_PORT = 4318
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Target:
-    """A sink of the type ``sink_type`` at ``path`` or, of another machine, at ``url``; a sidecar's
+    """A sink of the type ``sink_type`` at ``path`` or, on another machine, at ``url``; a sidecar's
     socket at ``path``; or a sidecar at ``host`` and ``port``, with ``prefix`` before the paths of
     requests."""
 
@@ -51,13 +51,13 @@ class Target:
 
     @property
     def is_file(self) -> bool:
-        """Whether the target is a sink of this machine."""
+        """Whether the target is a sink on this machine."""
         return bool(self.sink_type) and not self.url
 
 
 def target(url: str) -> Target:
-    """Read a URL. Three slashes begin a relative path of a sink, four an absolute one, as in
-    SQLAlchemy. Raises ``ValueError``, whose message quotes nothing."""
+    """Read a URL. As in SQLAlchemy, a sink's relative path follows three slashes, an absolute one
+    four. Raises ``ValueError``, whose message quotes nothing."""
     scheme, colon, rest = url.partition("://")
     if colon and scheme == "unix":
         return Target("unix", Path("/") / _path(rest))
@@ -77,7 +77,7 @@ def target(url: str) -> Target:
 def local_store() -> Target:
     """Return the store in the user's data directory, by the XDG Base Directory Specification.
 
-    Raises ``ConfigError`` E203 for a user without one.
+    Raises ``ConfigError`` E203 for a user without such a directory.
     """
     base = Path(os.environ.get("XDG_DATA_HOME", ""))
     with suppress(RuntimeError):

@@ -7,10 +7,10 @@
     app = FastAPI()
     app.add_middleware(ClientMiddleware, telemetry=Collector("web"))
 
-It works with every ASGI framework and imports none. Of a request it reads the address it comes from
-and the headers ``User-Agent``, ``Sec-GPC``, ``DNT`` and, behind trusted proxies,
-``X-Forwarded-For``, and of cookies ``collector-preferences``; never its path, query, other cookies,
-other headers or body. ``PreferencesApp`` is the page that sets this cookie:
+It works with every ASGI framework and imports none. It reads a request's source address, the
+headers ``User-Agent``, ``Sec-GPC``, ``DNT`` and, behind trusted proxies, ``X-Forwarded-For``, and
+the cookie ``collector-preferences``. It never reads path, query, body, or other cookies and
+headers. ``PreferencesApp`` is the page that sets the cookie:
 
     app.mount("/preferences", PreferencesApp(telemetry))
 """
@@ -56,12 +56,12 @@ _SAMPLE = "Mozilla/5.0 (X11; Linux x86_64)"
 
 class ClientMiddleware:
     """Wraps an ASGI app. ``hops`` is the number of trusted proxies in front: with 0 the address is
-    the peer's, else the one that the outermost of them saw.
+    the peer's, otherwise the one that the outermost proxy saw.
 
     The event has ``client.address`` and the fields that the schema derives from a user agent, and
-    is filtered as any other. A request without any of them is counted as ``nothing_admitted``.
-    ``Sec-GPC: 1`` or ``DNT: 1`` refuses every optional purpose for it, and the cookie of
-    ``PreferencesApp`` those that the visitor has switched off.
+    is filtered like any other. A request without any of them is counted as ``nothing_admitted``.
+    ``Sec-GPC: 1`` or ``DNT: 1`` refuses every optional purpose; the cookie of ``PreferencesApp``
+    refuses the purposes that the visitor has switched off.
 
     Raises ``ConfigError`` E107 if ``hops`` is not a whole number from 0 to 16.
     """
@@ -169,6 +169,7 @@ def _lines(scope: Scope, wanted: bytes) -> list[str]:
 
 
 def _header(scope: Scope, wanted: bytes) -> str:
-    """Return a header that occurs exactly once, else an empty text: two may be of two devices."""
+    """Return a header that occurs exactly once, else an empty text: two may come from two
+    devices."""
     lines = _lines(scope, wanted)
     return lines[0] if len(lines) == 1 else ""

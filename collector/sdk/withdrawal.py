@@ -36,11 +36,11 @@ _SENT = "the sidecar, for records that it has accepted: `collector subject objec
 @dataclass(frozen=True, slots=True)
 class Withdrawal:
     """The result of a withdrawal: how many records were changed or removed in memory (``queued``),
-    in the spool (``spooled``), and in a store or a file of this machine (``stored``). ``damaged``
+    in the spool (``spooled``), and in a store or a file on this machine (``stored``). ``damaged``
     counts unreadable batches and files of the spool, which are deleted whole.
 
-    ``is_swept`` says that no byte is left. Otherwise another connection reads an earlier state:
-    withdraw again later. ``beyond`` lists in words the places that were not reached.
+    ``is_swept`` says that no byte is left. Otherwise another connection is reading an earlier
+    state, so withdraw again later. ``beyond`` describes the places that were not reached.
     """
 
     queued: int
@@ -78,10 +78,10 @@ class WithdrawalRequest:
         self._deadline = monotonic() + seconds
 
     def run(self, queue: RecordQueue, delivery: RecordDelivery | None) -> Withdrawal:
-        """Pause the delivery, and redact memory, spools and sink. Without ``delivery``, open those
+        """Pause the delivery, and redact memory, spools and sink. Without ``delivery``, open the
         spools that no process has open.
 
-        Raises ``DeliveryError``; a second request does what is missing.
+        Raises ``DeliveryError``; a second request completes the first.
         """
         if not queue.delivery_lock.acquire(timeout=self._left()):
             raise DeliveryError("E514", "records are being delivered all the time; try again later")

@@ -1,7 +1,7 @@
-"""Random values for a field of each kind: what the laws try, and what a review shows as examples.
+"""Random values for fields of each kind, for the laws and for the examples of a review.
 
-``DRAWN`` has one line for each kind. With few exceptions, its field accepts a drawn value, in
-any of its spellings.
+``DRAWN`` has one line for each kind. With few exceptions, the field accepts a drawn value in any of
+its spellings.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def _ip(_field: IpField, random: Random, _now: datetime) -> str:
 # -- texts -----------------------------------------------------------------------------------------
 
 _MOST_MEMBERS = 300
-"""Members of a large catalogue or pattern that are enough to draw from."""
+"""How many members of a large catalogue or pattern to draw from."""
 
 
 def _enum(field: EnumField, random: Random, _now: datetime) -> str:
@@ -116,7 +116,7 @@ def _number(field: NumberField, random: Random, _now: datetime) -> _Value:
 
 
 def _perhaps_text(field: IntegerField | NumberField, number: float, random: Random) -> _Value:
-    """Write a number as text in any of the units, where the field reads text."""
+    """Write a number as text in any of the units if the field reads text."""
     if str not in field.reads() or random.choice((True, False)):
         return number
     known = factors(field.unit)

@@ -1,8 +1,8 @@
-"""Encodings of canaries: the byte strings that a written canary may have become.
+"""Encodings of canaries: the byte strings as which a canary may have been written.
 
 Base64 has three alignments, because a canary may start at any byte of a group of three. Escapes may
-be mixed with plain characters, so they are searched for as a regular expression, everything else as
-fixed bytes. Many canaries that start alike are found with one search for their common beginning.
+be mixed with plain characters, so they need a regular expression; everything else is searched for
+as fixed bytes. One search for a common prefix finds many canaries that start alike.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from typing import NamedTuple, TypeVar
 from collector.errors import ConfigError
 
 _LEAST = 8
-"""Bytes of the shortest canary; a shorter one would be met by chance in base64 or hex."""
+"""Bytes of the shortest canary; a shorter one would occur by chance in base64 or hex."""
 _SHARED = 6
-"""Bytes that canaries must have in common to be searched for together."""
+"""How many bytes canaries must have in common to be searched for together."""
 _BREAKS = re.compile(rb"\\[rn]|[\r\n]")
-"""Line ends inside base64 and hex: as such, or as they look within a JSON string."""
+"""Line ends inside base64 and hex: raw, or as they look in a JSON string."""
 _MAY_BE_ESCAPED = re.compile(rb"[\\%+]")
 
 
 class Occurrence(NamedTuple):
-    """A canary at a place of a window."""
+    """A canary at a position in a window."""
 
     canary: str
     encoding: str
@@ -55,8 +55,8 @@ class _Group:
 class Needles:
     """The byte strings and patterns of some canaries.
 
-    ``reach`` is how many bytes a sighting may take up at most, line ends and escapes included.
-    Raises ``ConfigError`` E107 when there is no canary, or one of fewer than 8 bytes.
+    ``reach`` is the most bytes that an occurrence may take, line ends and escapes included. Raises
+    ``ConfigError`` E107 when there is no canary, or one of fewer than 8 bytes.
     """
 
     def __init__(self, canaries: Iterable[str]) -> None:
@@ -72,7 +72,7 @@ class Needles:
         self._escaped = re.compile(_either(known))
 
     def search(self, window: bytes) -> Iterator[Occurrence]:
-        """Yield every sighting within a window."""
+        """Yield every occurrence within a window."""
         for group in self._plain + self._fixed:
             yield from group.search(window)
         joined, line_ends = _BREAKS.sub(b"", window), None
@@ -99,7 +99,7 @@ class Needles:
 
 
 class _LineEnds:
-    """Those of a window, by their offsets in the window without them."""
+    """The line ends of a window, by their offsets in the window without them."""
 
     def __init__(self, window: bytes) -> None:
         self._offsets: list[int] = []
@@ -109,7 +109,7 @@ class _LineEnds:
             self._removed.append(self._removed[-1] + len(line_end[0]))
 
     def before_joining(self, start: int) -> int:
-        """Return the offset in the window of an offset in the window without line ends."""
+        """Convert an offset in the window without line ends to the offset in the window."""
         return start + self._removed[bisect_right(self._offsets, start)]
 
 
@@ -130,7 +130,7 @@ def _hex(canary: str) -> Iterator[tuple[str, bytes]]:
 def _base64(canary: str) -> Iterator[tuple[str, bytes]]:
     plain = canary.encode()
     for before in range(3):
-        # Only the characters all of whose six bits come from the canary are known.
+        # Only characters whose six bits all come from the canary are known.
         first, end = -(-before * 8 // 6), (before + len(plain)) * 8 // 6
         text = b64encode(bytes(before) + plain)[first:end]
         yield "base64", text
@@ -184,7 +184,7 @@ def _escapable(text: str) -> bytes:
 def _character(char: str) -> bytes:
     plain, units = char.encode(), re.findall("....", char.encode("utf-16-be").hex())
     short = json.dumps(char, ensure_ascii=False)[1:-1].removeprefix("\\").encode()
-    # Each form begins with a fixed byte, by which `re` passes over most of a window at once.
+    # Each form begins with a fixed byte, so `re` skips most of a window at once.
     forms = [
         re.escape(plain),
         b"".join(rb"\\\\*u(?i:%b)" % unit.encode() for unit in units),

@@ -1,7 +1,7 @@
 """Events of JSON values around the fields of a schema.
 
-An event is a list of insertions (a path and a value each), put into an empty dictionary one after
-another, so that it shrinks to the few that matter.
+An event is a list of insertions (a path and a value each) into an empty dictionary, so that it
+shrinks to the few that matter.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ def paths_of(schema: Schema, name: str) -> list[Path]:
 
 
 def compared_paths(schema: Schema) -> dict[Path, list[ClosedList]]:
-    """Return the paths of members that conditions look at, with the values that each must have:
-    nested, then as one flat key beside one. Those of records are looked at in each of them."""
+    """Return the paths of members that conditions compare, with the values that each must have:
+    nested, then as one flat key beside one. Conditions on records are checked in each record."""
     found: dict[Path, list[ClosedList]] = {}
     for way in schema.records or ():
         for member, listed in condition_of(way):
@@ -82,7 +82,7 @@ _Make = Callable[[Schema, datetime], _T]
 
 
 def cached_per_schema(make: _Make[_T]) -> _Make[_T]:
-    """Cache the latest results by the digest of the schema, and the time."""
+    """Cache the latest results by the schema's digest and the time."""
     made: dict[tuple[str, datetime], _T] = {}
 
     @wraps(make)
@@ -101,7 +101,7 @@ Event = dict[Any, Any]
 
 
 def put(event: Event, path: Path, value: Any) -> None:
-    """Insert a value, replacing other values on the way by objects."""
+    """Insert a value; replace other values on the way with objects."""
     *way, last = path
     for key in way:
         inner = event.get(key)
@@ -112,7 +112,7 @@ def put(event: Event, path: Path, value: Any) -> None:
 
 
 def unlisted_paths(schema: Schema) -> st.SearchStrategy[Path]:
-    """Paths that no field reads but that are close to one, and names of content."""
+    """Paths that no field reads but that are close to a field's, and names of content."""
     every = [path for name in schema.fields for path in paths_of(schema, name)]
     every += compared_paths(schema)
     every += [path for source in choices_of(schema) for path in ways(source)]
@@ -175,7 +175,8 @@ def mixed(schema: Schema, now: datetime, extra: Values | None) -> st.SearchStrat
 def _with_lists(
     single: st.SearchStrategy[Event], way: tuple[str, ...], records: Values, other: Values
 ) -> st.SearchStrategy[Event]:
-    """Events with records at the end of a way, in elements of lists if it leads through these."""
+    """Events with records at the end of a way, inside list elements if the way leads through
+    lists."""
     first, *rest = way
     if rest:
         element = _with_lists(single, tuple(rest), records, other).map(members)
@@ -234,7 +235,7 @@ def _insertions(
 
 @lru_cache(maxsize=_MOST)
 def _content(content: tuple[tuple[str, str], ...]) -> st.SearchStrategy[_Insertions]:
-    """Several names of one category, each with something or nothing behind it."""
+    """Several names of one category, each with or without something after it."""
     names: dict[str, list[Path]] = {}
     for name, category in content:
         names.setdefault(category, []).append((name,))
@@ -255,7 +256,7 @@ def _filled(groups: Iterable[_Insertions]) -> Event:
 
 
 def _with_inner_lists(value: Any) -> Any:
-    """Make lists of objects whose first member has a number; drop such members of others."""
+    """Turn objects whose first member is numbered into lists; drop numbered members of others."""
     if type(value) is not dict:
         return value
     inner = {key: _with_inner_lists(member) for key, member in value.items()}

@@ -1,16 +1,16 @@
 """Search files and directories, and compressed data in them, for canaries.
 
-The claim of a clean scan is that no canary was there, so nothing is passed over quietly: what
-cannot be read raises. Found are canaries as they are, reversed, in UTF-16, base64 (any alignment),
-hex, escaped as in JSON or percent-encoded, in file names, and all of that within gzip, zlib and
-zstd data at any offset, nested up to eight times, and raw deflate at the start of a file. Not found
-are canaries that were encrypted, packed by another algorithm, or torn apart by a file format, as by
-SQLite's, which divides large values among pages: records of a large batch, which are compressed,
-are found once sinks have them.
+A clean scan claims that there was no canary, so nothing is skipped silently: whatever cannot be
+read raises. It finds canaries that are plain, reversed, in UTF-16, base64 (any alignment), hex,
+escaped as in JSON or percent-encoded, and in file names. It finds all of these inside gzip, zlib
+and zstd data at any offset, nested up to eight times, and inside raw deflate at the start of a
+file. It does not find canaries that were encrypted, compressed by another algorithm, or split by a
+file format. SQLite, for example, splits large values among pages, so the compressed records of a
+large batch are found only once sinks have them.
 
-Files are read in windows that overlap; memory is constant. Compressed data is decompressed as it is
-met and searched as it comes out. Damaged data is searched up to the damage (zstd data: up to the
-damaged block).
+Files are read in overlapping windows; memory is constant. Compressed data is decompressed and
+searched as a stream. Damaged data is searched up to the damage (zstd data: up to the damaged
+block).
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _OWN = 8
 
 
 def canaries(number: int = 8) -> tuple[str, ...]:
-    """Make that many different canaries, like ``canary-9f03b6aa-41d7e52c``.
+    """Make ``number`` different canaries, like ``canary-9f03b6aa-41d7e52c``.
 
-    The first half of the digits is common to one call, so that what an earlier run left behind is
-    not taken for a leak of this one. Raises ``ConfigError`` E107 for fewer than one.
+    The first half of the digits is the same for one call, so that the remains of an earlier run do
+    not count as a leak of this one. Raises ``ConfigError`` E107 for fewer than one.
     """
     if number < 1:
         raise ConfigError("E107", "ask for at least one canary")
@@ -67,9 +67,9 @@ _MAGIC_LENGTH = 4
 
 
 class Hit(NamedTuple):
-    """Where a canary was found first, for each file and encoding.
+    """Where a canary first occurs, for each file and encoding.
 
-    ``encoding`` is ``plain``, ``json``, ``base64``, …, after what it was inside of: ``gzip>plain``,
+    ``encoding`` is ``plain``, ``json``, ``base64``, …, after its containers: ``gzip>plain``,
     ``name>hex``. ``offset`` counts bytes of the file, up to the start of compressed data.
     """
 
@@ -80,10 +80,11 @@ class Hit(NamedTuple):
 
 
 def scan(paths: str | Path | Iterable[str | Path], canaries: Iterable[str]) -> list[Hit]:
-    """Find every canary in the files, and in all files below the directories, by name.
+    """Find every canary in these files, and in all files below these directories, in the order of
+    names.
 
-    Raises ``InputError`` E101 for what cannot be read, and ``ConfigError`` for canaries that cannot
-    be searched for (E107) or zstd data without the library for it (E201).
+    Raises ``InputError`` E101 if something cannot be read, and ``ConfigError`` for canaries that
+    cannot be searched for (E107) or for zstd data without its library (E201).
     """
     needles = Needles(canaries)
     hits: list[Hit] = []
@@ -136,7 +137,7 @@ _ALGORITHMS: dict[bytes, _Algorithm] = {_GZIP: "gzip", _ZSTD: "zstd"}
 
 
 class _Stream:
-    """Bytes as they come, searched in windows that overlap, with all that is compressed in them."""
+    """A stream of bytes, searched in overlapping windows, including compressed data in it."""
 
     def __init__(
         self, needles: Needles, report: _Report, within: str = "", origin: int | None = None
@@ -171,7 +172,7 @@ class _Stream:
         return self._at + start if self._origin is None else self._origin
 
     def _enter(self, algorithm: _Algorithm, data: memoryview, start: int) -> None:
-        """Try to decompress from here; most starts are no compressed data at all."""
+        """Try to decompress from here; most starts are not compressed data."""
         streams: list[_Stream] = []
         within, origin = f"{self._within}{algorithm}>", self._offset(start)
 
@@ -199,8 +200,8 @@ _Take = Callable[[bytes], None]
 
 
 class _Output:
-    """Collects small pieces into larger ones. Output shorter than any canary is held back: most
-    of what looks like compressed data is not, and fails at once."""
+    """Collects small pieces into larger ones. It holds back output shorter than any canary: most of
+    what looks like compressed data is not, and fails at once."""
 
     def __init__(self, take: _Take) -> None:
         self._take = take
@@ -221,8 +222,8 @@ class _Output:
 
 
 class Inflated:
-    """Data in the formats of RFC 1950, 1951 and 1952. Damage hides nothing of what precedes it:
-    checksums are not looked at, and the step that met a fault is done again in halves."""
+    """Data in the formats of RFC 1950, 1951 and 1952. Damage hides nothing that precedes it:
+    checksums are ignored, and a step with a fault is repeated in halves."""
 
     def __init__(self, algorithm: Literal["gzip", "zlib", "deflate"], take: _Take) -> None:
         self._zlib = zlib.decompressobj(-15)
@@ -238,7 +239,7 @@ class Inflated:
                 return len(self._header) < _MOST_HEADER
             data, self._header = memoryview(self._header)[length:], None
         data, self._skip = data[self._skip :], 0
-        # In small pieces, because zlib copies what it has not come to yet.
+        # In small pieces, because zlib copies input that it has not reached.
         more = all(self._inflate(data[at : at + _STEP]) for at in range(0, len(data), _STEP))
         self._output.flush()
         return more

@@ -1,8 +1,8 @@
-"""``lines``: JSON text around the fields of a schema, and bytes that are none.
+"""``lines``: JSON text around the fields of a schema, and bytes that are not JSON.
 
-An event is drawn first and then written down. How it is written (white space, escapes, the order
-and repetition of members) changes nothing of what it means and comes from one seed; seed 0 writes
-it as compact as possible, which is what a failing example shrinks to.
+An event is drawn first and then written down. White space, escapes, and the order and repetition of
+members come from one seed and do not change the meaning. Seed 0 writes the event as compactly as
+possible; failing examples shrink to it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ Texts = st.SearchStrategy[bytes]
 
 @dataclass(frozen=True)
 class Verbatim:
-    """A value that is written as it stands; lone low surrogates are bytes (PEP 383)."""
+    """A value that is written verbatim; lone low surrogates are bytes (PEP 383)."""
 
     text: str
 
@@ -40,7 +40,7 @@ _UNUSUAL = tuple(
         *(r'"\ud83d\ude00"', r'"\/"', r'"linu\u0078"', r'"\u0000"', '"\x7f"', "[ ]", "{ }"),
     )
 )
-"""Well-formed values that a Python value cannot ask for."""
+"""Well-formed values that no Python value is written as."""
 
 _BROKEN = tuple(
     Verbatim(text)
@@ -57,7 +57,7 @@ _SURROGATES = tuple(
     Verbatim(f'"{text}"')
     for text in (r"\ud800", r"\udc00", r"\ud800\ud800", r"\ud800A", r"\uDBFF!")
 )
-"""Halves of characters, which spoil it too, although the standard library reads them."""
+"""Halves of surrogate pairs, which spoil it too, although the standard library reads them."""
 
 
 _NO_UTF_8 = tuple(
@@ -86,7 +86,7 @@ def seeds() -> st.SearchStrategy[int]:
 
 
 def write(value: Any, seed: int, *, spaces: str = " \t\r\n") -> bytes:
-    """Write a JSON text of the value. Texts of one value with different seeds mean the same."""
+    """Write the value as JSON. Texts of one value with different seeds mean the same."""
     random = Random(seed) if seed else None  # noqa: S311 - it hides nothing
     return _Writer(random, spaces).value(value).encode(errors="surrogateescape")
 
@@ -118,7 +118,7 @@ class _Writer:
         return f"{self.space()}{text}{self.space()}"
 
     def text(self, text: str) -> str:
-        """Write a JSON string, some of its characters escaped without need."""
+        """Write a JSON string with some characters escaped unnecessarily."""
         if self._chance(0.5):
             return json.dumps(text)
         if not self._chance(0.3):
@@ -131,7 +131,7 @@ class _Writer:
         return f"\\u{ord(char):04X}"
 
     def members(self, event: dict[str, Any]) -> str:
-        """Write an object. Of equal keys the last counts, so earlier ones may hold anything."""
+        """Write an object. The last of equal keys counts, so earlier ones may hold anything."""
         members = list(event.items())
         if self._random is not None and self._chance(0.3):
             self._random.shuffle(members)
@@ -148,7 +148,8 @@ _BEFORE: tuple[Any, ...] = (None, 1, "linux", [1], {}, {"a": 1}, "203.0.113.7", 
 
 @cache
 def _deep() -> st.SearchStrategy[Verbatim]:
-    """Values that are nested deeper than is ever read, alone and as a list that is never closed."""
+    """Values that are nested deeper than the filter reads, complete and as a list that is never
+    closed."""
     depths = st.sampled_from([1001, 1500, 20_000])
     return st.one_of(
         depths.map(lambda n: Verbatim("[" * n + "]" * n)),
@@ -195,7 +196,7 @@ def _with(event: Any, key: str, more: Any) -> Any:
 
 
 class Kinds:
-    """The values that a schema's texts are written from."""
+    """The values from which a schema's texts are written."""
 
     def __init__(self, schema: Schema, now: datetime) -> None:
         usual = place(schema, now)
@@ -206,13 +207,13 @@ class Kinds:
         self.other = weighted((2, junk()), (2, _extra()), (1, _deep()))
 
     def several(self, event: Values) -> Values:
-        """Lists of events, some of whose elements are none."""
+        """Lists of events, with some elements that are not events."""
         return st.lists(weighted((6, event), (1, junk()), (1, _extra())), max_size=3)
 
 
 def lines(schema: Schema, *, now: datetime | None = None) -> Texts:
-    """NDJSON: lines of one event each, some of them twice, blank ones, and lines that are none or
-    two of them."""
+    """NDJSON: lines with one event each, some of them repeated; blank lines; and lines with no
+    event or with two."""
     return _lines(schema, now or clock())
 
 

@@ -1,7 +1,7 @@
-"""Strategies for single values: accepted by a field's kind, close to that, and arbitrary ones.
+"""Strategies for single values: accepted by a field's kind, nearly accepted, and arbitrary.
 
 All values here are plain JSON: ``None``, booleans, numbers, text, lists and dictionaries. Values
-that only JSON text can say are in ``_texts``.
+that only JSON text can express are in ``_texts``.
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def choices(optional: Collection[str]) -> Values:
 def weighted(*choices: tuple[int, Values]) -> Values:
     """One of several strategies, as often as its weight says; the first is the simplest.
 
-    ``one_of`` takes strategies apart that are ``one_of`` themselves, so that a strategy with many
-    branches would come up more often than its neighbours.
+    ``one_of`` flattens nested ``one_of`` strategies, so a strategy with many branches would come up
+    more often than its neighbours.
     """
     each = [choice for weight, choice in choices for _ in range(weight)]
     return st.integers(0, len(each) - 1).flatmap(each.__getitem__)

@@ -1,8 +1,8 @@
-"""``assert_noninterference``: the law that makes an allowlist worth its name, for any schema.
+"""``assert_noninterference``: the law of an allowlist, for any schema.
 
 Two well-formed events that agree on the admitted values give byte-identical records, and counts
-that differ at most in what was dropped and in content; and no line of a batch changes what another
-line gives. Of a person's choices only the outcome matters, and refusing more never adds a byte.
+that differ at most in dropped fields and content. No line of a batch changes the result of another
+line. Only the outcome of a person's choices matters, and refusing more never adds a byte.
 """
 
 from __future__ import annotations
@@ -56,9 +56,9 @@ def assert_noninterference(
 ) -> None:
     """Test a schema against the law; raises ``AssertionError`` with the smallest counterexample.
 
-    ``purposes`` are the granted ones (``None``: all), ``keys`` resolves key references of
-    pseudonyms (``None``: a fixed key), ``examples`` is how many cases of each part of the law are
-    tried (``None``: as many as Hypothesis is set to, 100 by default).
+    ``purposes`` are the granted ones (``None``: all). ``keys`` resolves key references of
+    pseudonyms (``None``: a fixed key). ``examples`` is how many cases of each part of the law are
+    tried (``None``: Hypothesis's setting, 100 by default).
     """
     now, keys = clock(), keys or fixed_key
     tested = Filter(schema, purposes=purposes, as_of=now, keys=keys)
@@ -99,7 +99,8 @@ def agree(
     pair: tuple[Any, Any],
     written: tuple[int, int],
 ) -> None:
-    """Assert that events with the same admitted values give the same, as mappings and as texts."""
+    """Assert that events with the same admitted values give the same result, as mappings and as
+    texts."""
     texts = [write([event], seed) for event, seed in zip(pair, written, strict=True)]
     mapped = [tested.admit(event) for event in pair if type(event) is dict]
     admissions = [*mapped, *map(tested.admit, texts)]
@@ -110,8 +111,8 @@ def agree(
 
 
 def _outcome(admission: Admission, ordered: bool) -> tuple[list[bytes], tuple[object, ...]]:
-    """The records, and the counts that must not depend on what is not admitted. Members of an
-    object have no order, so records that are members have none either."""
+    """The records and counts that must not depend on unadmitted values. Members of an object have
+    no order, so records that are members have none either."""
     tally, records = admission.tally, admission.encode().splitlines()
     rejected = sorted(tally.rejected.items())
     return records if ordered else sorted(records), (
@@ -134,8 +135,8 @@ def stand_alone(tested: Filter, payload: bytes) -> None:
 
 
 def narrows(wider: Filter, narrower: Filter, payload: bytes) -> None:
-    """Assert that with more refusals there are the same records, in their order, with the same
-    values or without them, and no others."""
+    """Assert that more refusals give the same records in the same order, with some values removed
+    and none added."""
     wide, narrow = wider.admit_lines(payload), narrower.admit_lines(payload)
     before = iter(_items(wide))
     is_less = all(any(less <= more for more in before) for less in _items(narrow))
@@ -163,7 +164,7 @@ class _Reader:
     spellings: Values
 
     def outcome(self, value: Any) -> object:
-        """Return the outcome for a value; all reasons of a refusal are one outcome."""
+        """Return the outcome for a value; all reasons for a refusal are one outcome."""
         result = self.canonical(value) if type(value) in self.wire else None
         return type(result), result
 
@@ -175,7 +176,7 @@ class _Listed:
     members: dict[str | int, _Listed] = field(default_factory=dict)
     readers: list[_Reader] = field(default_factory=list)
     records: _Listed | None = None
-    """What is listed of each record in a list that lies here."""
+    """What is listed in each record of a list at this path."""
 
     def at(self, path: Path) -> _Listed:
         node = self
@@ -211,7 +212,7 @@ def _listed(schema: Schema, around: Circumstances) -> _Listed:
 
 
 def _refusals(optional: tuple[str, ...], value: Any) -> object:
-    """Return the refused purposes; ``None`` for all of them, as for choices that cannot be read."""
+    """Return the refused purposes; ``None`` for all of them, as for unreadable choices."""
     found = refused(optional, value)
     return None if found == set(optional) else found
 
@@ -235,7 +236,7 @@ def event_pairs(schema: Schema, around: Circumstances) -> st.SearchStrategy[tupl
 def _add_way(
     document: _Listed, way: tuple[str, ...], element: _Listed, make: Callable[[], _Listed]
 ) -> None:
-    """List where records lie; of ways that begin at one list, the first decides."""
+    """List where records are; if several ways begin at one list, the first one decides."""
     first, *rest = way
     inner = element
     if rest:
@@ -272,7 +273,7 @@ class _Variant:
     keys: st.SearchStrategy[str]
 
     def event(self, event: Any, listed: _Listed) -> Any:
-        """Vary the event if it is one, else draw another value that is none."""
+        """Vary the value if it is an event, otherwise draw another value that is not an event."""
         if type(event) is dict and listed.records is not None:
             return self.records(event, listed, listed.records)
         if type(event) is dict:

@@ -1,7 +1,7 @@
 """The tests that every type of sinks passes.
 
-A package derives a class of its own test from ``SinkConformance``, and says how its settings are
-made for a directory; pytest then runs them all::
+A package derives a test class from ``SinkConformance`` that makes settings for a directory; pytest
+then runs all tests::
 
     class TestWarehouse(SinkConformance):
         def settings(self, directory):
@@ -50,15 +50,15 @@ def _schema() -> Schema:
 
 
 def person(number: int) -> str:
-    """Return the address that records of a person have."""
+    """Return the address in a person's records."""
     return f"203.0.113.{number}"
 
 
 def batch_of(
     number: int, people: Collection[int], schema: Schema, *, age: timedelta = timedelta()
 ) -> Batch:
-    """Return a batch as a drain delivers it, with a record of each person, received so long ago;
-    the same ``number`` gives the same id."""
+    """Return a batch as a drain delivers it, with a record of each person, received the given time
+    ago. The same ``number`` gives the same id."""
     lines = (
         f'{{"schema":"{schema.id}","client.address":"{person(each)}","os.type":"linux"}}\n'
         for each in people
@@ -76,8 +76,8 @@ def removal_of(
     schema: str | None = None,
     besides: frozenset[str] = frozenset(),
 ) -> Rule:
-    """Return the rule by which a person's records of the last ``days`` lose ``fields``, or go
-    with ``None``: those of one ``schema``, or of all ``besides`` some."""
+    """Return the rule by which a person's records of the last ``days`` lose ``fields``, or are
+    removed with ``None``, in one ``schema`` or in all ``besides`` some."""
     now = datetime.now(UTC)
     start, end = to_minute(now - timedelta(days=days)), to_minute(now + timedelta(days=1))
     subject = Subject("client.address", person(number), start, end, schema, besides)
@@ -90,7 +90,7 @@ def _pending(batch: Batch) -> PendingBatch:
 
 
 class _Selective(Sink):
-    """Hands batches on to a sink, but calls those in which a text is unacceptable."""
+    """Passes batches to a sink, but treats batches with a certain text as unacceptable."""
 
     def __init__(self, sink: Sink, text: str) -> None:
         self._sink, self._text = sink, text.encode()
@@ -104,27 +104,28 @@ class _Selective(Sink):
 
 
 class SinkConformance:
-    """The tests. ``settings`` is to be overridden, and ``records`` where the sink cannot forget."""
+    """The tests. Override ``settings``, and ``records`` if the sink cannot forget."""
 
     name = "tested"
 
     def settings(self, directory: Path) -> SinkSettings:
-        """Return the settings of a sink whose location is in a directory, or is made for it."""
+        """Return the settings of a sink whose location is in a directory or made for it."""
         raise NotImplementedError
 
     def records(self, directory: Path) -> dict[str, int]:
-        """Return how many records of each person are at the location, by address."""
+        """Return by address how many records of each person are at the location."""
         with self.opened(directory, offline=True) as sink:
             assert isinstance(sink, ErasableSink), _NOT_ERASABLE
             return {person(each): len(self._found(sink, each)) for each in range(1, 10)}
 
     def failing(self, directory: Path) -> AbstractContextManager[object] | None:
-        """Return a context in which the location takes nothing, if there can be one."""
+        """Return a context in which the location accepts nothing; ``None`` if that is
+        impossible."""
         return None
 
     def plant(self, directory: Path) -> bool:
-        """Add something to the location, where records are, that the type did not write; return
-        whether there can be such a thing."""
+        """Add something that the type did not write to the place of the records; return whether
+        that is possible."""
         return False
 
     @contextmanager
@@ -143,14 +144,15 @@ class SinkConformance:
     # -- delivery ---------------------------------------------------------------------------------
 
     def test_it_keeps_what_it_gets(self, tmp_path: Path) -> None:
-        """Batches together and alone, whatever the order of their minutes; after a restart too."""
+        """It keeps batches together and alone, whatever the order of their minutes, and after a
+        restart."""
         self._deliver(tmp_path, self._batch(1, [1, 2]), self._batch(2, [2], days=2))
         self._deliver(tmp_path, self._batch(3, [3], days=1))
         assert self._number(tmp_path) == {1: 1, 2: 2, 3: 1}
 
     def test_a_batch_that_comes_again(self, tmp_path: Path) -> None:
-        """It has no effect with the guarantee ``once``: in the same call or process, after a
-        restart; otherwise it is there at least once."""
+        """With the guarantee ``once`` it has no effect, in the same call or process or after a
+        restart. Otherwise it is stored at least once."""
         first, second = self._batch(1, [1, 2]), self._batch(2, [3])
         with self.opened(tmp_path) as sink:
             guarantee = sink.guarantee
@@ -182,7 +184,7 @@ class SinkConformance:
         assert self._number(tmp_path) == {1: 1, 2: 1, 3: 1}
 
     def test_a_failure_and_another_try(self, tmp_path: Path) -> None:
-        """What the location does not take is an error, and is taken when it comes again."""
+        """A batch that the location does not accept raises, and is accepted when it comes again."""
         self._deliver(tmp_path, self._batch(1, [1]))
         failing = self.failing(tmp_path)
         if failing is None:
@@ -199,7 +201,7 @@ class SinkConformance:
         assert self._number(tmp_path) == {1: 1, 2: 1}
 
     def test_idle_and_close(self, tmp_path: Path) -> None:
-        """Tidying up changes nothing of what is there; closing twice does nothing."""
+        """Tidying up changes no records; closing twice does nothing."""
         with self.opened(tmp_path) as sink:
             sink.deliver(self._batch(1, [1]))
             sink.idle()
@@ -207,8 +209,8 @@ class SinkConformance:
         assert self._number(tmp_path) == {1: 1}
 
     def test_what_is_unacceptable_is_set_aside(self, tmp_path: Path) -> None:
-        """Batches behind one that the sink will never take are delivered; when that one is handed
-        over again it is there, by its id once with the guarantee ``once``."""
+        """Batches behind one that the sink will never take are delivered. When that one is
+        delivered again, it is stored; with the guarantee ``once``, only once."""
         with (
             self.opened(tmp_path) as sink,
             Spool(tmp_path / FILE_NAME, sinks=[self.name]) as spool,
@@ -236,7 +238,7 @@ class SinkConformance:
     # -- retention and rights ---------------------------------------------------------------------
 
     def test_offline_nothing_is_made(self, tmp_path: Path) -> None:
-        """Where nothing was kept, a command finds nothing, and leaves nothing."""
+        """If nothing was kept, a command finds nothing and leaves nothing behind."""
         with self._erasable(tmp_path) as sink:
             if sink is None:
                 return
@@ -251,7 +253,7 @@ class SinkConformance:
         assert list(tmp_path.iterdir()) == []
 
     def test_what_is_too_old_is_overdue_and_pruned(self, tmp_path: Path) -> None:
-        """Fields go one by one, as their retentions end; a record without any goes."""
+        """Fields are removed one by one as their retentions end, and then the empty record."""
         self._deliver(tmp_path, self._batch(1, [1]), self._batch(2, [2], days=1))
         with self._erasable(tmp_path) as sink:
             if sink is None:
@@ -267,7 +269,7 @@ class SinkConformance:
                 assert _fields(sink) == fields
 
     def test_a_person_is_found_and_erased(self, tmp_path: Path) -> None:
-        """All records of the person in the window go, and no other person's."""
+        """All records of the person in the window are removed, and nobody else's."""
         self._deliver(tmp_path, self._batch(1, [1, 2, 1]), self._batch(2, [1], days=5))
         with self._erasable(tmp_path) as sink:
             if sink is None:
@@ -279,7 +281,7 @@ class SinkConformance:
         assert self._number(tmp_path) == {1: 1, 2: 1}
 
     def test_several_people_are_erased(self, tmp_path: Path) -> None:
-        """Together, each with a count of their own; some of them only lose fields."""
+        """They are erased together, each with a separate count; some of them only lose fields."""
         self._deliver(tmp_path, self._batch(1, [1, 2, 3, 1]), self._batch(2, [2], days=5))
         with self._erasable(tmp_path) as sink:
             if sink is None:
@@ -290,8 +292,7 @@ class SinkConformance:
         assert self._number(tmp_path) == {3: 1}
 
     def test_a_person_in_one_schema(self, tmp_path: Path) -> None:
-        """Where a request is about another schema's records, these are neither found nor
-        changed."""
+        """A request about another schema's records neither finds nor changes these."""
         self._deliver(tmp_path, self._batch(1, [1]))
         with self._erasable(tmp_path) as sink:
             if sink is None:
@@ -306,7 +307,7 @@ class SinkConformance:
         assert self._number(tmp_path) == {1: 1}
 
     def test_a_person_is_erased_between_deliveries(self, tmp_path: Path) -> None:
-        """By the sink that delivers, which goes on with the next batch; the person may come
+        """The delivering sink erases, and goes on with the next batch; the person may come
         again."""
         with self.opened(tmp_path) as sink:
             sink.deliver(self._batch(1, [1, 2]))
@@ -319,7 +320,7 @@ class SinkConformance:
         assert self._number(tmp_path) == {1: 1, 2: 1, 3: 1}
 
     def test_a_person_objects(self, tmp_path: Path) -> None:
-        """Some of their fields go, and records that have no other."""
+        """Some of their fields are removed, and records that have no others."""
         self._deliver(tmp_path, self._batch(1, [1, 2]))
         with self._erasable(tmp_path) as sink:
             if sink is None:
@@ -343,7 +344,7 @@ class SinkConformance:
             assert _fields(sink) == {"client.address": 3, "os.type": 3}
 
     def test_counts_are_of_what_is_found(self, tmp_path: Path) -> None:
-        """By any rule ``measure`` counts the records that ``scan`` yields, and what they lose."""
+        """For any rule, ``measure`` counts the records that ``scan`` yields, and what they lose."""
         self._deliver(tmp_path, self._batch(1, [1, 2], days=3), self._batch(2, [1, 3]))
         with self._erasable(tmp_path) as sink:
             if sink is None:
@@ -356,7 +357,7 @@ class SinkConformance:
                 assert counted == [_numbers(each) for each in ErasableSink.measure(sink, rule)]
 
     def test_the_values(self, tmp_path: Path) -> None:
-        """They are all shown, if any are, and nothing but our own is there."""
+        """If values are shown, all are, and only our own are there."""
         self._deliver(tmp_path, self._batch(1, [1, 2], days=3), self._batch(2, [3]))
         with self._erasable(tmp_path) as sink:
             found = None if sink is None else sink.values()
@@ -367,7 +368,7 @@ class SinkConformance:
             assert people - {None} == {person(each) for each in (1, 2, 3)}
 
     def test_what_it_did_not_write(self, tmp_path: Path) -> None:
-        """It is counted, or cannot be read; a type that cannot tell says so, before and after."""
+        """It is counted or cannot be read. A type that cannot tell says so, before and after."""
         self._deliver(tmp_path, self._batch(1, [1, 2]))
         with self._erasable(tmp_path) as sink:
             if sink is None:

@@ -1,8 +1,8 @@
 """Notices: what members are told before they choose, as sound and as picture.
 
 There is one notice for each language and storage, as a WAV and as a PNG file with the same words.
-``tests/recording/make_notices.py`` made the files of ``TEXTS``; a WAV file is stored compressed, by
-gzip. A choice names a file by its digest in ``DIGESTS``.
+``tests/recording/make_notices.py`` made the files from ``TEXTS``; WAV files are stored with gzip. A
+choice names a file by its digest in ``DIGESTS``.
 """
 
 from __future__ import annotations
@@ -71,7 +71,7 @@ DIGESTS: dict[str, str] = {
 class Notice:
     """The notice of a recording; ``medium`` is the one that the host chose to show.
 
-    A member may fetch either file, so a choice with any of ``digests`` is a choice after a notice.
+    A member may fetch either file, so a choice with either of ``digests`` follows a notice.
     """
 
     language: Language

@@ -56,8 +56,8 @@ class ItemFilter:
     def filter(
         self, items: Iterable[Any], rebuild: Callable[[_ExportContext, Any], _T | None]
     ) -> list[_T]:
-        """Rebuild each item from empty, and return those of which something is admitted. An item
-        that raises is counted as malformed."""
+        """Rebuild each item from empty, and return the items with an admitted value. An item that
+        raises is counted as malformed."""
         context = _ExportContext(self._filter.otlp_items(_bare_resource), self._id_fields)
         admitted: list[_T] = []
         for item in items:
@@ -95,14 +95,14 @@ class _ExportContext:
 
     def place(self, resource: Any, scope: Any) -> ItemContext:
         """Return the attributes that items inherit from a resource and a scope, read once."""
-        last = self._last  # most items have those of the one before them
+        last = self._last  # most items have the same ones as the item before
         if last is None or last[0] is not resource or last[1] is not scope:
             last = self._last = self._remembered(resource, scope)
         return last[2]
 
     def _remembered(self, resource: Any, scope: Any) -> tuple[Any, Any, ItemContext]:
-        """Look a place up by identity, with both objects, which therefore cannot be replaced by
-        others of the same id."""
+        """Look a place up by identity. The result holds both objects, so no other object can get
+        the same id."""
         found = self._places.get((id(resource), id(scope)))
         if found is None:
             own = getattr(scope, "attributes", None)  # there may be no scope
@@ -143,7 +143,7 @@ def _truncate_to_minute(time: Any) -> int:
 
 
 class _MinimisedExporter:
-    """The part of a wrapped exporter that is the same for spans and log records."""
+    """What wrapped exporters of spans and of log records have in common."""
 
     def __init__(self, exporter: Any, item_filter: ItemFilter) -> None:
         self._exporter = exporter
@@ -193,7 +193,7 @@ _STATUS_UNSET, _STATUS_OK, _STATUS_ERROR = Status(StatusCode.UNSET), Status(_OK)
 
 
 def _rebuild_span(context: _ExportContext, span: Any) -> ReadableSpan | None:
-    """Rebuild what is admitted of a span; ``None`` if that is nothing. Raises what the span
+    """Rebuild a span from its admitted values; ``None`` if there are none. Raises what the span
     raises."""
     kind, status = span.kind, _status(span.status)
     kind = kind if type(kind) is SpanKind else SpanKind.INTERNAL
@@ -208,7 +208,7 @@ def _rebuild_span(context: _ExportContext, span: Any) -> ReadableSpan | None:
     attributes, resource = admitted
     trace_id, span_id = next(context.new_ids)
     span_context = SpanContext(trace_id, span_id, False, _SAMPLED)
-    # By position, which takes half the time of names. The parent and the old scope are ``None``.
+    # Arguments by position take half the time. The parent and the old scope are ``None``.
     return ReadableSpan(
         _SPAN_NAME, span_context, None, resource, attributes, (), (), kind, None, status, start, end
     )
@@ -224,8 +224,8 @@ _NO_FLAGS = TraceFlags(TraceFlags.DEFAULT)
 
 
 def _rebuild_log_record(context: _ExportContext, item: Any) -> ReadableLogRecord | None:
-    """Rebuild what is admitted of a log record; ``None`` if that is nothing. Raises what the record
-    raises."""
+    """Rebuild a log record from its admitted values; ``None`` if there are none. Raises what the
+    record raises."""
     record = item.log_record
     severity = record.severity_number
     times = _truncate_to_minute(record.timestamp), _truncate_to_minute(record.observed_timestamp)
