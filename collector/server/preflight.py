@@ -76,7 +76,7 @@ def find_faults(loaded: Loaded) -> list[Fault]:
 
 
 def check(loaded: Loaded) -> Findings:
-    """Return every fault and every warning, likewise."""
+    """Return every fault and every warning. Creates and changes nothing."""
     preflight = _Preflight(loaded, in_use=False)
     components, warnings = preflight.components, [*preflight.unreachable]
     if components is not None and not preflight.faults:

@@ -2,11 +2,11 @@
 → commit → response.
 
 1. *Request.* ``ingest.protocol`` gives the head of an HTTP request to ``ingest.http``, which checks
-   it, has the body read and decompressed, and makes a ``contracts.Request``; ``ingest.grpc`` makes
-   one of a call.
-2. *Consent.* ``intake`` takes from the filter of its schema what the sender refuses,
-3. *Filter.* has it filtered, at once or in its turn,
-4. *Commit.* and hands batches, counts and retry key to ``server.channel``; the keeper answers when
+   it, reads and decompresses the body, and makes a ``contracts.Request``; ``ingest.grpc`` makes one
+   from a call.
+2. *Consent.* ``intake`` removes what the sender refuses from the filter of its schema,
+3. *Filter.* filters the request, at once or in its turn,
+4. *Commit.* and passes batches, counts and retry key to ``server.channel``. The keeper answers when
    they are on disk.
 5. *Response.* ``intake`` calls back ``ingest.http`` or ``ingest.grpc``, which write the counts.
 """
@@ -64,7 +64,7 @@ class GrpcReceiver:
 
     async def open(self) -> None:
         """Listen on the port; calls wait. Raises ``ConfigError`` E207."""
-        # It resolves a host name, before the loop is confined and before it serves anybody.
+        # It may block on a host name: the loop serves nobody until it is confined.
         self._server.bind()
 
     async def start(self) -> None:

@@ -265,7 +265,7 @@ class Accounts:
         self._db.executemany(NEW_GAP, [(sink, *gap, checksum(sink, *gap)) for gap in gaps])
         self.gaps = {**self.gaps, sink: gaps}
 
-    # -- what is for whom -------------------------------------------------------------------------
+    # -- which batches a sink needs ---------------------------------------------------------------
 
     @property
     def cursors(self) -> dict[str, int]:
