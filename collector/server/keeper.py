@@ -381,7 +381,7 @@ class Keeper:
                 link = await self._begin(self._plan)
             except Exception as error:  # noqa: BLE001 - otherwise no worker would start again
                 self._fails += 1
-                if not isinstance(error, OSError):  # such a lack is expected
+                if not isinstance(error, OSError):  # the system may lack resources
                     self._log.unexpected(error)
                 continue
             await asyncio.wait([link.started], timeout=_START_SECONDS)

@@ -149,7 +149,7 @@ class SpoolFile:
 
     def prepare(self, layouts: Iterable[Layout], shares: Mapping[str, Share]) -> None:
         """Store layouts, and name the sinks of ``shares``: all others are absent from now on.
-        Without any, change no sink."""
+        Without shares, change no sink."""
         with self.transaction():
             idempotency.forget_keys(self.db)
             for layout in layouts:
@@ -195,9 +195,9 @@ class SpoolFile:
         damaged: Collection[int],
     ) -> list[Earlier | None]:
         """Write one transaction: batches, receipts, keys of requests, ledger entries and moved
-        cursors. Quarantine damaged batches. If ``sums`` are due, write them and the entries of all
-        gaps. All is durable on return. Returns for each write what was stored under its key before;
-        if that is not ``None``, the write is not stored."""
+        cursors. Quarantine damaged batches. If ``sums`` are given, write them and the entries of
+        all gaps. All is durable on return. Returns for each write what was stored under its key
+        before; if that is not ``None``, the write is not stored."""
         new, found = list(writes), list[Earlier | None]([None] * len(writes))
         with self.transaction():
             if any(write.key is not None for write in writes):
@@ -478,7 +478,7 @@ def _rewrite_aside(
     """Do the same for batches that were set aside."""
     execute, total = file.db.execute, [Removal() for _ in rules]
     query = f"SELECT rowid FROM aside WHERE {_OLD}"  # noqa: S608 - constants
-    one = f"SELECT {BATCH} FROM aside WHERE rowid = ?"  # noqa: S608 - all may not fit into memory
+    one = f"SELECT {BATCH} FROM aside WHERE rowid = ?"  # noqa: S608 - together they may not fit into memory
     for (rowid,) in execute(query, (max(rule.until for rule in rules),)).fetchall():
         batch = batch_of(execute(one, (rowid,)).fetchone(), file.layouts)
         if batch is None:
