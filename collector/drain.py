@@ -1,4 +1,4 @@
-"""Deliver the batches of a spool to sinks, to each in a thread of its own and at its own pace."""
+"""Deliver the batches of a spool to sinks, each in its own thread and at its own pace."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ from collector.spool import Spool
 from collector.spool.tables import aside_batches
 
 FieldsFor = Callable[[str, str, Granted], Container[str] | None]
-"""Returns the fields of records that reach a sink, by its name, by the name of the schema and by
-the granted purposes; ``None``: all. Raises ``LookupError`` where that is not known: a schema that
-was taken out of the configuration."""
+"""Returns the fields of records that reach a sink (``None``: all), for the names of the sink and
+the schema and the granted purposes. Raises ``LookupError`` for a schema that was removed from the
+configuration."""
 _CACHED_FIELDS = 64
 _Result = TypeVar("_Result")
 
 _MOST_BATCHES = 256
 _GATHER_SECONDS = 0.1
-"""How long batches accumulate, as a sink takes many with less effort than one by one."""
+"""How long batches accumulate: a sink takes many with less effort than one by one."""
 _POLL_SECONDS = 0.25
 _IDLE_SECONDS = 3600.0
-"""So often a sink has time to tidy up, however much comes in."""
+"""A sink gets time to tidy up at least this often, however much comes in."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0
 """Seconds without a try after a failure."""
 _ENOUGH_BYTES = 1 << 20
 """Bytes of records that are delivered without waiting for more to share their transaction."""
 _MOST_FAILURES = 10
-"""After so many failures of a batch another one is tried, to find out which of the two is at fault:
-the batch, or the sink."""
+"""After this many failures of a batch the drain tries another one, to find out whether the batch or
+the sink is at fault."""
 
 
 class _NoFields(Exception):
-    """A batch of a schema that is not in force any more, for a sink that gets some fields only: it
-    waits beside the spool until the schema is."""
+    """The schema of a batch is no longer in force, and the sink gets only some fields. The batch is
+    set aside until the schema is in force again."""
 
 
 def _reason(error: BaseException) -> tuple[Cause, str]:
-    """Return the word for why a sink failed, and the code of its server's answer: what it raises
-    may be of any package."""
+    """Return the cause of a sink's failure and the code of its server's answer. The exception may
+    come from any package."""
     if isinstance(error, Unacceptable):
         return "batch", ""
     with suppress(BaseException):
@@ -69,8 +69,8 @@ def all_fields(_sink: str, _schema: str, _granted: Granted) -> None:
 
 
 def redeliver(name: str, sink: Sink, spool: Spool, fields_for: FieldsFor) -> int:
-    """Deliver the batches again that were set aside for a sink; return how many it has taken, which
-    are set aside no longer. Raises ``DeliveryError`` E506 and E507."""
+    """Deliver again the batches that were set aside for a sink. Return how many it took; these are
+    no longer set aside. Raises ``DeliveryError`` E506 and E507."""
     taken = 0
     for each in aside_batches(spool.path):
         if each.sink != name:
@@ -88,10 +88,10 @@ def redeliver(name: str, sink: Sink, spool: Spool, fields_for: FieldsFor) -> int
 
 
 class Drain(threading.Thread):
-    """Deliver the batches of a spool to one sink, in order, each until the sink takes it, with the
-    fields that reach the sink.
+    """Deliver the batches of a spool to one sink in order, with the fields that reach the sink.
+    Each batch is retried until the sink takes it.
 
-    It holds ``lock`` from reading batches until they are noted as delivered.
+    The thread holds ``lock`` from reading batches until it has noted them as delivered.
     """
 
     def __init__(
@@ -131,12 +131,12 @@ class Drain(threading.Thread):
         self._idled_at = monotonic()
 
     def route(self, fields_for: FieldsFor) -> None:
-        """Deliver the fields that reach the sink by another matrix, from the next batch on."""
+        """Select fields by another ``fields_for`` from the next batch on."""
         self._fields = lru_cache(_CACHED_FIELDS)(partial(fields_for, self.sink_name))
 
     def reopen(self, make: Callable[[], Sink]) -> None:
-        """Have the sink closed and made anew, between two deliveries; tried again before each one
-        until it can be made."""
+        """Have the thread close the sink and make it anew, between two deliveries. It retries
+        before each delivery until it succeeds."""
         self.submit(partial(self._close, make))
 
     def _close(self, make: Callable[[], Sink] | None = None) -> None:
@@ -146,14 +146,14 @@ class Drain(threading.Thread):
 
     @property
     def _opened(self) -> Sink:
-        """The sink, which is made if that is due."""
+        """The sink; make it if there is none."""
         if self._sink is None:
             assert self._make is not None  # noqa: S101 - one of the two is there until the end
             self._sink = self._make()
         return self._sink
 
     def submit(self, work: Callable[[], _Result]) -> Future[_Result]:
-        """Have work on the sink done in this thread, between two deliveries."""
+        """Have this thread do work on the sink, between two deliveries."""
         future: Future[_Result] = Future()
         self._work.put((work, future))
         if self._has_ended:
@@ -161,7 +161,6 @@ class Drain(threading.Thread):
         return future
 
     def _do_work(self) -> None:
-        """Do what was submitted."""
         while not self._work.empty():
             work, future = self._work.get_nowait()
             if not future.set_running_or_notify_cancel():
@@ -169,13 +168,13 @@ class Drain(threading.Thread):
             try:
                 with self._lock, self._timed():
                     result = work()
-            except BaseException as error:  # noqa: BLE001 - it is for the thread that waits
+            except BaseException as error:  # noqa: BLE001 - raised in the waiting thread
                 future.set_exception(error)
             else:
                 future.set_result(result)
 
     def _reject_work(self) -> None:
-        """Refuse what nothing will do any more."""
+        """Refuse submitted work after the thread has ended."""
         with suppress(Empty):
             while True:
                 _, future = self._work.get_nowait()
@@ -188,7 +187,7 @@ class Drain(threading.Thread):
         self._ending.set()
 
     def stop(self, *, is_retired: bool = False) -> None:
-        """End after the current batch; one that ``is_retired`` closes the sink then."""
+        """End after the current batch; if ``is_retired``, close the sink then."""
         self._is_retired = is_retired
         self._stopped = True
         self._ending.set()
@@ -225,7 +224,7 @@ class Drain(threading.Thread):
         return monotonic() >= self._idled_at + _IDLE_SECONDS
 
     def _pause(self, *, is_last: bool) -> None:
-        """Wait for the next try of a batch that failed."""
+        """Wait for the next attempt with a failed batch."""
         if is_last:
             sleep(_FIRST_PAUSE)
             self._due = 0.0
@@ -233,7 +232,7 @@ class Drain(threading.Thread):
             self._ending.wait(min(max(self._due - monotonic(), 0.0), _POLL_SECONDS))
 
     def _idle(self) -> None:
-        """Give the sink time to tidy up; retry one that fails later."""
+        """Give the sink time to tidy up. If it fails, retry later."""
         if monotonic() < self._idle_after:
             return
         self._idled_at = monotonic()
@@ -249,7 +248,7 @@ class Drain(threading.Thread):
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
-        """Let the state tell how long a call of the sink takes."""
+        """Show in the state since when a call of the sink runs."""
         self.delivery.since = monotonic()
         try:
             yield
@@ -260,15 +259,15 @@ class Drain(threading.Thread):
         self.delivery.fail(*_reason(error))
 
     def _deliver(self) -> bool:
-        """Deliver the next batches, if there are some; return whether the sink took them, or one
-        was set aside."""
+        """Deliver the next batches, if any; return whether the sink took them or one was set
+        aside."""
         if monotonic() < self._due or self._stopped:
             return False
         try:
             with self._lock:
                 pending = self._spool.after(self.sink_name, self._limit)
                 if not pending and self._is_failing and not self._spool.is_open:
-                    self._due = monotonic() + _POLL_SECONDS  # what waits is not known
+                    self._due = monotonic() + _POLL_SECONDS  # the backlog is unknown
                     return False
                 if not pending:
                     self._limit, self._is_full = _MOST_BATCHES, False
@@ -280,7 +279,7 @@ class Drain(threading.Thread):
                 with self._timed():
                     self._hand_over(pending)
                 self._spool.delivered(self.sink_name, pending[-1][0])
-        except BaseException as error:  # noqa: BLE001 - whatever it is, its batches stay the next
+        except BaseException as error:  # noqa: BLE001 - after any error the batches stay the next ones
             self._fail(error)
             return False
         self._succeed()
@@ -288,8 +287,8 @@ class Drain(threading.Thread):
         return True
 
     def _fail(self, error: BaseException) -> None:
-        """Retry after a pause, one batch at a time, so that the sink gets all before one that it
-        cannot take."""
+        """Retry after a pause, one batch at a time, so that the sink gets every batch before one
+        that it cannot take."""
         self._is_failing, self._limit = True, 1
         self._due = monotonic() + self._backoff.pause()
         self._count_failure(error)
@@ -300,7 +299,7 @@ class Drain(threading.Thread):
         self._backoff.reset()
 
     def _hand_over(self, pending: Sequence[tuple[int, Batch]]) -> None:
-        """Deliver batches; a single one that the sink will never take is set aside instead."""
+        """Deliver batches. Set a single batch aside if the sink will never take it."""
         try:
             self._opened.deliver(*(self._read(batch) for _, batch in pending))
         except BaseException as error:
@@ -316,9 +315,9 @@ class Drain(threading.Thread):
             self.delivery.last = monotonic()
 
     def _is_unacceptable(self, number: int, batch: Batch, error: BaseException) -> bool:
-        """Return whether a batch is the reason of a failure, not the sink: the sink says so, or the
-        batch failed more than ten times, the sink has taken another one since, and again not this
-        one."""
+        """Return whether a batch, not the sink, caused a failure. That is so if the sink says so,
+        if the batch's schema is not in force, or if the batch failed more than ten times, the sink
+        has taken another one since, and it fails again now."""
         if isinstance(error, Unacceptable) and error.batch == batch.id:
             return True
         if isinstance(error, _NoFields):

@@ -1,10 +1,10 @@
-"""Filter requests: the short ones at once, others so that nobody waits for long.
+"""Filter requests: short ones at once, and longer ones so that nobody waits for long.
 
-A body that is small is filtered as soon as it is there. One of ordinary size, as an SDK sends it,
-has its turn: the event loop filters one of these and serves everybody else before the next. Larger
-bodies, and those of which a parser would make very many objects at once, go to one of two threads,
-so that medium ones need not wait for large ones. A thread that has made many records of a request
-waits until these are stored before it filters another one.
+A small body is filtered as soon as it is complete. A body of ordinary size, such as an SDK sends,
+waits for its turn: the event loop filters one of these and serves everybody else before the next.
+Larger bodies, and those from which a parser would make very many objects at once, go to one of two
+threads, so that medium ones need not wait for large ones. A thread that has made many records from
+a request waits until they are stored before it filters another one.
 """
 
 from __future__ import annotations
@@ -46,19 +46,19 @@ from collector.spool.idempotency import request_key
 from collector.spool.write_queue import merge
 
 _SMALL, _ORDINARY, _MEDIUM = 1 << 16, 1 << 19, 1 << 20
-"""Bytes of a body that is filtered at once, in its turn, or in the first of the threads."""
+"""Most bytes of a body that is filtered at once, in its turn, or in the ``medium`` thread."""
 _SLICE = 1 << 18
 """Bytes of lines that are decoded at once."""
 _MOST_LINES = 500
-"""The most lines of a body that an event loop filters: short lines take longer for their size."""
+"""The most lines that an event loop filters: short lines take more time per byte."""
 _MOST_COMMAS = 2_000
-"""The most commas of what an event loop filters, where each could divide two events."""
+"""The most commas in a body that an event loop filters, if each could separate two events."""
 _MOST_DOCUMENT = 1 << 15
-"""Bytes of an indivisible body, above which it is filtered in a thread."""
+"""A larger body that cannot be divided is filtered in a thread."""
 _FEW_BYTES = 1 << 18
-"""Bytes of records of a request, above which a thread waits until they are stored."""
+"""With more bytes of records from a request, a thread waits until they are stored."""
 _BUSY_SECONDS = 5.0
-"""How long a caller's thread waits for one of the two."""
+"""How long a caller's thread waits for one of the two threads."""
 
 _SECOND_LINE = re.compile(rb"\s*+\S")
 _LINE_FORMS = ("ndjson", "records")
@@ -69,8 +69,8 @@ Done = Callable[[Outcome], object]
 
 
 class Filtered:
-    """What has become of a request so far: its tally and its batches. Raises ``InputError`` E416
-    when it becomes too much."""
+    """The tally and the batches of a request so far. Raises ``InputError`` E416 when the request
+    becomes too large."""
 
     def __init__(self, most_events: int) -> None:
         self.total: Tally = Tally()
@@ -87,11 +87,11 @@ class Filtered:
 
     @property
     def _events(self) -> int:
-        """The records so far, and the events that became none."""
+        """The records so far, plus the rejected events."""
         return self._records + self.total.rejected.total()
 
     def add(self, batches: Sequence[PendingBatch]) -> None:
-        """Add what a piece has become."""
+        """Add the batches of a piece."""
         for batch in batches:
             self.total = self.total + batch.tally if self._batches else batch.tally
             self._records += batch.record_count
@@ -126,9 +126,9 @@ class _Filters:
 
 
 class Acceptor:
-    """Filter requests, each by the filter of its schema, the first by default; have what they
-    become stored by ``queue``. ``most_events`` limits a request. ``accept`` is for an event loop,
-    ``accept_now`` for threads; both may be used at once.
+    """Filter each request by the filter of its schema, by default the first one, and store the
+    batches in ``queue``. ``most_events`` limits a request. ``accept`` is for an event loop,
+    ``accept_now`` for threads; both may be used at the same time.
     """
 
     def __init__(
@@ -141,7 +141,7 @@ class Acceptor:
         self._filters, self._most_events = _Filters(filters), most_events
         self._queue = queue
         self.watch: Callable[[Request, Filter], None] | None = None
-        """Sees each request that is filtered, with its filter; is called from several threads."""
+        """Called with each filtered request and its filter, from several threads."""
         self._waiting: deque[Callable[[], None]] = deque()
         self._threads = {
             place: ThreadPoolExecutor(1, thread_name_prefix=f"collector-filter-{place}")
@@ -154,8 +154,8 @@ class Acceptor:
             thread.shutdown()
 
     def accept(self, request: Request, done: Done) -> None:
-        """Filter a request, and call ``done`` in the event loop once its records are on disk: with
-        its tally, or with an error as ``Accept`` says."""
+        """Filter a request, and call ``done`` in the event loop with its tally once its records are
+        on disk, or with an error of ``Accept``."""
         loop = asyncio.get_running_loop()
         try:
             filter_ = self._filters.chosen(request)
@@ -175,15 +175,15 @@ class Acceptor:
             self._threads[place].submit(work, is_alone=True)
 
     def _next(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Do the work for one request that waits for its turn, and let others be served."""
+        """Filter one request that waits for its turn; let the loop serve others before the next."""
         work = self._waiting.popleft()
         if self._waiting:
             loop.call_soon(self._next, loop)
         work()
 
     def accept_now(self, request: Request) -> Tally:
-        """Do the same in a thread, which blocks. Raises ``DeliveryError`` E425 as well, if too many
-        large requests are before it."""
+        """Do the same, but block the calling thread. Also raises ``DeliveryError`` E425 if too many
+        large requests are ahead."""
         told: Future[Outcome] = Future()
         filter_ = self._filters.chosen(request)
         place = place_of(request, filter_)
@@ -209,8 +209,8 @@ class Acceptor:
         *,
         is_alone: bool = False,
     ) -> None:
-        """Filter a request by what its sender grants, commit it, and call ``done``. One that
-        ``is_alone`` in a thread waits for the commit where it has become large."""
+        """Filter a request by what its sender grants, commit it, and call ``done``. If it
+        ``is_alone`` in a thread and its records are large, wait for the commit."""
         try:
             refused = _refused(request, filter_)
             found = self._filtered(request, filter_.without(refused) if refused else filter_)
@@ -219,7 +219,7 @@ class Acceptor:
                 stored = self._queue.put(*found.batches(), key=key)
             else:
                 stored = None
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the sender has an answer
+        except BaseException as error:  # noqa: BLE001 - after any error the sender gets an answer
             done(error)
             return
         if stored is None:
@@ -244,7 +244,7 @@ class Acceptor:
 
 
 def _key(request: Request, filter_: Filter, total: Tally) -> RequestKey | None:
-    """Return the key under which a request is stored: one that is refused as a whole uses none."""
+    """Return the key under which a request is stored; ``None`` if it is refused as a whole."""
     if request.key is None or (request.form not in _LINE_FORMS and refused_whole(total)):
         return None
     records = request.body if request.form == "records" else None
@@ -253,7 +253,7 @@ def _key(request: Request, filter_: Filter, total: Tally) -> RequestKey | None:
 
 
 def _call(done: Done, loop: asyncio.AbstractEventLoop, thread: int, outcome: Outcome) -> None:
-    """Call a function in an event loop, which runs in a thread: at once where that is this one."""
+    """Call a function in the event loop of a thread: at once if this is that thread."""
     if get_ident() == thread:
         done(outcome)
     else:
@@ -262,7 +262,7 @@ def _call(done: Done, loop: asyncio.AbstractEventLoop, thread: int, outcome: Out
 
 
 def _tell(done: Done, total: Tally, stored: Written) -> None:
-    """Say what became of a request that was put into a queue."""
+    """Report what became of a request that was put into a queue."""
     if (error := stored.exception()) is not None:
         done(error)
     elif (earlier := stored.result()) is not None:
@@ -272,7 +272,7 @@ def _tell(done: Done, total: Tally, stored: Written) -> None:
 
 
 def place_of(request: Request, filter_: Filter) -> Place:
-    """Return where a request is filtered."""
+    """Choose where a request is filtered."""
     body = request.body
     size, is_lines = len(body), request.form in _LINE_FORMS
     is_short = size <= (_ORDINARY if is_lines else _MOST_DOCUMENT)
@@ -287,7 +287,7 @@ def place_of(request: Request, filter_: Filter) -> Place:
 
 
 def _batches(request: Request, filter_: Filter, found: Filtered) -> Iterator[list[PendingBatch]]:
-    """Yield what the slices of a request become, within what is left for it."""
+    """Yield the batches of each slice of a request, within its remaining limits."""
     minute = minute_text(int(time() // 60))
     if request.form == "records":
         minutes = filter_.minutes()
@@ -325,8 +325,8 @@ def _refused(request: Request, filter_: Filter) -> Collection[str]:
 
 
 def _is_divisible(request: Request) -> bool:
-    """Return whether a body has several lines and more than one slice. The events of one with a
-    single line may be filled with the peer's address."""
+    """Return whether a body has several lines and more than one slice. A body with a single line
+    stays whole, because its events may be filled with the peer's address."""
     if request.form != "ndjson" or len(request.body) <= _SLICE:
         return False
     body = request.body.lstrip()

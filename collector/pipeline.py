@@ -1,7 +1,8 @@
-"""Wire filter, spool and sinks: requests go through the filter into the spool, batches to sinks.
+"""Wire filter, spool and sinks: requests go through the filter into the spool, and batches from the
+spool to sinks.
 
-The two halves may be in different processes: an ``Acceptor`` receives, a ``Delivery`` has spool and
-sinks.
+The two halves may run in different processes: an ``Acceptor`` receives, a ``Delivery`` has the
+spool and the sinks.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collector.spool import Spool
 
 _Result = TypeVar("_Result")
 _LAST_SECONDS = 1.0
-"""How long a sink may take for the batches at hand when the time for delivery is over."""
+"""How long a sink may still take for its current batches when the time for delivery is over."""
 
 
 class Delivery:
@@ -34,7 +35,7 @@ class Delivery:
         fields_for: FieldsFor = all_fields,
     ) -> None:
         self._spool = spool
-        # It is never changed, but replaced: several threads look at it.
+        # Replaced, never changed: several threads read it.
         self._drains = {name: self._drain(name, sink, fields_for) for name, sink in sinks.items()}
 
     def _drain(self, name: str, sink: Sink | Callable[[], Sink], fields_for: FieldsFor) -> Drain:
@@ -50,7 +51,7 @@ class Delivery:
         return {name: drain.delivery for name, drain in self._drains.items()}
 
     def close(self, seconds: float) -> bool:
-        """Deliver pending batches for at most ``seconds``, and a moment more for those at hand;
+        """Deliver pending batches for at most ``seconds``, and the current ones for a moment more;
         return whether none is left."""
         deadline, drains = monotonic() + seconds, self._drains.values()
         for drain in drains:
@@ -62,27 +63,27 @@ class Delivery:
         return not any(drain.is_alive() or drain.left for drain in drains)
 
     def submit(self, name: str, work: Callable[[], _Result]) -> Future[_Result]:
-        """Have work on a sink done in the thread that delivers to it, between two deliveries."""
+        """Have the thread that delivers to a sink do work on it, between two deliveries."""
         return self._drains[name].submit(work)
 
     def route(self, fields_for: FieldsFor) -> None:
-        """Deliver by another matrix, from the next batches on."""
+        """Select fields by another ``fields_for`` from the next batches on."""
         for drain in self._drains.values():
             drain.route(fields_for)
 
     def reopen(self, name: str, make: Callable[[], Sink]) -> None:
-        """Have a sink closed and made anew in its thread, as ``Drain.reopen`` does."""
+        """Close a sink and make it anew in its thread, as ``Drain.reopen`` does."""
         self._drains[name].reopen(make)
 
     def add(self, name: str, make: Callable[[], Sink], fields_for: FieldsFor) -> None:
-        """Deliver to one more sink, which is made in its thread, as ``Drain.reopen`` does."""
+        """Deliver to one more sink. Its thread makes it, as ``Drain.reopen`` does."""
         drain = self._drain(name, make, fields_for)
         self._drains = {**self._drains, name: drain}
         drain.start()
 
     def remove(self, name: str) -> None:
-        """Deliver nothing more to a sink, and close it. One that does not return from a call is
-        left to its thread after a moment."""
+        """Deliver nothing more to a sink; its thread closes it. Wait a moment for that, even if the
+        sink does not return from a call."""
         drain = self._drains[name]
         drain.stop(is_retired=True)
         drain.join(_LAST_SECONDS)

@@ -1,8 +1,8 @@
-"""Long work, done a little at a time, so that others have their turns.
+"""Do long work a little at a time, so that other threads have their turns.
 
-A small request passes through several threads and processes. Where all CPUs compute, Linux lets
-each of these steps wait until a time slice ends: some milliseconds. A thread that sleeps for a
-moment ends its slice, and gives up the interpreter's lock.
+A small request passes through several threads and processes. If all CPUs are busy, Linux lets each
+step wait until a time slice ends: some milliseconds. A thread that sleeps for a moment ends its
+time slice, and releases the interpreter's lock.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from time import sleep
 from typing import TypeVar
 
 _MOMENT = 1e-6
-"""Seconds; Linux makes some 60 microseconds of it. Of zero, later versions of Python make none."""
+"""Seconds; Linux sleeps about 60 microseconds. Later versions of Python do not sleep for zero."""
 _T = TypeVar("_T")
 
 
 def in_turns(items: Iterable[_T], number: int = 200) -> Iterator[_T]:
-    """Yield items, so many at a time, which should take less than a millisecond; others go on
-    before the next ones."""
+    """Yield items, and sleep for a moment after each ``number`` of them. So many should take less
+    than a millisecond."""
     left = iter(items)
     some = [*islice(left, number)]
     while some:

@@ -1,7 +1,7 @@
 """Bearer tokens of senders. Only their SHA-256 digests are configured, stored and compared.
 
-A token is a random text of 256 bits, so its plain hash cannot be reversed by search. Digests are
-compared in constant time, and all of them each time, so that timing reveals none.
+A token is a random text of 256 bits, so its plain hash cannot be reversed by search. Each check
+compares all digests in constant time, so that timing reveals none.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ _RANDOM_BYTES = 32
 
 
 class Tokens:
-    """The accepted tokens, by their digests; with none, every sender is refused.
+    """The accepted tokens, by their digests. Without any, every sender is refused.
 
     ``hashes`` are results of ``hashed``: 64 hexadecimal digits each, in either case. Raises
-    ``ConfigError`` E107 for any other text; the message holds its place in the list only, as it may
-    be a token that was configured by mistake.
+    ``ConfigError`` E107 for any other text. The message has only its place in the list, because the
+    text may be a token that was configured by mistake.
     """
 
     def __init__(self, hashes: Iterable[str]) -> None:
         self._digests = tuple(_checked(text, at) for at, text in enumerate(hashes, start=1))
         self.unhashed: int = 0
-        """How often a sender has shown, as a token, what is configured as a digest: the token
-        itself was configured, or digests have become known. It is refused."""
+        """How often a sender showed a configured digest as its token, and was refused. Either the
+        token itself was configured, or digests have become known."""
 
     def admits(self, header: bytes | str | None) -> bool:
-        """Tell whether an ``Authorization`` header has an accepted token: ``Bearer <token>``."""
+        """Return whether an ``Authorization`` header has an accepted token: ``Bearer <token>``."""
         if header is None or len(header) > _MAX_HEADER:
             return False
         raw = header.encode("utf-8", "replace") if isinstance(header, str) else header

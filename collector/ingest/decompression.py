@@ -1,13 +1,13 @@
-"""Decompress bodies, within the limits and within memory that is known before.
+"""Decompress bodies within the limits and within memory that is known beforehand.
 
-One encoding, one member or frame, nothing after it. What a body needs at most is read from its own
-first and last bytes: a zstd frame states its window (RFC 8878, 3.1.1.1) and often its size, a gzip
-member ends with its size (RFC 1952, 2.3.1). A body that grows beyond the size it states is damaged.
-A body that states no size is taken for a small one at first. If it is not, it begins again, and may
-have all that the limits allow.
+A body has one encoding and one member or frame, with nothing after it. Its first and last bytes
+tell how much memory it needs at most: a zstd frame states its window (RFC 8878, 3.1.1.1) and often
+its size, a gzip member ends with its size (RFC 1952, 2.3.1). A body that grows beyond its stated
+size is damaged. A body that states no size is taken for a small one at first. If it is larger,
+decompression starts again with all that the limits allow.
 
-A faulty body raises ``RequestRefused``, made of constants; no error of a library leaves this
-module, and none stays referenced.
+A faulty body raises ``RequestRefused``, made of constants. No library's error leaves this module or
+stays referenced.
 """
 
 from __future__ import annotations
@@ -45,28 +45,28 @@ ENCODINGS: dict[bytes, Encoding | None] = {
 """Names of content encodings; ``None`` is an uncompressed body."""
 
 PIECE = 1 << 18
-"""Bytes that are decompressed at once; an event loop may do so much."""
+"""Bytes that are decompressed at once: few enough for an event loop."""
 MOST_WINDOW = 8 * MIB
 """Bytes of the largest window of a zstd frame: HTTP allows no larger one (RFC 9659)."""
 
 INPUT = 1 << 16
-"""Bytes that are given to a decompressor at once."""
+"""Bytes of input that a decompressor gets at once."""
 _ANY_RATIO = MIB
-"""Bytes up to which any ratio is allowed: heartbeats are that repetitive."""
+"""Bytes up to which any ratio is allowed, because heartbeats are very repetitive."""
 _GZIP, _ZLIB, _RAW = 16 + zlib.MAX_WBITS, zlib.MAX_WBITS, -zlib.MAX_WBITS
 _COPIED = 2 * MIB
-"""What the buffer for all pieces leaves in the heap while it grows: it is copied until it has the 1
-MiB from which the system maps it (``collector.server.harden``)."""
+"""Bytes that the growing buffer leaves in the heap: it is copied until it reaches the 1 MiB from
+which the system maps it (``collector.server.harden``)."""
 _ZLIB_BYTES = 64 << 10
-"""A decompressor of zlib: a window of 32 KiB, and its tables."""
+"""Memory of zlib's decompressor: a window of 32 KiB, and its tables."""
 _ZSTD_BYTES, _ZSTD_BLOCK = 192 << 10, 128 << 10
-"""A decompressor of zstd without its buffers, which are its window and up to three blocks."""
+"""Memory of zstd's decompressor without its buffers (its window and up to three blocks)."""
 _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _DICTIONARY_BYTES = (0, 1, 2, 4)
 
 
 class Compressed:
-    """A compressed body, and what it may become.
+    """A compressed body, and the limits of its decompression.
 
     Raises ``RequestRefused``: DAMAGED, also for a window above ``MOST_WINDOW``;
     BODY_TOO_LARGE and INFLATED for a stated size beyond the limits; UNSUPPORTED_ENCODING without a
@@ -87,7 +87,7 @@ class Compressed:
                 raise RequestRefused(DAMAGED)
             decompressor = _zstd_memory(window)
         elif encoding == "gzip":
-            # It may be what a member without an end has there, so a larger one says nothing.
+            # A truncated member has other bytes here, so a larger size says nothing.
             size = int.from_bytes(wire[-4:], "little")
             stated = size if size <= most else None
         self._decompressor = decompressor
@@ -97,26 +97,26 @@ class Compressed:
         elif most > SMALL_BODY:
             most, self._excess = SMALL_BODY, None
         self.most: int = most
-        """Bytes of the body at most, as far as is known."""
+        """The most bytes that the body may have, as far as is known."""
 
     @property
     def memory(self) -> int:
-        """Bytes that are needed to decompress it: decompressor, input and output."""
+        """Bytes needed to decompress the body: decompressor, input and output."""
         return self._decompressor + INPUT + _output_memory(self.most)
 
     @property
     def is_short(self) -> bool:
-        """Whether an event loop may decompress it. Few bytes may come of many, and take as long."""
+        """Whether an event loop may decompress it. Many bytes that become few still take long."""
         return self.most <= PIECE and len(self._wire) <= SMALL_BODY
 
     def body(self) -> bytes | None:
-        """Return the body, or ``None`` if it states no size, and is not small: then ``most`` and
-        ``memory`` are what it may have, and it is to be decompressed again.
+        """Return the body, or ``None`` if it states no size and is not small. Then ``most`` and
+        ``memory`` are raised to all that is allowed, and the caller must decompress it again.
 
         At most one piece is decompressed beyond ``most``. Raises ``RequestRefused``: DAMAGED,
         BODY_TOO_LARGE, INFLATED.
         """
-        buffer = BytesIO()  # whose value is not copied
+        buffer = BytesIO()  # its value is not copied
         for piece in _pieces(self._encoding, self._wire, min(PIECE, self.most + 1)):
             if buffer.tell() + len(piece) > self.most:
                 break
@@ -130,19 +130,19 @@ class Compressed:
 
 
 def allowed(wire: int, limits: IngestLimits) -> int:
-    """Return the bytes that a body of ``wire`` compressed bytes may have."""
+    """Return the most bytes that ``wire`` compressed bytes may become."""
     return min(limits.body, max(_ANY_RATIO, limits.ratio * wire))
 
 
 def most_memory(most: int) -> int:
-    """Return the bytes that are needed to decompress any body of at most ``most`` bytes."""
+    """Return the bytes needed to decompress any body of at most ``most`` bytes."""
     return _zstd_memory(MOST_WINDOW) + INPUT + _output_memory(most)
 
 
 def _output_memory(most: int) -> int:
-    """Return the bytes of a body that grows by pieces. A library makes two copies of a piece. The
-    buffer for all pieces is up to an eighth larger than they are, and is copied when it grows while
-    it is small; larger ones the C library moves."""
+    """Return the bytes needed for a body that grows by pieces. A library makes two copies of a
+    piece. The buffer for all pieces is up to an eighth larger than they are. While it is small, it
+    is copied to grow; the C library moves larger ones."""
     return most + most // 8 + min(most, _COPIED) + 2 * min(most + 1, PIECE)
 
 
@@ -151,8 +151,8 @@ def _zstd_memory(window: int) -> int:
 
 
 def _zstd_header(wire: bytes) -> tuple[int, int | None]:
-    """Return the window of a frame, and the size of its content where it has that (RFC 8878,
-    3.1.1.1). Raises ``RequestRefused``: DAMAGED."""
+    """Return the window of a frame, and the size of its content if stated (RFC 8878, 3.1.1.1).
+    Raises ``RequestRefused``: DAMAGED."""
     if len(wire) <= len(_ZSTD_MAGIC) or not wire.startswith(_ZSTD_MAGIC):
         raise RequestRefused(DAMAGED)
     descriptor = wire[4]
@@ -180,7 +180,7 @@ def _pieces(encoding: Encoding, wire: bytes, most: int) -> Iterator[bytes]:
 
 def _has_zlib_header(wire: bytes) -> bool:
     """Tell zlib's format (RFC 1950: method 8) from raw deflate, which many clients send. No client
-    begins a raw stream so: its first block would have padding that is not zero."""
+    begins a raw stream like this: the padding of its first block would not be zero."""
     return bool(wire) and wire[0] & 0x0F == 8
 
 

@@ -1,22 +1,22 @@
-"""OTLP/gRPC: grpcio's synchronous server with a pool of threads, and the service that it serves.
+"""OTLP/gRPC: grpcio's synchronous server with a pool of threads, and its service.
 
-Messages are received as bytes, without the library's decompression, so that the limits of HTTP hold
-for compressed ones too. The metadata of a call is checked before its message is read: a sender that
-may not send is refused unread. Responses and details are constants and counts, and no exception
-leaves a handler except the one by which the library ends a call.
+Messages are received as bytes, without the library's decompression, so that HTTP's limits also hold
+for compressed ones. The metadata of a call is checked before its message is read, so a sender
+without permission is refused unread. Responses and details are constants and counts, and no
+exception leaves a handler except the one by which the library ends a call.
 
 The library's loggers, which would quote metadata, are silenced. The library must be loaded with a
 clean environment: under ``GRPC_TRACE`` and ``GRPC_VERBOSITY`` it writes what it receives to stderr.
 It is therefore loaded when a server is made, not before.
 
-One leak cannot be closed here: to a client that breaks the protocol the library sends the name of
-that client's illegal header, and with more than 2 MiB of metadata all of its names.
+One leak cannot be closed here. To a client that breaks the protocol, the library sends the name of
+that client's illegal header, and with more than 2 MiB of metadata all its header names.
 
 Slow senders can hold only half of the threads while others wait. A call takes a thread before its
-message has arrived, and keeps it until it ends. So a message has a deadline; and while calls queue
-for threads, those that have waited longest for their message are cancelled, the sooner the longer
-the queue, until half of the threads are free of them. The message of an honest sender comes with
-its call, and is not affected.
+message has arrived, and keeps it until it ends. So a message has a deadline. While calls queue for
+threads, the server cancels the calls that have waited longest for their message, sooner if the
+queue is longer, until they hold at most half of the threads. An honest sender's message comes with
+its call, so this does not affect it.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ METHODS: dict[str, Signal] = {
 }
 _USED = ("server", "RpcError", "StatusCode", "stream_unary_rpc_method_handler")
 _LATE = ("grpc._server", "grpc._utilities")
-"""Modules that the library would load when a server is made."""
+"""Modules that the library would otherwise load when a server is made."""
 _SCHEMA = "collector-schema"
 _KEY = "idempotency-key"
 _HEALTH = "/grpc.health.v1.Health/Check"
@@ -78,17 +78,19 @@ _MAX_THREADS, _MIN_THREADS = 16, 7
 _MAX_METADATA = 2 * MIB
 """Beyond this the library refuses a call, quoting names; the service's own limit is far lower."""
 _MAX_STREAMS = 32
-"""Calls at once of one connection; there are 16 threads for all. Each takes memory for its
-metadata, which HPACK lets a client repeat at a byte for each header."""
+"""Concurrent calls of one connection; all share 16 threads. Each call takes memory for its
+metadata, and HPACK lets a client repeat a header for one byte."""
 _HOUR_MS, _GRACE_MS = 3_600_000, 30_000
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 _CHECK_SECONDS = 0.5
 _QUEUE_WAIT_SECONDS = 1.0
-"""How long a call may wait for its message while one other call queues; a tenth while ten do;"""
+"""How long a call may wait for its message while one other call queues; a tenth of it while ten
+do,"""
 _LEAST_WAIT_SECONDS = 0.01
-"""but at least so long: a message that is there takes some milliseconds through a busy process."""
+"""but at least this long: a message that has arrived takes some milliseconds through a busy
+process."""
 
 Metadata = Sequence[tuple[str, str | bytes]]
 Result = bytes | Refusal | None
@@ -98,11 +100,11 @@ Result = bytes | Refusal | None
 class GrpcServer:
     """Serves OTLP's three services, and gRPC's health check.
 
-    ``address`` is ``host:port`` (port 0: any free one). ``schemas`` are the names of those that a
-    call may ask for, by the metadata ``collector-schema``. Without ``tokens`` every sender is let
-    in; ``hops`` is the number of trusted proxies in front. ``observe`` gets the HTTP status of the
-    same meaning, the seconds, and the code of a refusal, of every call. Other processes of this
-    user may listen there too. Raises ``ConfigError`` E201 if the library is not installed.
+    ``address`` is ``host:port`` (port 0: any free one). ``schemas`` are the names of schemas that a
+    call may ask for by the metadata ``collector-schema``. Without ``tokens`` every sender is
+    admitted; ``hops`` is the number of trusted proxies in front. For every call, ``observe`` gets
+    the equivalent HTTP status, the seconds, and the code of a refusal. Other processes of this user
+    may listen on the same address. Raises ``ConfigError`` E201 if the library is not installed.
     """
 
     _pool: CallPool
@@ -138,7 +140,7 @@ class GrpcServer:
         self._health = handler(lambda _, __: _SERVING)
 
     def start(self) -> int:
-        """Serve; returns the port. Raises ``ConfigError`` E207 as ``bind`` does."""
+        """Serve; return the port. Raises ``ConfigError`` E207 as ``bind`` does."""
         if self._server is None:
             self.bind()
         self._server.start()
@@ -167,15 +169,16 @@ class GrpcServer:
         self._server, self._port = server, port
 
     def stop(self, grace_seconds: float) -> None:
-        """Take no more calls; cancel those that take longer than the grace period."""
+        """Accept no more calls; cancel those that take longer than the grace period."""
         if self._server is not None:
             self._server.stop(grace_seconds).wait(grace_seconds + 1)
             self._pool.close()
 
     def _threads(self) -> int:
-        """Return the number of threads: each holds one message, and how long that is the library
-        tells only when it is there. So all together hold as much as HTTP may for bodies as they are
-        sent, or seven messages: with fewer, small calls would wait for one another's commits."""
+        """Return the number of threads. Each holds one message, and the library tells a message's
+        length only when all of it is there. So all threads together hold as much as HTTP may for
+        bodies on the wire, or seven messages: with fewer, small calls would wait for one another's
+        commits."""
         count = self._budget.wire.amount // self._limits.wire
         return max(_MIN_THREADS, min(_MAX_THREADS, count))
 
@@ -196,7 +199,7 @@ class GrpcServer:
             ("grpc.max_allowed_incoming_connections", limits.connections),
             ("grpc.server_handshake_timeout_ms", _ms(limits.header_seconds)),
             ("grpc.http2.settings_timeout", _ms(limits.header_seconds)),
-            # With a fixed window, a message that is not read yet takes 64 KiB at most.
+            # With a fixed window, an unread message takes at most 64 KiB.
             ("grpc.http2.bdp_probe", 0),
             ("grpc.max_connection_idle_ms", _ms(IDLE_SECONDS)),
             ("grpc.max_connection_age_ms", _HOUR_MS),
@@ -219,7 +222,7 @@ class GrpcServer:
         return self._handler(partial(self._export, signal, monotonic() + WAIT_SECONDS))
 
     def _refusal(self, metadata: Metadata) -> Refusal | None:
-        """Return the refusal of a call that is not to be read, if any."""
+        """Return why a call is refused unread, if it is."""
         limits, tokens = self._limits, self._tokens
         if sum(len(name) + len(value) for name, value in metadata) > limits.header_bytes:
             return HEADERS_TOO_LARGE
@@ -242,7 +245,8 @@ class GrpcServer:
         return self._end(refusal, context, perf_counter())
 
     def _end(self, result: Result, context: Any, began: float) -> bytes:
-        """Return the message, or abort the call with a refusal, by an exception of the library."""
+        """Return the message, or abort the call with a refusal, which raises a library's
+        exception."""
         if result is None:
             return b""
         self._count(perf_counter() - began, result if isinstance(result, Refusal) else None)
@@ -265,7 +269,7 @@ class GrpcServer:
     def _respond(
         self, signal: Signal, until: float, messages: Iterator[bytes], context: Any
     ) -> Result:
-        """Build the result of a call that may wait ``until`` then; never raises."""
+        """Build the result of a call that may wait ``until`` a time; never raises."""
         if monotonic() > until:
             return BUSY
         try:
@@ -291,7 +295,8 @@ class GrpcServer:
         return message
 
     def _filtered(self, signal: Signal, message: bytes, context: Any, until: float) -> bytes:
-        """Decompress a message, which may wait until then; filter it, and build the response."""
+        """Decompress a message, waiting at most ``until`` a time; filter it, and build the
+        response."""
         body, found = message, None
         encoding = next((e for magic, e in _MAGIC.items() if message.startswith(magic)), None)
         if encoding is not None:
@@ -322,7 +327,7 @@ class GrpcServer:
         return export_protobuf(tally)
 
     def _decompressed(self, found: Compressed, stack: ExitStack, until: float) -> bytes:
-        """Decompress a message when it is its turn; it is counted until the stack is left."""
+        """Decompress a message in its turn. Its bytes stay reserved until the stack is left."""
         memory, body = stack.enter_context(Reservation(self._budget)), None
         while body is None:
             if found.most > MIB:
@@ -334,7 +339,7 @@ class GrpcServer:
 
     @contextmanager
     def _slot(self, size: int) -> Iterator[None]:
-        """Let large bodies have half of the threads. Raises ``RequestRefused``: BUSY."""
+        """Limit large bodies to half of the threads. Raises ``RequestRefused``: BUSY."""
         if size <= MIB:
             yield
             return
@@ -360,7 +365,7 @@ def _ms(seconds: float) -> int:
 
 
 def library() -> ModuleType:
-    """Load grpcio and silence its loggers, which log exceptions and metadata that is no UTF-8.
+    """Load grpcio and silence its loggers, which log exceptions and metadata that is not UTF-8.
 
     Raises ``ConfigError`` E201 if it is not installed or cannot be loaded.
     """
@@ -384,11 +389,11 @@ class Call(Protocol):
     """A call that can be cancelled."""
 
     def cancel(self) -> object:
-        """End the call; its sender may try again."""
+        """End the call; its sender may retry."""
 
 
 class PendingCall:
-    """A call that waits for its message on a thread."""
+    """A call whose thread waits for its message."""
 
     __slots__ = ("call", "is_cancelled", "since")
 
@@ -421,7 +426,7 @@ class CallPool(ThreadPoolExecutor):
     def submit(
         self, function: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs
     ) -> Future[_T]:
-        """Submit a call as to any pool; it counts until it is done."""
+        """Submit a call as to any pool, and count it until it is done."""
         with self._lock:
             self.calls += 1
         try:
@@ -450,13 +455,13 @@ class CallPool(ThreadPoolExecutor):
                 self._pending.pop(id(pending), None)
 
     def close(self) -> None:
-        """Take no more calls; calls in progress end."""
+        """Accept no more calls; calls in progress end."""
         self._is_closed = True
         self._wake.set()
         self.shutdown(wait=False, cancel_futures=True)
 
     def _is_short(self) -> bool:
-        """Tell whether calls queue while more than half of the threads wait for messages."""
+        """Return whether calls queue while more than half of the threads wait for messages."""
         return self.queued > 0 and len(self._pending) > self.count // 2
 
     def _wake_if_short(self) -> None:
@@ -475,7 +480,7 @@ class CallPool(ThreadPoolExecutor):
             wait = self._cancel_overdue()
 
     def _cancel_overdue(self) -> float:
-        """Cancel overdue calls, the oldest first; returns seconds to the next check."""
+        """Cancel overdue calls, the oldest first; return the seconds until the next check."""
         with self._lock:
             now = monotonic()
             for key, pending in [*self._pending.items()]:

@@ -1,8 +1,9 @@
 """The HTTP handler of ``/v1/events``, ``/v1/records`` and OTLP's three paths.
 
-A body is read, decompressed and handed on unparsed; the response is sent when ``accept`` calls
-back, that is, when the admitted records are on disk. No request needs a task, unless its body has
-to be decompressed. Responses are made of constants and counts, and no exception leaves the handler.
+The handler reads and decompresses a body, and passes it on unparsed. It responds when ``accept``
+calls back, that is, when the admitted records are on disk. A request needs a task only if its body
+must be decompressed. Responses are made of constants and counts, and no exception leaves the
+handler.
 """
 
 from __future__ import annotations
@@ -60,12 +61,13 @@ _PREFLIGHT: Headers = (
 _ALLOW_READING: Headers = ((b"allow", b"GET, HEAD"),)
 _VARY: Headers = ((b"vary", b"origin"),)
 DOCUMENT: bytes = Path(__file__).with_name("openapi.json").read_bytes()
-"""What is answered here, whatever is configured: OpenAPI 3.1. A confined worker opens no file."""
+"""The OpenAPI 3.1 document of this API, the same for every configuration. It is read at import,
+because a confined worker opens no file."""
 _OF_PAGE = {
     each.status: each.code
     for each in (FOREIGN_ORIGIN, METHOD_NOT_ALLOWED, TOO_LARGE, UNSUPPORTED_MEDIA_TYPE)
 }
-"""The codes under which the page's refusals are counted; visitors read a sentence."""
+"""The codes under which the page's refusals are counted. Visitors see a sentence instead."""
 
 
 class CorsPolicy:
@@ -84,7 +86,7 @@ class CorsPolicy:
         }
 
     def allows(self, request: HttpRequest) -> bool:
-        """Tell whether the request comes from a program, or from a page that may send."""
+        """Return whether the request comes from a program, or from a page that may send."""
         return b"origin" not in request.headers or request.only(b"origin") in self._headers
 
     def preflight(self, request: HttpRequest) -> HttpResponse:
@@ -104,13 +106,12 @@ class CorsPolicy:
 
 
 class EventsHandler:
-    """Gives requests to ``accept``. Without ``tokens`` every sender is let in.
+    """Passes requests to ``accept``. Without ``tokens`` every sender is admitted.
 
-    ``schemas`` are the names of those that a request may ask for; without any it may ask for none.
-    ``page`` is served at ``/preferences``, to every visitor; likewise ``documents``, by
-    their paths.
-    ``hops`` is the number of trusted proxies in front; ``hosts`` are the names that requests are
-    answered for, with or without a port (none: every name).
+    ``schemas`` are the names of schemas that a request may ask for. ``page`` is served to every
+    visitor at ``/preferences``, and ``documents`` at their paths. ``hops`` is the number of trusted
+    proxies in front. ``hosts`` are the accepted host names, with or without a port (none: every
+    name).
     """
 
     def __init__(
@@ -139,7 +140,7 @@ class EventsHandler:
         }
 
     def __call__(self, request: HttpRequest, respond: Respond) -> None:
-        """Respond to a request; with ``None`` if the sender is gone."""
+        """Respond to a request, or with ``None`` if the sender is gone."""
         _Exchange(self, request, respond).begin()
 
     def check_sender(self, request: HttpRequest) -> None:
@@ -153,8 +154,8 @@ class EventsHandler:
 
 
 class _Exchange:
-    """A request on its way: from its head (``begin``) over its body (``take``), decompressed, to
-    ``accept``, which calls ``end``. What any of these raises is answered."""
+    """A request in progress: ``begin`` checks its head, ``take`` gets its body, and ``accept``
+    calls ``end``. An exception in any of them becomes a response."""
 
     __slots__ = (
         *("_encoding", "_form", "_handler", "_key"),
@@ -170,7 +171,7 @@ class _Exchange:
         self._memory = Reservation(handler.budget, request.length())
 
     def begin(self) -> None:
-        """Check the head, and have the body come."""
+        """Check the head, and ask for the body."""
         handler, request = self._handler, self._request
         try:
             if handler.hosts and not request.is_for(handler.hosts):
@@ -189,7 +190,7 @@ class _Exchange:
             self.end(error)
 
     def _other(self) -> None:
-        """Respond where no events are received. Raises ``RequestRefused``: NOT_FOUND."""
+        """Respond on a path that receives no events. Raises ``RequestRefused``: NOT_FOUND."""
         handler, request = self._handler, self._request
         page = handler.page
         if request.path in handler.documents:
@@ -208,14 +209,14 @@ class _Exchange:
             self._send(_of_page(page.show(choices, is_saved=is_saved, has_signal=has_signal)))
 
     def _choose(self, page: PreferencePage, body: Body) -> None:
-        """Take a visitor's choices."""
+        """Respond to a visitor's choices."""
         if isinstance(body, bytes):
             self._send(_of_page(page.choose(self._request.headers, body)))
         else:
             self._without(body)
 
     def _without(self, body: Refusal | None) -> None:
-        """Respond where there is no body."""
+        """Respond to a request whose body did not arrive."""
         if body is None:
             self._send(None)
         else:
@@ -255,7 +256,7 @@ class _Exchange:
         )
 
     async def _decompress(self, encoding: Encoding, wire: bytes) -> None:
-        """Decompress a body when it is its turn, while other requests go on."""
+        """Decompress a body in its turn, while other requests go on."""
         try:
             found = Compressed(encoding, wire, self._handler.budget.limits)
             body = None
@@ -265,8 +266,8 @@ class _Exchange:
                 if found.is_short:
                     body = found.body()
                 else:
-                    # The future is in no variable: its exception refers to this frame, and such a
-                    # cycle would keep the body until the garbage collector runs.
+                    # The future must not be in a variable: its exception refers to this frame,
+                    # and the cycle would keep the body until the garbage collector runs.
                     body = await asyncio.get_running_loop().run_in_executor(None, found.body)
             self._memory.keep(len(body))
             self._filter(body)
@@ -276,7 +277,7 @@ class _Exchange:
             self.end(error)
 
     def end(self, outcome: Tally | BaseException) -> None:
-        """Respond with the counts of what was stored, or with why nothing was."""
+        """Respond with the counts of what was stored, or with the reason why nothing was."""
         dialect = self._request.dialect
         if isinstance(outcome, Tally):
             is_lines = self._form in ("records", "ndjson")

@@ -16,17 +16,20 @@ MIB = 1 << 20
 CHECK_SECONDS = 0.25
 """How late a deadline may be noticed."""
 _MIN_WAIT_SECONDS = 0.5
-"""A connection that has kept the server waiting for less is not closed in favour of a new one."""
+"""A connection that has kept the server waiting for less time is not closed for a new one."""
 _MOST_UNREAD = 16 * MIB
-"""Bytes of bodies that have come over all connections, and that no handler has taken yet. It takes
-them at once; but all connections may have some when an event loop that was busy goes on."""
+"""Bytes of bodies that have arrived over all connections and that no handler has taken yet.
+Handlers take them at once, but after a busy time of the event loop all connections may have
+some."""
 _MOST_OF_TLS = 80 * MIB
 """Bytes that the event loop's buffers of TLS may take, over all connections of a server."""
 _BUFFERS_OF_TLS = 640 << 10
-"""Bytes of these for one connection: 256 KiB that it reads into, as many again and a third in the
-library of TLS, and its state. They grow with what comes at once, and stay until it is closed."""
+"""Bytes of these buffers for one connection: 256 KiB to read into, four thirds of that in the TLS
+library, and its state. They grow with the input that arrives at once, and stay until the connection
+closes."""
 SMALL_BODY = 64 << 10
-"""Bytes up to which a body counts as small: an honest sender's is, and waits for no large one."""
+"""Bytes up to which a body counts as small. An honest sender's body is small, and waits for no
+large one."""
 
 
 IDLE_SECONDS = 75.0
@@ -44,27 +47,28 @@ class IngestLimits:
     """Bytes of a body after decompression."""
 
     ratio: int = 100
-    """How many times its size a body may grow, once it is past 1 MiB: honest heartbeats compress
-    160-fold, but they are short."""
+    """How many times its compressed size a body may have once it exceeds 1 MiB: honest heartbeats
+    compress 160-fold, but they are short."""
 
     memory: int = 80 * MIB
-    """Bytes for all bodies together: as they are sent, while they are decompressed, and for what
-    they become (``collector.ingest.memory``). One of the largest always finds room."""
+    """Bytes for all bodies together: on the wire, during decompression, and decompressed
+    (``collector.ingest.memory``). One body of the largest size always finds room."""
 
     header_bytes: int = 32 << 10
     """Bytes of a request line and its headers."""
 
     header_seconds: float = 5.0
     """From the start of a connection, or the first byte of a later request, to the end of its
-    headers. A handshake of TLS may take as long before that."""
+    headers. A TLS handshake may take the same time before that."""
 
     body_seconds: float = 10.0
     """From the end of the headers to the end of the body; also how long a sender may leave
     responses unread."""
 
     connections: int = 1000
-    """Connections at once; with TLS 128 at most, for the memory that each takes. Beyond it, those
-    that the server waits for are closed; then 503, or with TLS no answer."""
+    """Concurrent connections; with TLS at most 128, because of the memory for each. Beyond the
+    limit, connections that the server waits for are closed. If there are none, a new one gets 503,
+    or with TLS no answer."""
 
     def __post_init__(self) -> None:
         if not 0 < self.body <= MOST_BYTES or not 0 < self.wire <= MOST_BYTES:
@@ -79,9 +83,9 @@ class Connection:
 
     def __init__(self, limiter: ConnectionLimiter) -> None:
         self.waiting_since: float = 0.0
-        """Loop time since when the server has been waiting for this sender."""
+        """The loop time at which the server began to wait for this sender."""
         self.is_proven: bool = False
-        """Whether it has ever sent a complete request."""
+        """Whether the connection has ever sent a complete request."""
         self._limiter = limiter
 
     def start_waiting(self, now: float) -> None:
@@ -100,11 +104,11 @@ class Connection:
         raise NotImplementedError
 
     def shutdown(self) -> None:
-        """Finish the response in progress, and close."""
+        """Finish the response in progress, then close."""
         raise NotImplementedError
 
     def refuse(self) -> None:
-        """Refuse the request in progress, as the server stops."""
+        """Refuse the request in progress, because the server stops."""
         raise NotImplementedError
 
     def abort(self) -> None:
@@ -115,10 +119,10 @@ class Connection:
 class ConnectionLimiter:
     """All connections of one server, on one event loop.
 
-    ``unproven`` and ``proven`` are those that the server waits for, the longest first. ``holds``
-    and ``taken`` count the bytes of bodies on their way from connections to handlers. One timer for
-    all deadlines costs less than one for each, and a request arms, moves or cancels none. With
-    ``tls`` the connections are encrypted, and fewer may be open.
+    ``unproven`` and ``proven`` are the connections that the server waits for, the longest first.
+    ``holds`` and ``taken`` count the bytes of bodies between connections and handlers. One timer
+    for all deadlines costs less than one timer each, and a request arms, moves or cancels none.
+    With ``tls`` the connections are encrypted, and fewer may be open.
     """
 
     def __init__(self, limits: IngestLimits, *, tls: bool = False) -> None:
@@ -132,10 +136,11 @@ class ConnectionLimiter:
         self._timer: asyncio.TimerHandle | None = None
 
     def admit(self, connection: Connection, loop: asyncio.AbstractEventLoop) -> bool:
-        """Admit a connection, if need be in place of the one that has been waited for longest.
+        """Admit a connection. If there are too many, close the one that the server has waited for
+        longest.
 
         Connections that have never sent a complete request are closed first, so that no number of
-        them displaces one that has. Returns whether it was admitted.
+        them displaces one that has. Returns whether the new one was admitted.
         """
         if len(self._connections) >= self._most:
             oldest = next(iter(self.unproven or self.proven), None)
@@ -158,14 +163,14 @@ class ConnectionLimiter:
         connection.stop_waiting()
 
     def holds(self, size: int) -> bool:
-        """Count so many bytes that have come for a handler; return whether there is room."""
+        """Count ``size`` bytes that have arrived for a handler; return whether there was room."""
         if self._unread + size > _MOST_UNREAD:
             return False
         self._unread += size
         return True
 
     def taken(self, size: int) -> None:
-        """Count so many bytes less."""
+        """Stop counting ``size`` bytes."""
         self._unread -= size
 
     def _check_deadlines(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -1,16 +1,15 @@
 """The memory of a process for request bodies: one budget for all its receivers.
 
-Three eighths of it are for bodies as they are sent. Each part of a body is reserved when it is
-read. Where there is no room for it, its sender is asked to come again. Large bodies leave an eighth
-of this to bodies of up to ``SMALL_BODY`` bytes, so that these find room however slow the large ones
-are.
+Three eighths of it are for bodies on the wire. Each part of a body is reserved when it is read. If
+there is no room, the sender is asked to retry. Large bodies leave an eighth of the budget to bodies
+of up to ``SMALL_BODY`` bytes, so that these find room however slow the large ones are.
 
-The rest is for decompression. All that a body needs for it, decompressor included, is reserved
-before its first byte is decompressed. When that is done, only the bytes of the body stay reserved,
-until the request has its response. Requests that wait for this memory hold only what was sent. They
-get it in the order in which they asked, within seconds. A request that would wait for longer, to
-judge by the turns before it, is refused at once. Small, medium and large bodies have queues and
-memory of their own, so that none of them holds up the smaller ones, or is held up by them for ever.
+The rest is for decompression. All memory that a body needs, including the decompressor, is reserved
+before its first byte is decompressed. Afterwards only the bytes of the body stay reserved, until
+the request has its response. Requests that wait for this memory hold only their compressed bytes.
+They get it in the order in which they asked, within seconds. If the pace of earlier turns shows
+that a request would wait longer, it is refused at once. Small, medium and large bodies have
+separate queues and memory, so that no body holds up smaller ones, or waits for them for ever.
 
 Threads and event loops may use a budget at the same time.
 """
@@ -30,16 +29,16 @@ from collector.ingest.limits import MIB, SMALL_BODY, IngestLimits
 from collector.ingest.refusals import BUSY, RequestRefused
 
 WAIT_SECONDS = 5.0
-"""How long a request may wait for its turn: a sender is to have an answer within ten seconds."""
+"""How long a request may wait for its turn: a sender should have an answer within ten seconds."""
 _EIGHTH = 8
 _MEDIUM_BODY = MIB
 _SMOOTHED = 16
-"""Turns over which the pace of a queue is smoothed."""
+"""The number of turns over which the pace of a queue is smoothed."""
 
 
 class Turns:
-    """An amount that requests share. Those that wait for a part of it get it in the order in which
-    they asked."""
+    """An amount that requests share. Waiting requests get their parts in the order in which they
+    asked."""
 
     def __init__(self, amount: int) -> None:
         self.amount: int = amount
@@ -47,11 +46,11 @@ class Turns:
         self._lock = Lock()
         self._waiting: OrderedDict[Future[None], int] = OrderedDict()
         self._pace = 0.0  # seconds from one turn to the next
-        self._since = 0.0  # when the last turn came, or the first request that waits
+        self._since = 0.0  # time of the last turn, or of the first waiting request
 
     def take(self, size: int, *, left: int = 0) -> None:
-        """Take a part at once that leaves so much. Raises ``RequestRefused``: BUSY if there is not
-        so much."""
+        """Take a part at once, so that at least ``left`` remains. Raises ``RequestRefused``: BUSY
+        if there is too little."""
         with self._lock:
             fits = self.used + size + left <= self.amount
             self.used += size if fits else 0
@@ -59,8 +58,8 @@ class Turns:
             raise RequestRefused(BUSY)
 
     async def awaited(self, size: int, seconds: float | None = WAIT_SECONDS) -> None:
-        """Wait for a part. Raises ``RequestRefused``: BUSY if that takes longer than ``seconds``,
-        or would, to judge by the turns before it."""
+        """Wait for a part. Raises ``RequestRefused``: BUSY after ``seconds``, or at once if the
+        pace of earlier turns shows that it would take longer."""
         turn = self._ask(size, seconds)
         if turn.done():
             return
@@ -78,14 +77,14 @@ class Turns:
             raise RequestRefused(BUSY)
 
     def blocking(self, size: int, seconds: float | None = WAIT_SECONDS) -> None:
-        """Do the same in a thread, which blocks."""
+        """Do the same, but block the calling thread."""
         turn = self._ask(size, seconds)
         if wait([turn], seconds).not_done:
             self._leave(turn, size)
             raise RequestRefused(BUSY)
 
     def give_back(self, size: int) -> None:
-        """Give back a part, and let those that wait have their turns."""
+        """Give back a part, and let waiting requests have their turns."""
         with self._lock:
             self.used -= size
             following = [*self._following()]
@@ -93,7 +92,7 @@ class Turns:
             turn.set_result(None)
 
     def _ask(self, size: int, seconds: float | None) -> Future[None]:
-        """Return a turn, which is done when it has come: now, or after those before it."""
+        """Return a future that is done when the turn comes: now, or after earlier ones."""
         turn: Future[None] = Future()
         with self._lock:
             is_late = seconds is not None and self._expected_seconds() > seconds
@@ -109,14 +108,14 @@ class Turns:
         return turn
 
     def _leave(self, turn: Future[None], size: int) -> None:
-        """Wait for a turn no longer; give back what it has brought meanwhile."""
+        """Stop waiting for a turn; give back the part if it came meanwhile."""
         is_waiting = turn.cancel()
         with self._lock:
             self._waiting.pop(turn, None)
-        self.give_back(0 if is_waiting else size)  # and those behind it may have their turns
+        self.give_back(0 if is_waiting else size)  # requests behind it may have their turns now
 
     def _following(self) -> Iterator[Future[None]]:
-        """Yield those whose turn has come."""
+        """Yield the requests whose turn has come."""
         while self._waiting:
             turn, size = next(iter(self._waiting.items()))
             if self.used + size > self.amount:
@@ -130,15 +129,15 @@ class Turns:
                 yield turn
 
     def _expected_seconds(self) -> float:
-        """Return how long a request would wait that comes now."""
+        """Return how long a new request would wait."""
         if not self._waiting:
             return 0.0
         return monotonic() - self._since + self._pace * len(self._waiting)
 
 
 class MemoryBudget:
-    """The memory of a process for bodies: ``wire`` as they are sent; ``small``, ``medium`` and
-    ``large`` for what they become. Each has room for the largest of its bodies."""
+    """The memory of a process for bodies: ``wire`` is for bytes on the wire; ``small``, ``medium``
+    and ``large`` are for decompression. Each has room for the largest of its bodies."""
 
     def __init__(self, limits: IngestLimits) -> None:
         self.limits: IngestLimits = limits
@@ -155,21 +154,21 @@ class MemoryBudget:
         return sum(each.used for each in (self.wire, self.small, self.medium, self.large))
 
     def take(self, size: int, body: int) -> None:
-        """Take memory for so many bytes of a body of ``body`` bytes, as it is sent, at once.
-        Raises ``RequestRefused``: BUSY."""
+        """Take memory at once for ``size`` bytes on the wire, of a body of ``body`` bytes. Raises
+        ``RequestRefused``: BUSY."""
         self.wire.take(size, left=0 if body <= SMALL_BODY else self._for_small)
 
     def turns(self, body: Compressed) -> Turns:
-        """Return the turns of a body that is to be decompressed."""
+        """Return the turns for the decompression of a body."""
         if body.most <= SMALL_BODY:
             return self.small
         return self.medium if body.most <= _MEDIUM_BODY else self.large
 
 
 class Reservation:
-    """What one request has of a budget. Leave it as a context manager to give all of it back.
+    """The part of a budget that one request has. Leaving its ``with`` block gives all of it back.
 
-    ``announced`` are the bytes of its body, as the sender says.
+    ``announced`` is the length of the body that the sender states.
     """
 
     __slots__ = ("_announced", "_budget", "_turns", "_wire", "_work")
@@ -186,19 +185,19 @@ class Reservation:
         self.keep(0)
 
     def add(self, size: int) -> None:
-        """Reserve so many bytes more of the body as it is sent. Raises ``RequestRefused``: BUSY."""
+        """Reserve ``size`` more bytes on the wire. Raises ``RequestRefused``: BUSY."""
         self._budget.take(size, max(self._wire + size, self._announced))
         self._wire += size
 
     async def turn(self, body: Compressed) -> None:
-        """Wait until there is memory to decompress a body; what an earlier turn brought is given
-        back before. Raises ``RequestRefused``: BUSY."""
+        """Wait until there is memory to decompress a body; first give back the memory of an earlier
+        turn. Raises ``RequestRefused``: BUSY."""
         turns = self._following(body)
         await turns.awaited(body.memory)
         self._work = body.memory
 
     def turn_now(self, body: Compressed, seconds: float = WAIT_SECONDS) -> None:
-        """Do the same in a thread, which blocks for so many seconds at most."""
+        """Do the same, but block the calling thread for at most ``seconds``."""
         turns = self._following(body)
         turns.blocking(body.memory, seconds)
         self._work = body.memory
@@ -211,7 +210,7 @@ class Reservation:
         return self._turns
 
     def keep(self, size: int) -> None:
-        """Give back all but so many bytes, which a body that was decompressed has."""
+        """Give back all but the ``size`` bytes of the decompressed body."""
         wire, work = self._wire, self._work - size
         self._wire, self._work = 0, size
         if wire:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from urllib.parse import unquote
 
 _MAX_LENGTH = 256
-"""Characters of a peer's name: more than any address has."""
+"""The most characters of a peer's name: more than any address has."""
 
 
 def address_of(peer: str) -> str | None:
@@ -23,7 +23,7 @@ def address_of(peer: str) -> str | None:
 
 
 def forwarded(lines: Sequence[str], hops: int) -> str | None:
-    """Return the address that the outermost of ``hops`` trusted proxies saw: so many entries from
-    the right of all ``x-forwarded-for`` lines together. ``None`` if there are fewer."""
+    """Return the address that the outermost of ``hops`` trusted proxies saw: the entry at that
+    number from the right in all ``x-forwarded-for`` lines together. ``None`` if there are fewer."""
     addresses = ",".join(lines).rsplit(",", hops)
     return (addresses[-hops].strip(" \t") or None) if len(addresses) >= hops > 0 else None

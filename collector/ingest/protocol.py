@@ -1,19 +1,19 @@
 """HTTP/1.1 on httptools, hardened against slow, numerous and hostile senders.
 
-A connection is always in one of three phases, between requests, in a head, or in a body, each with
-a deadline and a size limit. The handler is called with each head, asks for the body, and responds
-by a callback: no task is needed for a request. A fault in a body is given to the handler, which
-refuses the request in its own format and in order; a fault before there is a request is refused
-here. After either no more input is parsed, and the connection is closed.
+A connection is always in one of three phases: between requests, in a head, or in a body. Each has a
+deadline and a size limit. The handler is called with each head, asks for the body, and responds by
+a callback: no task is needed for a request. The handler gets a fault in a body, and refuses the
+request in its own format and in order. A fault before there is a request is refused here. After
+either, no more input is parsed, and the connection is closed.
 
-Closing lingers: to close a socket from which not everything was read would reset the connection,
-and the sender might never see why its request was refused. So the connection is half-closed, and
-input is discarded for a moment.
+Closing lingers: closing a socket with unread input would reset the connection, and the sender might
+never see why its request was refused. So the connection is half-closed, and input is discarded for
+a moment.
 
-A response may be a stream. It is sent in pieces, of which the next is asked for when the reader has
-taken those before, each within the deadline for reading responses.
+A response may be a stream, which is sent in pieces. The next piece is asked for when the reader has
+taken the earlier ones. Each must be taken within the deadline for reading responses.
 
-Nothing is logged here, and nothing of a request is ever part of a response.
+This module logs nothing, and no part of a request is ever in a response.
 """
 
 from __future__ import annotations
@@ -57,25 +57,26 @@ Phase = Literal["between", "head", "body"]
 _LINGER_SECONDS = 1.0
 """How long input is discarded after the last response."""
 _FIRST_SECONDS = 2.5
-"""How long a stop waits for the first request of a new connection: its sender may be slow."""
+"""How long a stopping server waits for the first request of a new connection: its sender may be
+slow."""
 _MAX_DISCARDED = 16 << 20
-"""Bytes of input that are discarded; a sender of more gets a reset."""
+"""Bytes of input that are discarded; more input resets the connection."""
 _PIECE = 64 << 10
-"""Bytes that are parsed before limits are checked, and that a body may buffer unread."""
+"""Bytes that are parsed before limits are checked, and unread bytes that a body may buffer."""
 _FRAMING_BYTES, _FRAMING_SHARE = 64 << 10, 4
-"""Sizes and extensions of chunks may take so many bytes, and a quarter of the body."""
+"""Chunk sizes and extensions may take this many bytes plus a quarter of the body."""
 _MAX_HEADERS = 200
-"""In one request. As Python objects short ones take twenty times the bytes that are allowed."""
+"""In one request. As Python objects, short headers take twenty times the allowed bytes."""
 _MAX_QUEUED = 8
 """Pipelined requests that may wait behind the one in progress; more are not read."""
 _MOST_QUEUED = 16 << 10
-"""Bytes that these may take, with their heads: no budget counts them."""
+"""Bytes of these requests and their heads: no budget counts them."""
 _VERSIONS = ("1.1", "1.0")
 _NEVER = float("inf")
 
 
 def in_task(handler: Callable[[HttpRequest], Awaitable[HttpResponse | None]]) -> Handler:
-    """Make a handler of one that takes a task for each request."""
+    """Make a handler from a coroutine function, which runs in a task for each request."""
 
     async def run(request: HttpRequest, respond: Respond) -> None:
         try:
@@ -88,14 +89,14 @@ def in_task(handler: Callable[[HttpRequest], Awaitable[HttpResponse | None]]) ->
 
 
 class _StopParsing(Exception):
-    """Ends the parsing of what has been received."""
+    """Ends the parsing of received input."""
 
 
 class HardenedProtocol(Connection, asyncio.Protocol):
     """A connection with deadlines and limits.
 
-    ``limiter`` counts the connections of a server together; ``tasks`` gets the tasks of requests
-    while they run. ``observe`` gets every response.
+    ``limiter`` counts all connections of a server; ``tasks`` has the running tasks of requests.
+    ``observe`` gets every response.
     """
 
     def __init__(
@@ -115,7 +116,7 @@ class HardenedProtocol(Connection, asyncio.Protocol):
         self._requests: deque[HttpRequest] = deque()  # not responded to; the first is in progress
         self._writable = asyncio.Event()
         self._writable.set()
-        self._held: HttpResponse | None = None  # until it is writable
+        self._held: HttpResponse | None = None  # until the connection is writable
         self._answered: HttpRequest | None = None  # the last one
         self._ignore_input = self._is_closing = self._has_ended = self._read_paused = False
         self._deadline = self._write_deadline = _NEVER
@@ -123,15 +124,16 @@ class HardenedProtocol(Connection, asyncio.Protocol):
         self._headers: list[tuple[bytes, bytes]] = []
         self._hosts = self._head_size = self._raw_size = self._body_size = self._discarded = 0
         self._is_chunked = self._expects_continue = self._is_last = False
-        self._stream: BodyStream | None = None  # which is being sent
+        self._stream: BodyStream | None = None  # the one being sent
         self._handshake: asyncio.Task[None] | None = None  # of TLS, until there is a transport
 
     # -- the connection
 
     def take(self, line: socket.socket, context: ssl.SSLContext | None) -> None:
-        """Take a connection that was accepted; with a context, begin the handshake.
+        """Take an accepted connection; with a context, begin the handshake.
 
-        An encrypted one counts from here on. If there are too many, it is closed without an answer.
+        An encrypted connection counts from here on. If there are too many, it is closed without an
+        answer.
         """
         if context is None:
             self._spawn(self._shake_hands(line, None))
@@ -147,7 +149,7 @@ class HardenedProtocol(Connection, asyncio.Protocol):
             await self._loop.connect_accepted_socket(lambda: self, line, ssl=context)
 
     def _end_handshake(self, line: socket.socket, _: asyncio.Task[None]) -> None:
-        if self._handshake is not None:  # there is no transport: it failed, or was cancelled
+        if self._handshake is not None:  # no transport: the handshake failed or was cancelled
             self._handshake = None
             self.connection_lost(None)
             line.close()
@@ -161,7 +163,7 @@ class HardenedProtocol(Connection, asyncio.Protocol):
         if self._handshake is not None:
             self._handshake = None
             transport.set_read_buffer_limits(_PIECE, _PIECE // 2)  # type: ignore[attr-defined]
-            if self._is_closing:  # since it ended, and before the task was cancelled
+            if self._is_closing:  # the handshake ended before the task was cancelled
                 transport.abort()
             elif not self._is_last:
                 self._deadline = self._loop.time() + self._limits.header_seconds
@@ -186,10 +188,10 @@ class HardenedProtocol(Connection, asyncio.Protocol):
         self._writable.set()
         self._send_held()
         self._cut_stream(is_gone=True)
-        del self._parser  # which refers to this object
+        del self._parser  # it refers to this object
 
     def eof_received(self) -> bool | None:
-        """Keep the connection for the response where one is due; the sender sends no more."""
+        """Keep the connection if a response is due; the sender sends no more."""
         is_idle = self._phase == "between" and not self._requests
         if is_idle or self._closes() or self._is_tls:
             return None
@@ -199,7 +201,8 @@ class HardenedProtocol(Connection, asyncio.Protocol):
         return True
 
     def shutdown(self) -> None:
-        """Finish the response in progress, unless it is endless; who has just come may ask once."""
+        """Finish the response in progress, unless it is endless. A new connection may still send
+        one request."""
         self._cut_stream()
         if self._requests:
             self._fail(STOPPING)
@@ -226,7 +229,7 @@ class HardenedProtocol(Connection, asyncio.Protocol):
             return
         if self._handshake is not None or now > self._write_deadline or self._closes():
             self.abort()
-        elif self._read_paused:  # it is the server that is slow
+        elif self._read_paused:  # the server is slow, not the sender
             self._deadline = now + self._limits.body_seconds
         elif self._phase == "between":
             self._close()
@@ -245,7 +248,7 @@ class HardenedProtocol(Connection, asyncio.Protocol):
         return self._is_closing or self._transport.is_closing()
 
     def _close(self) -> None:
-        """Close once everything is sent; where input may be unread, half-close and discard it."""
+        """Close once everything is sent. If input may be unread, half-close and discard it."""
         if self._is_closing:
             return
         self._is_closing = self._ignore_input = True
@@ -271,7 +274,7 @@ class HardenedProtocol(Connection, asyncio.Protocol):
     # -- input
 
     def data_received(self, data: bytes) -> None:
-        """Parse it, piece by piece, up to the limits."""
+        """Parse the input piece by piece, up to the limits."""
         if self._ignore_input:
             self._discarded += len(data)
             if self._discarded > _MAX_DISCARDED:
@@ -346,7 +349,7 @@ class HardenedProtocol(Connection, asyncio.Protocol):
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
-        """Begin the request, unless its head can be read in more than one way."""
+        """Begin the request, unless its head is ambiguous."""
         version = self._parser.get_http_version()
         is_current = version == "1.1"
         if version not in _VERSIONS or self._parser.should_upgrade():
@@ -372,7 +375,7 @@ class HardenedProtocol(Connection, asyncio.Protocol):
             takes_chunks=is_current,
         )
         if self._requests and self._queued() + request.size > _MOST_QUEUED:
-            raise _StopParsing  # those before it are answered, and then the connection ends
+            raise _StopParsing  # earlier ones are answered, then the connection ends
         self._target, self._headers = b"", []
         self._requests.append(request)
         self._phase = "body"
@@ -416,20 +419,20 @@ class HardenedProtocol(Connection, asyncio.Protocol):
     # -- responses
 
     def _start(self) -> None:
-        """Call the handler with the request in progress, unless it has that already."""
+        """Call the handler with the request in progress, unless that was done."""
         if self._requests and not self._requests[0].began:
             request = self._requests[0]
             request.began = self._loop.time()
             self._handler(request, partial(self._respond, request))
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        """Run a task, which the server awaits or cancels at its end."""
+        """Run a task. The server awaits or cancels it when it stops."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
     def _on_demand(self) -> None:
-        """Let the body of the request in progress come."""
+        """Begin to read the body of the request in progress."""
         request = self._requests[0]
         if request.expects_continue and not self._closes():
             request.expects_continue = False
@@ -437,7 +440,8 @@ class HardenedProtocol(Connection, asyncio.Protocol):
         self._resume_reading()
 
     def _respond(self, request: HttpRequest, response: HttpResponse | None) -> None:
-        """Send the response to the request in progress, once the reader has taken those before."""
+        """Send the response to the request in progress, once the reader has taken the earlier
+        ones."""
         is_due = request is next(iter(self._requests), None) and request is not self._answered
         if response is None or not is_due:
             return
@@ -470,7 +474,7 @@ class HardenedProtocol(Connection, asyncio.Protocol):
     def _send_head(
         self, request: HttpRequest, response: HttpResponse, *, is_chunked: bool = False
     ) -> None:
-        """Send all of a response but its stream."""
+        """Send a response without its stream."""
         is_head, close = request.method == "HEAD", not request.keep_alive
         head = serialize(response, close=close, is_head=is_head, is_chunked=is_chunked)
         self._transport.write(head)
@@ -478,8 +482,8 @@ class HardenedProtocol(Connection, asyncio.Protocol):
     async def _respond_in_pieces(
         self, request: HttpRequest, response: HttpResponse, stream: AsyncGenerator[bytes, None]
     ) -> None:
-        """Send a response and its stream. Without length and chunks, the end of the connection is
-        that of the body; a stream that does not end as it should ends the connection."""
+        """Send a response and its stream. Without length and chunks, the body ends with the
+        connection. A stream that breaks off ends the connection."""
         length, write, is_head = response.length, self._transport.write, request.method == "HEAD"
         is_chunked = length is None and request.takes_chunks
         if request.is_closed or is_head:
@@ -498,14 +502,14 @@ class HardenedProtocol(Connection, asyncio.Protocol):
             self._finish(request)
 
     def _cut_stream(self, *, is_gone: bool = False) -> None:
-        """End a stream that is being sent: one without end, or any if the reader is gone."""
+        """End the stream in progress if it is endless, or if the reader is gone."""
         if self._stream is not None and (is_gone or self._stream.is_endless):
             self._stream.cut()
 
     def _finish(self, request: HttpRequest) -> None:
-        """Go on after a response: with the next request, or waiting for the sender."""
+        """Go on after a response with the next request, or wait for the sender."""
         self._requests.popleft()
-        self._answered = None  # which refers to this object
+        self._answered = None  # it refers to this object
         request.drop()
         if not request.keep_alive:
             self._close()
@@ -529,10 +533,10 @@ class HardenedProtocol(Connection, asyncio.Protocol):
             self._observe(response.status, self._loop.time() - began, response.code)
 
     def _fail(self, refusal: Refusal) -> None:
-        """Parse no more; refuse the request that is at fault, and finish those before it."""
+        """Parse no more; refuse the faulty request, and finish earlier ones."""
         self._ignore_input = True
         if not self._requests:
-            if self._phase == "body":  # which is being skipped: the response has been sent
+            if self._phase == "body":  # being skipped: the response was sent
                 self._close()
             else:
                 self._send_error(refusal)

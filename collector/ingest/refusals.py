@@ -1,6 +1,6 @@
 """Refusals of requests: one table of codes, statuses and messages.
 
-A refusal is made of constants. No part of a request is ever in it.
+A refusal is made of constants, and never contains a part of a request.
 """
 
 from __future__ import annotations
@@ -224,7 +224,7 @@ class RequestRefused(InputError):
 
 
 def refusal_of(error: BaseException) -> Refusal:
-    """Return what a sender is told of an error; of one that nobody expects, that it was ours."""
+    """Return the refusal for an error. An unexpected error is reported as the server's."""
     if isinstance(error, RequestRefused):
         return error.refusal
     other = NOT_STORED if isinstance(error, DeliveryError) else INTERNAL_ERROR

@@ -1,7 +1,7 @@
-"""HTTP requests: the head, of which known headers are read, and the body as it arrives.
+"""HTTP requests: the known headers of the head, and the body as it arrives.
 
-A connection feeds the body. A handler says how much of it there may be, and gets it when all of it
-is there. Headers without a meaning here are passed over.
+A connection feeds the body. A handler limits its size, and gets it when it is complete. Headers
+without a meaning here are skipped.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class Route(NamedTuple):
 Body = bytes | Refusal | None
 """A whole body, why it is refused, or ``None`` if the sender is gone."""
 Reserve = Callable[[int], object]
-"""Reserves so many bytes more for a body. Raises ``RequestRefused``: BUSY."""
+"""Reserves a number of further bytes for a body. Raises ``RequestRefused``: BUSY."""
 _PROTOBUF = b"application/x-protobuf"
 
 
@@ -79,12 +79,12 @@ _CHARSETS = frozenset([b"", b"utf-8", b"utf8", b"us-ascii"])
 class HttpRequest:
     """A request of a connection.
 
-    ``headers`` have lower-case names; those that are not known here are left out. Of cookies, only
-    a visitor's ``choices`` are read. ``client`` is the address of the other end, ``None`` on a
-    socket file. ``on_demand`` is called when the handler asks for the body, and ``on_taken`` with
-    the bytes that it takes or never will; ``spawn`` runs a task that ends with the server at the
-    latest. ``keep_alive``, ``expects_continue``, ``takes_chunks`` and ``began``, the loop time at
-    which the handler got it, are the connection's.
+    ``headers`` have lower-case names; unknown headers are left out. The only cookie that is read
+    has a visitor's ``choices``. ``client`` is the address of the other end, ``None`` on a socket
+    file. ``on_demand`` is called when the handler asks for the body, and ``on_taken`` with the
+    number of bytes that the handler takes or never will take. ``spawn`` runs a task that ends with
+    the server at the latest. ``keep_alive``, ``expects_continue``, ``takes_chunks`` and ``began``,
+    the loop time at which the handler got it, are the connection's.
     """
 
     __slots__ = (
@@ -133,10 +133,10 @@ class HttpRequest:
         self._client = client
         self._on_demand, self._on_taken = on_demand, on_taken
         self._body: list[bytes] = []
-        self._size = 0  # of what has come of it
+        self._size = 0  # bytes of it that have arrived
         self._is_complete = self._is_read = False
         self._fault: Refusal | None = None
-        self._limit: int | None = None  # of the body, once the handler has asked for it
+        self._limit: int | None = None  # set when the handler asks for the body
         self._reserve: Reserve = bool
         self._take: Callable[[Body], object] | None = None  # until it is called
         self._waiting: asyncio.Task[Any] | None = None
@@ -150,7 +150,7 @@ class HttpRequest:
 
     @property
     def dialect(self) -> Dialect:
-        """The form of its response."""
+        """The form of the response."""
         if self.route is None or self.route.signal is None:
             return EVENTS
         return Dialect(self.route.signal, self.media_type == _PROTOBUF)
@@ -163,9 +163,9 @@ class HttpRequest:
         return form
 
     def encoding(self) -> Encoding | None:
-        """Return how the body is compressed, if it is.
+        """Return the compression of the body, if any.
 
-        Raises ``RequestRefused``: UNSUPPORTED_ENCODING, also for more than one.
+        Raises ``RequestRefused``: UNSUPPORTED_ENCODING, also for several encodings.
         """
         names = b",".join(self.headers.get(b"content-encoding", ())).lower()
         if names not in ENCODINGS:
@@ -178,12 +178,13 @@ class HttpRequest:
         return key_of(values) if values else None
 
     def length(self) -> int:
-        """Return the announced bytes of the body; 0 without an announcement."""
+        """Return the announced length of the body in bytes; 0 without an announcement."""
         length = self.only(b"content-length")
         return int(length) if length is not None and length.isdigit() else 0
 
     def is_for(self, hosts: Container[bytes]) -> bool:
-        """Tell whether it is for one of the hosts (lower case, with or without a port)."""
+        """Return whether the request is for one of the hosts (lower case, with or without a
+        port)."""
         host = (self.only(b"host") or b"").lower()
         name, colon, port = host.rpartition(b":")
         bare = name if colon and (port.isdigit() or not port) and not name.endswith(b":") else host
@@ -198,12 +199,12 @@ class HttpRequest:
         return forwarded([line.decode("latin-1") for line in lines], hops)
 
     def has_signal(self) -> bool:
-        """Tell whether the sender signals refusal of every optional purpose."""
+        """Return whether the sender signals refusal of every optional purpose."""
         sent = (self.headers.get(name) for name in _SIGNALS)
         return any(is_refusal(values) for values in sent if values)
 
     def refuses(self) -> bool:
-        """Tell whether the sender refuses every optional purpose, by a signal or a cookie."""
+        """Return whether the sender refuses every optional purpose, by a signal or a cookie."""
         return self.choices is False or self.has_signal()
 
     def refused(self) -> frozenset[str]:
@@ -211,8 +212,8 @@ class HttpRequest:
         return self.choices if isinstance(self.choices, frozenset) else frozenset()
 
     def granted(self) -> Granted:
-        """Return the purposes that records may be used for, if the sender's filter had only some
-        granted: names between spaces. A header in any other form grants none."""
+        """Return the purposes for which records may be used, if only some were granted to the
+        sender's filter: names separated by spaces. A header in any other form grants none."""
         values = self.headers.get(b"collector-granted")
         if values is None:
             return None
@@ -220,11 +221,11 @@ class HttpRequest:
         return tuple(values[0].decode().split()) if is_sound else ()
 
     def schema(self, names: Container[bytes]) -> str | None:
-        """Return the schema that the request asks for: by its header ``Collector-Schema``, or by
+        """Return the schema that the request names in the header ``Collector-Schema`` or as
         ``schema`` in the query; ``None`` if it names none.
 
-        Raises ``RequestRefused``: UNKNOWN_SCHEMA, for one that is not in ``names``, and for several
-        that differ.
+        Raises ``RequestRefused``: UNKNOWN_SCHEMA, for a name that is not in ``names``, and for
+        several different names.
         """
         asked = {*self.headers.get(b"collector-schema", ()), *_in_query(self.query)}
         if not asked:
@@ -243,18 +244,18 @@ class HttpRequest:
 
     @property
     def size(self) -> int:
-        """The bytes of its head, as far as it is kept, and of what of the body waits."""
+        """The bytes of the stored head and of the waiting body."""
         values = sum(len(value) for values in self.headers.values() for value in values)
         return len(self.path) + len(self.query) + values + sum(map(len, self._body))
 
     @property
     def is_waiting(self) -> bool:
-        """Whether what comes of the body waits for a handler that has not asked for it."""
+        """Whether received bytes of the body wait for a handler that has not asked for them."""
         return self._limit is None
 
     def read(self, limit: int, reserve: Reserve, take: Callable[[Body], object]) -> None:
-        """Have ``take`` called once, with a body of at most ``limit`` bytes as soon as all of it is
-        there, or with why there is none: TOO_LARGE, BUSY, or the fault of the connection."""
+        """Have ``take`` called once: with a body of at most ``limit`` bytes when it is complete, or
+        with the reason why there is none: TOO_LARGE, BUSY, or the fault of the connection."""
         if self.length() > limit:
             take(TOO_LARGE)
             return
@@ -269,14 +270,14 @@ class HttpRequest:
                 self.complete()
 
     def feed(self, part: bytes) -> int:
-        """Add received bytes; returns how many wait for a handler that has not asked for them."""
+        """Add received bytes; return how many wait for a handler that has not asked for them."""
         self._size += len(part)
         if self._limit is None or (self._take is not None and self._is_counted(len(part))):
             self._body.append(part)
         return self._size if self._limit is None else 0
 
     def _is_counted(self, size: int) -> bool:
-        """Reserve memory for bytes that have come; false if the body is refused for them."""
+        """Reserve memory for received bytes; return false if this makes the body refused."""
         if self._limit is not None and self._size > self._limit:
             self._end(TOO_LARGE)
             return False
@@ -288,27 +289,27 @@ class HttpRequest:
         return True
 
     def _end(self, body: Body) -> None:
-        """Hand over the body, once."""
+        """Give the body, or why there is none, to the handler, once."""
         take, self._take = self._take, None
         self._body, self._reserve = [], bool
         if take is not None:
             take(body)
 
     def complete(self) -> None:
-        """Note that all of the body is here."""
+        """Note that the body is complete."""
         self._is_complete = True
         if self._take is not None:
             self._is_read = True
             self._end(self._body[0] if len(self._body) == 1 else b"".join(self._body))
 
     def fail(self, refusal: Refusal) -> None:
-        """Have the handler refuse the request: its body is late, or not as it should be."""
+        """Have the handler refuse the request, because its body is late or faulty."""
         self._fault = refusal
         self._end(refusal)
 
     def close(self) -> None:
-        """Note that the connection is closed, refer to it no more, and cancel a task that waits for
-        its turn."""
+        """Note that the connection is closed, drop references to it, and cancel a task that waits
+        for its turn."""
         self.is_closed = True
         self.drop()
         self._end(None)
@@ -317,22 +318,22 @@ class HttpRequest:
             self._waiting.cancel()
 
     def drop(self) -> None:
-        """Keep nothing of a body that no handler has asked for."""
+        """Discard a body that no handler has asked for."""
         if self._limit is None:
             self._on_taken(self._size)
             self._body = []
 
     def must_close(self, limit: int) -> bool:
-        """Tell whether the connection must close after the response, as the rest of the body cannot
-        be skipped: it broke off, is longer than ``limit``, or may never come, as the sender waits
-        for ``100 Continue``."""
+        """Return whether the connection must close after the response, because the rest of the body
+        cannot be skipped: it broke off, is longer than ``limit``, or may never come because the
+        sender waits for ``100 Continue``."""
         if self._is_read:
             return False
         return self._limit is not None or self.length() > limit or b"expect" in self.headers
 
     @contextmanager
     def waiting(self, task: asyncio.Task[Any] | None) -> Iterator[None]:
-        """Have a task cancelled if the connection is closed meanwhile."""
+        """Cancel a task if the connection closes meanwhile."""
         self._waiting = task
         try:
             yield
@@ -342,7 +343,7 @@ class HttpRequest:
 
 def key_of(values: Sequence[bytes]) -> bytes:
     """Return the bytes of an idempotency key. Raises ``RequestRefused``: INVALID_KEY, also for
-    several."""
+    several keys."""
     digits = _KEY(values[0]) if len(values) == 1 else None
     if digits is None:
         raise RequestRefused(INVALID_KEY)
@@ -368,7 +369,8 @@ def _resolve(found: asyncio.Future[Body], body: Body) -> None:
 
 
 Respond = Callable[[HttpResponse | None], None]
-"""Takes the response to a request, or ``None`` if the sender is gone; once, in the event loop."""
+"""Takes the response to a request, or ``None`` if the sender is gone. Called once, in the event
+loop."""
 Handler = Callable[[HttpRequest, Respond], object]
 """Responds to a request, now or later; it never raises."""
 
@@ -384,7 +386,7 @@ def _in_query(query: bytes) -> Iterator[bytes]:
 
 
 def _content_type(values: Sequence[bytes]) -> tuple[bytes, bytes]:
-    """Return media type and charset, in lower case, of a header that occurs once."""
+    """Return media type and charset, in lower case, from a header that occurs once."""
     if len(values) != 1:
         return b"", b""
     media_type, *parameters = values[0].lower().split(b";")

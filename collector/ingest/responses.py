@@ -1,9 +1,9 @@
-"""Responses: counts of what was stored, or a refusal. Made of constants and counts only.
+"""Responses: the counts of what was stored, or a refusal. They consist of constants and counts.
 
-A handler may also respond with a stream, which is sent piece by piece as the reader takes it.
+A handler may also respond with a stream. It is sent piece by piece as the reader takes it.
 
-OTLP's paths are answered in OTLP's messages, as protobuf or as JSON, all others in Collector's own
-JSON. An error in OTLP/JSON is in both forms, as clients pass over members that they do not know.
+Responses on OTLP's paths are OTLP messages, as protobuf or JSON; all others are Collector's own
+JSON. An error in OTLP/JSON has both forms, because clients ignore members that they do not know.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collector.contracts import REJECTIONS, Earlier, Signal, Tally
 from collector.ingest.refusals import KEY_REUSED, TOO_LARGE, UNREADABLE, Headers, Refusal
 
 Observe = Callable[[int, float, str | None], None]
-"""Gets the HTTP status and the seconds of every response, and the code of a refusal."""
+"""Gets the HTTP status and the duration in seconds of every response, and the code of a refusal."""
 
 JSON_HEADERS: Headers = ((b"content-type", b"application/json"),)
 _PROTOBUF: Headers = ((b"content-type", b"application/x-protobuf"),)
@@ -32,15 +32,15 @@ REJECTED_MEMBERS: dict[Signal, str] = {
 }
 """The member that counts what was rejected, by signal."""
 _COMMAND = "collector explain --live"
-"""Says why nothing of events is admitted, where the sidecar runs."""
+"""The command that tells on the sidecar's machine why no field of an event is admitted."""
 _LENGTH_DELIMITED = 2
 _VARINT = 0
 _PIECE = 64 << 10
-"""Bytes of a stream that are written before the reader is waited for."""
+"""Bytes of a stream that are written before waiting for the reader."""
 
 
 class Dialect(NamedTuple):
-    """The form of a response: that of an OTLP signal, as protobuf or JSON, or Collector's own."""
+    """The form of a response: an OTLP signal's, as protobuf or JSON, or Collector's own."""
 
     signal: Signal | None = None
     protobuf: bool = False
@@ -51,14 +51,15 @@ EVENTS = Dialect()
 
 
 class HttpResponse(NamedTuple):
-    """A status, headers and a body; ``close`` closes the connection afterwards; ``code`` is that
-    of the refusal, if it is one.
+    """A status, headers and a body. ``close`` closes the connection afterwards. ``code`` is the
+    code of a refusal.
 
-    ``stream`` yields the body instead of ``body``: ``length`` bytes in all, or as many as there
-    are. It is asked for the next piece when the reader has taken those before, and it is closed
-    (``aclose``) when it ends, when the reader goes, and when the server stops. If it raises, or its
-    length is another, the connection is cut: the reader sees that the body is not whole. One
-    without ``length`` does not delay a stop, and ends when the reader closes its direction.
+    ``stream`` yields the body instead of ``body``: ``length`` bytes in all, or any number without
+    ``length``. It is asked for the next piece when the reader has taken the earlier ones. It is
+    closed (``aclose``) when it ends, when the reader goes, and when the server stops. If it raises
+    or has another length, the connection is cut, so that the reader sees that the body is
+    incomplete. A stream without ``length`` does not delay a stop, and ends when the reader closes
+    its direction.
     """
 
     status: int
@@ -77,8 +78,8 @@ GPC = HttpResponse(200, JSON_HEADERS, b'{"gpc":true,"lastUpdate":"2026-11-26"}')
 def tally_response(dialect: Dialect, tally: Tally, *, lines: bool = False) -> HttpResponse:
     """Build the response to a request that was filtered and stored.
 
-    A document that could not be decoded, or is too large as a whole, is an error. Of ``lines`` the
-    good ones were stored, so the counts tell what happened.
+    A document that could not be decoded, or is too large as a whole, is an error. With ``lines``,
+    the good ones were stored, so the counts tell what happened.
     """
     refused = None if lines else refused_whole(tally)
     if refused is not None:
@@ -92,7 +93,7 @@ def tally_response(dialect: Dialect, tally: Tally, *, lines: bool = False) -> Ht
 
 def earlier_response(dialect: Dialect, earlier: Earlier) -> HttpResponse:
     """Build the response to a request whose key was used before: the counts of what was stored
-    then, and an error if those were other records."""
+    then, and an error if the body was another one."""
     if dialect.signal is not None:
         return tally_response(dialect, earlier.counts)
     members = f'{_counts_json(earlier.counts)},"repeated":true'
@@ -121,8 +122,8 @@ def serialize(
 ) -> bytes:
     """Build the bytes of a response in HTTP/1.1, up to the stream if it has one.
 
-    ``close`` announces that the connection is closed; ``is_head`` leaves the body out;
-    ``is_chunked`` announces chunks for a stream whose length is not known.
+    ``close`` announces that the connection closes; ``is_head`` leaves out the body; ``is_chunked``
+    announces chunks for a stream of unknown length.
     """
     length = len(response.body) if response.stream is None else response.length
     lines = [_status_line(response.status), _date_header(int(time.time()))]
@@ -152,7 +153,7 @@ def _error_json(refusal: Refusal) -> str:
 
 
 def _counts_json(tally: Tally) -> str:
-    """Return the members of an object, without its braces."""
+    """Return the members of a JSON object, without its braces."""
     times = tally.rejected.get
     rejected = ",".join(f'"{reason}":{times(reason)}' for reason in REJECTIONS if times(reason))
     why = f',"why":"{_COMMAND}"' if times("nothing_admitted") else ""
@@ -160,8 +161,8 @@ def _counts_json(tally: Tally) -> str:
 
 
 def refused_whole(tally: Tally) -> Refusal | None:
-    """Return why all of a body was refused, if it was: it cannot be decoded, or is too large.
-    Rejected items of an accepted one are counted in its response."""
+    """Return why a whole body was refused, if it was: it cannot be decoded, or is too large. The
+    response to an accepted body counts its rejected items."""
     if tally.received == tally.rejected["malformed"] == 1:
         return UNREADABLE
     if tally.received and tally.received == tally.rejected["too_large"]:
@@ -170,8 +171,8 @@ def refused_whole(tally: Tally) -> Refusal | None:
 
 
 def export_protobuf(tally: Tally) -> bytes:
-    """Build an Export response of any of the three services; empty on full success, as which counts
-    also that the schema does not ask for an item."""
+    """Build an Export response of any of the three services; empty on full success. Items that the
+    schema does not ask for do not prevent full success."""
     if not (rejected := tally.refused):
         return b""
     partial = _number(1, rejected) + _text(2, _reasons(tally))
@@ -179,7 +180,7 @@ def export_protobuf(tally: Tally) -> bytes:
 
 
 def export_json(signal: Signal, tally: Tally) -> bytes:
-    """Build an Export response as OTLP/JSON, in which 64-bit integers are strings."""
+    """Build an Export response as OTLP/JSON, which writes 64-bit integers as strings."""
     if not (rejected := tally.refused):
         return b"{}"
     partial = f'{{"{REJECTED_MEMBERS[signal]}":"{rejected}","errorMessage":"{_reasons(tally)}"}}'
@@ -229,8 +230,8 @@ def _varint(value: int) -> bytes:
 
 
 class BodyStream:
-    """A stream while the present task sends it, as ``length`` bytes, or in chunks, or up to the end
-    of the connection. ``write`` sends bytes; ``writable`` is set while the reader takes them."""
+    """A stream that the current task sends: as ``length`` bytes, in chunks, or up to the end of the
+    connection. ``write`` sends bytes; ``writable`` is set while the reader takes them."""
 
     def __init__(
         self,
@@ -247,7 +248,7 @@ class BodyStream:
         self._task = asyncio.current_task()
 
     async def send(self) -> bool:
-        """Send all of it, and close it; return whether it was whole."""
+        """Send the whole stream, and close it; return whether it was complete."""
         try:
             async with aclosing(self._stream):
                 return await self._send()
@@ -255,7 +256,7 @@ class BodyStream:
             return False
 
     def cut(self) -> None:
-        """End it, wherever it is: the reader is gone, or the server stops."""
+        """End the stream at once, because the reader is gone or the server stops."""
         if self._task is not None:
             self._task.cancel()
 
@@ -269,7 +270,7 @@ class BodyStream:
                 piece = memoryview(whole)[at : at + _PIECE]
                 self._write(_chunk(piece) if self._is_chunked else piece)
                 await self._writable.wait()
-                await asyncio.sleep(0)  # other connections have their turn
+                await asyncio.sleep(0)  # give other connections a turn
         if self._is_chunked:
             self._write(b"0\r\n\r\n")
         return self._length in (None, sent)

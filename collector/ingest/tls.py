@@ -1,8 +1,8 @@
 """TLS: one certificate with its key, and the authority of accepted client certificates.
 
 The same pair serves HTTP (``context``) and gRPC (``grpc``). The minimum is TLS 1.2. With a client
-authority every client must present a certificate of it (mutual TLS). Session keys are never logged,
-also with ``SSLKEYLOGFILE`` set.
+authority, every client must present a certificate from it (mutual TLS). Session keys are never
+logged, even if ``SSLKEYLOGFILE`` is set.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ Pem = tuple[bytes, bytes, bytes | None]
 class Certificates:
     """A server's certificate chain and key (PEM files), and the clients' authority, if any.
 
-    The files are read once and checked. Raises ``ConfigError`` E212 when one cannot be read or has
-    another content, when the key is encrypted, when it does not fit the certificate, or when the
-    certificate has expired, and ``NotNow`` when it is not valid yet; messages name the setting,
-    never a path or content of the file.
+    The files are read and checked once. Raises ``ConfigError`` E212 when a file cannot be read or
+    has other contents, when the key is encrypted or does not match the certificate, or when the
+    certificate has expired, and ``NotNow`` when it is not valid yet. Messages name the setting,
+    never a path or a file's contents.
     """
 
     def __init__(
@@ -65,19 +65,19 @@ class Certificates:
 
     @classmethod
     def of(cls, pem: Pem) -> Certificates:
-        """Take the ``pem`` of another process's certificates."""
+        """Build from the ``pem`` of another process's certificates."""
         found = cls.__new__(cls)
         found.pem = pem
         return found
 
     @property
     def validity(self) -> tuple[float, float]:
-        """When the server's own certificate begins and ends to be valid, in seconds of the epoch.
-        Those of its issuers are not looked at: a client may know a newer one of them."""
+        """The start and end of the validity of the server's own certificate, in seconds of the
+        epoch. Certificates of its issuers are ignored, because a client may know newer ones."""
         return _validity(self.pem[0])
 
     def ends_soon(self, now: float) -> bool:
-        """Return whether less than a third of its time is left, and less than two weeks."""
+        """Return whether less than a third of its lifetime and less than two weeks are left."""
         began, ended = self.validity
         return ended - now < min((ended - began) / 3, _SOON_SECONDS)
 
@@ -113,7 +113,7 @@ def _read(path: Path, name: str, mark: str) -> bytes:
     """Read a PEM file, and check that it is one."""
     why, data = "", b""
     try:
-        if stat.S_ISFIFO(path.stat().st_mode):  # it would be waited for, and it is read twice
+        if stat.S_ISFIFO(path.stat().st_mode):  # reading could wait for ever, and it is read twice
             why = "it is a pipe"
         else:
             with path.open("rb") as handle:
@@ -132,7 +132,7 @@ def _read(path: Path, name: str, mark: str) -> bytes:
 def _load_pair(context: ssl.SSLContext, chain: bytes, secret: bytes) -> None:
     """Load chain and key. The empty password keeps OpenSSL from asking on the terminal.
 
-    The library takes the names of files only.
+    The library takes only names of files.
     """
     reason = ""
     try:
@@ -155,8 +155,8 @@ def _load_pair(context: ssl.SSLContext, chain: bytes, secret: bytes) -> None:
 
 
 def _validity(chain: bytes) -> tuple[float, float]:
-    """Return when the first certificate begins and ends to be valid, by RFC 5280, section 4.1: the
-    fourth or fifth part of its first part. Raises ``ConfigError`` E212."""
+    """Return the start and end of the first certificate's validity: the fourth or fifth part of its
+    first part (RFC 5280, section 4.1). Raises ``ConfigError`` E212."""
     times: list[float] = []
     with suppress(ValueError, IndexError):
         text = chain.decode("ascii", "ignore")
@@ -186,8 +186,7 @@ def _parts(der: bytes) -> list[tuple[int, bytes]]:
 
 
 def _time(tag: int, content: bytes) -> float:
-    """Read a UTCTime, whose years are of 1950 to 2049, or a GeneralizedTime. Raises
-    ``ValueError``."""
+    """Read a UTCTime, whose years are 1950 to 2049, or a GeneralizedTime. Raises ``ValueError``."""
     text = content.decode("ascii")
     if tag == _UTC_TIME:
         text = f"{'19' if int(text[:2]) >= _FIRST_YEAR else '20'}{text}"
@@ -196,7 +195,7 @@ def _time(tag: int, content: bytes) -> float:
 
 @contextmanager
 def _file(content: bytes) -> Iterator[str]:
-    """Provide the name of a file of a content: in memory, where the system has such files."""
+    """Yield the name of a file with some contents, in memory if the system has such files."""
     in_memory = hasattr(os, "memfd_create")
     with os.fdopen(os.memfd_create("pem"), "wb") if in_memory else TemporaryFile() as file:
         file.write(content)

@@ -1,7 +1,7 @@
 """The sidecar process: environment, receivers, signals, lifecycle.
 
-The process is hardened before any module is imported that reads the environment: inherited debug
-switches and proxies, core dumps, modes of files.
+The process hardens itself before it imports any module that reads the environment: it clears
+inherited debug switches and proxies, forbids core dumps, and sets file modes.
 """
 
 from __future__ import annotations
@@ -38,17 +38,17 @@ _M_MMAP_THRESHOLD, _MAPPED_BYTES = -3, 1 << 20
 _M_TRIM_THRESHOLD, _RETAINED_BYTES = -1, 8 << 20
 _M_ARENA_MAX, _ARENAS = -8, 2
 _SWITCH_SECONDS = 0.0002
-"""The interpreter's switch interval: so long may a thread that works on a large request keep the
-event loop, and the writer of the spool, from going on. They need the interpreter again after each
-system call and each step of SQLite."""
+"""The interpreter's switch interval. A thread that works on a large request may delay the event
+loop and the spool's writer this long. They need the interpreter again after each system call and
+each step of SQLite."""
 
 
 def run(loaded: Loaded, *, allow_widening: bool = False) -> int:
-    """Run the sidecar until a signal; returns its exit code.
+    """Run the sidecar until a signal; return its exit code.
 
-    Raises ``ConfigFaults`` if it cannot start: a port that is taken, a directory that cannot be
-    used, a faulty schema. Faults are found before any file is made. Where more would flow than by
-    what last ran in the data directory, it starts only with ``allow_widening``.
+    Raises ``ConfigFaults`` if it cannot start: a port is taken, a directory cannot be used, a
+    schema is faulty. Faults are found before any file is created. If more data would flow than with
+    the last configuration in the data directory, it starts only with ``allow_widening``.
     """
     clear_switches()
     harden()
@@ -58,16 +58,16 @@ def run(loaded: Loaded, *, allow_widening: bool = False) -> int:
         from collector.server.process import serve  # noqa: PLC0415 - the switches are cleared
 
         return serve(_without_receivers(loaded), [], allow_widening=allow_widening)
-    from collector.server.worker_process import count, spawned  # noqa: PLC0415 - only now, after
+    from collector.server.worker_process import count, spawned  # noqa: PLC0415 - after
 
-    with spawned(count(loaded.config)) as processes:  # they load meanwhile
+    with spawned(count(loaded.config)) as processes:  # the workers load meanwhile
         from collector.server.process import serve  # noqa: PLC0415 - the switches are cleared
 
         return serve(loaded, processes, allow_widening=allow_widening)
 
 
 def _load_structlog() -> None:
-    """Load structlog without Rich, of which it needs nothing here: 4 MB of the process."""
+    """Load structlog without Rich, which takes 4 MB and is not needed here."""
     loaded = sys.modules.get("rich")
     sys.modules["rich"] = None  # type: ignore[assignment]
     try:
@@ -91,7 +91,7 @@ def _without_receivers(loaded: Loaded) -> Loaded:
 
 
 def clear_switches() -> None:
-    """Remove environment variables that make a library write more, or send elsewhere."""
+    """Remove environment variables that make a library write more or send data elsewhere."""
     for name in list(os.environ):
         upper = name.upper()
         if upper in _NAMES or upper.startswith(_PREFIXES) or upper.endswith(_SUFFIX):
@@ -103,8 +103,8 @@ def clear_switches() -> None:
 
 
 def harden() -> None:
-    """Forbid core dumps and ptrace, make files private, raise the limit of open files, and have
-    threads take turns often."""
+    """Forbid core dumps and ptrace, make new files private, raise the limit of open files, and
+    shorten the interpreter's switch interval."""
     os.umask(0o077)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -118,10 +118,10 @@ def harden() -> None:
 
 
 def _tune_malloc() -> None:
-    """Have the C library return the memory of large bodies to the system, where it is glibc.
+    """Have glibc, if it is the C library, return the memory of large bodies to the system.
 
-    Otherwise glibc keeps it for each thread: 212 instead of 103 MB after a load of bombs. The
-    memory of usual bodies it keeps: to request it for each of them takes 5 % of the CPU time.
+    Otherwise glibc keeps it for each thread: 212 instead of 103 MB after a load of bombs. It still
+    keeps the memory of usual bodies, because requesting it for each body takes 5 % of the CPU time.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:

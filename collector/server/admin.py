@@ -1,9 +1,9 @@
 """The pages of the admin address: health, metrics, and the pages for people.
 
 Responses are constants, numbers and names of the configuration. Only known paths are answered;
-nothing of a request is echoed or logged. ``Host`` must be a name of this server and ``Origin`` its
-own, so that a web page in a browser can reach none of it, also through a host name that resolves to
-this address; nor may one embed anything of it.
+nothing of a request is echoed or logged. ``Host`` must be a name of this server, and ``Origin`` its
+own. So a web page in a browser cannot reach these pages, not even through a host name that resolves
+to this address, and cannot embed them.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 State = Literal["full", "failing"] | Condition
 """``late``, ``skipping`` and ``absent`` are warnings that leave the process ready. The spool is
-``full`` of what the ``blocking`` sinks have not taken."""
+``full`` because of the ``blocking`` sinks."""
 UNREADY: frozenset[State] = frozenset({"full", "blocking", "failing"})
 Readiness = Callable[[], Mapping[str, State]]
 
@@ -55,10 +55,11 @@ _HEADERS = (
 _DOCUMENT = Path(__file__).with_name("openapi.json").read_bytes()
 _POLICY = b"default-src 'none'; frame-ancestors 'none'"
 _FREE = ("/livez", "/readyz", DOCUMENT_PATH)
-"""The paths that need no tokens: of probes, which get one word, and of what is constant."""
+"""The paths that need no token: those of probes, which get one word, and of the constant
+document."""
 _MARKS: dict[State, str] = {"ok": "+", **dict.fromkeys(UNREADY, "-")}
 _PAGES = ("/", "/page.json", "/status")
-"""The pages for people, and the facts of the first as data."""
+"""The pages for people, and the facts of the public page as data."""
 _NO_PAGE = b"this page cannot be made now; the log of the sidecar says why\n"
 
 _REFUSALS: dict[Refusal, tuple[bytes, Headers]] = {
@@ -68,19 +69,18 @@ _REFUSALS: dict[Refusal, tuple[bytes, Headers]] = {
     METHOD_NOT_ALLOWED: (b"only GET and HEAD are answered\n", ((b"allow", b"GET, HEAD"),)),
     FOREIGN_HOST: (b"this host name is not served here\n", ()),
 }
-"""What is said of each refusal here, and its headers."""
+"""The message and the headers of each refusal here."""
 
 
 class AdminPages:
     """The HTTP handler of the admin address.
 
-    ``readiness`` is called for each ``/readyz``, ``sinks`` for the verbose one, and ``file`` for
-    each page, with its path and a language; it returns ``None`` where a page cannot be made, and
-    without it there are no pages.
-    ``hosts`` are names that are accepted besides those of loopback, and with ``is_public`` any IP
-    address, by which probes call: no page can have a browser send one to a machine that has
-    another. ``admits`` judges the ``Authorization`` header of requests for more than health
-    (``None``: all are let in).
+    ``readiness`` is called for each ``/readyz``, and ``sinks`` for the verbose one. ``file`` is
+    called for each page, with its path and a language; it returns ``None`` if the page cannot be
+    made. Without ``file`` there are no pages. ``hosts`` are accepted names besides those of
+    loopback. ``is_public`` also accepts any IP address as ``Host``, because probes use it: no web
+    page can make a browser send an IP address to a machine that has another one. ``admits`` checks
+    the ``Authorization`` header of requests for more than health (``None``: all are admitted).
     """
 
     def __init__(
@@ -158,7 +158,7 @@ class AdminPages:
             return False
 
     def _ready(self, *, is_verbose: bool, may_know: bool) -> HttpResponse:
-        """Say whether the process is ready; and if not, why, to a caller who may know it."""
+        """Say whether the process is ready; if not, tell a permitted caller why."""
         states = self._readiness()
         is_ready = UNREADY.isdisjoint(states.values())
         lines = [
@@ -181,10 +181,11 @@ def opened_admin(
     live: LivePages,
     stack: ExitStack,
 ) -> Callable[[], HttpReceiver] | None:
-    """Listen on ``admin.address``, if there is to be one; return what makes its receiver, with the
-    certificate and the limits of that time.
+    """Listen on ``admin.address``, if it is set. Return a function that makes the receiver, with
+    the certificate and the limits at the time of the call.
 
-    On loopback, and where it is open, it needs neither tokens nor TLS. Raises ``ConfigError`` E207.
+    On loopback, and if it is open, the address needs neither tokens nor TLS. Raises ``ConfigError``
+    E207.
     """
     chosen = components.config.admin
     if chosen.address is None:
@@ -225,8 +226,8 @@ def opened_admin(
 
 
 def _is_embedding(request: HttpRequest) -> bool:
-    """Return whether a browser says that a page of another site asks, and not for a person who
-    follows a link: for a frame, a script or an image of its own."""
+    """Return whether a browser says that a page of another site requests this for a frame, a script
+    or an image, and not for a person who follows a link."""
     site, dest = (request.only(name) for name in (b"sec-fetch-site", b"sec-fetch-dest"))
     return site in (b"cross-site", b"same-site") and dest != b"document"
 
@@ -241,7 +242,7 @@ def _response(status: int, content_type: str, body: bytes) -> HttpResponse:
 
 
 def _sent(file: File | None, request: HttpRequest) -> HttpResponse:
-    """Send a page, or say that the reader has it already."""
+    """Send a page, or say that the reader's copy is current."""
     if file is None:
         return _response(503, _TEXT, _NO_PAGE)
     headers = (

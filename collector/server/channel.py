@@ -1,8 +1,8 @@
 """The channel between the keeper and a worker: messages over a pair of connected sockets.
 
-A message is its length in four bytes, then an array in MessagePack whose first element is its
-number; a ``Put`` is followed by the records that it announces. What a worker says may be a lie: it
-is bounded before memory is taken for it.
+A message is its length in four bytes and a MessagePack array whose first element is its number. The
+records that a ``Put`` announces follow it. A worker may lie, so every length is checked before
+memory is allocated for it.
 """
 
 from __future__ import annotations
@@ -48,39 +48,39 @@ from collector.server.messages import (
 from collector.spool.write_queue import busy, merge, unwritable
 
 _MOST_MESSAGE = 2 << 20
-"""Bytes of a worker's message: decoded, it may take twenty times as many."""
+"""Bytes of a worker's message. Decoded, it may take twenty times as much."""
 _MOST_OF_KEEPER = 64 << 20
 _LENGTH_BYTES = 4
 _AT_ONCE = 32
-"""Messages of one worker that are handed on before others have their turn."""
+"""Messages of one worker that are handled before others have their turn."""
 _MOST_SMALL, _MOST_GROUPED = 1 << 13, 1 << 18
-"""Bytes of records of a request that may share a message, and of all that share one."""
+"""Bytes of records in a request that may share a message, and in all that share one."""
 _MOST_WAITING = 64 << 20
-"""Bytes that the keeper has not taken yet; with more, senders are asked to come again."""
+"""Bytes that the keeper has not taken yet. With more, senders are asked to retry."""
 _M = TypeVar("_M")
 _N = TypeVar("_N", bound=str)
 _encoder = msgspec.msgpack.Encoder()
 
 
 def framed(message: FromKeeper | FromWorker | Tried) -> bytes:
-    """Return a message with its length, without the records of a ``Put``."""
+    """Encode a message with its length, but without the records of a ``Put``."""
     raw = _encoder.encode(message)
     return len(raw).to_bytes(_LENGTH_BYTES, "big") + raw
 
 
 class Frames(Generic[_M]):
-    """Takes bytes as they come, and yields messages, with the records of a ``Put``.
+    """Takes bytes as they arrive, and yields messages, with the records of a ``Put``.
 
-    ``take`` is asked before memory is taken for records, and says how many bytes were; where there
-    is no room (0), they are dropped as they come, ``None`` takes their place, and the ``Put`` loses
-    its batches.
+    ``take`` reserves memory for records, and returns the number of bytes. If it returns 0, there is
+    no room: the records are dropped as they arrive, ``None`` takes their place, and the ``Put``
+    loses its batches.
     """
 
     def __init__(
         self, decoder: msgspec.msgpack.Decoder[_M], take: Callable[[Put], int] | None = None
     ) -> None:
         self.reserved: int = 0
-        """The bytes of the budget for the last ``Put``, which the caller gives back."""
+        """The bytes reserved for the last ``Put``. The caller gives them back."""
         self._decoder = decoder
         self._take_memory = take
         self._most = _MOST_OF_KEEPER if take is None else _MOST_MESSAGE
@@ -110,7 +110,7 @@ class Frames(Generic[_M]):
                 yield put, records
 
     def _message(self) -> _M | None:
-        """Remove a message from the buffer, if it is there."""
+        """Remove a message from the buffer, if it is complete."""
         buffer = self._buffer
         if len(buffer) < _LENGTH_BYTES:
             return None
@@ -136,7 +136,7 @@ class Frames(Generic[_M]):
         self.reserved = 0 if self._take_memory is None else self._take_memory(put)
         self._records = bytearray() if self._take_memory is None or self.reserved else None
         if self._records is None:
-            put.batches = []  # they take twenty times as much decoded, until the records come
+            put.batches = []  # decoded, they take twenty times as much until the records arrive
 
     def _take(self) -> None:
         """Move records out of the buffer."""
@@ -154,25 +154,25 @@ class Frames(Generic[_M]):
 
 
 def frames_of_workers(take: Callable[[Put], int]) -> Frames[FromWorker]:
-    """Return what takes a worker's messages; ``take`` is that of all workers."""
+    """Return the frames for a worker's messages; all workers share one ``take``."""
     return Frames(msgspec.msgpack.Decoder(FromWorker), take)
 
 
 def frames_of_keeper() -> Frames[FromKeeper]:
-    """Return what takes the keeper's messages."""
+    """Return the frames for the keeper's messages."""
     return Frames(msgspec.msgpack.Decoder(FromKeeper))
 
 
 def frames_of_probe() -> Frames[Tried | Failed]:
-    """Return what takes the messages of a worker that is tried."""
+    """Return the frames for the messages of a probing worker."""
     return Frames(msgspec.msgpack.Decoder(Tried | Failed))
 
 
 class Channel(asyncio.Protocol, Generic[_M]):
     """One end of the channel on an event loop.
 
-    ``on_message`` gets each message, with the records of a ``Put``; ``on_end`` is called once, when
-    the other side is gone, with whether it has broken the rules.
+    ``on_message`` gets each message, with the records of a ``Put``. ``on_end`` is called once, when
+    the other side is gone; its argument says whether the other side broke the rules.
     """
 
     def __init__(
@@ -195,14 +195,15 @@ class Channel(asyncio.Protocol, Generic[_M]):
             self.close()
 
     def data_received(self, data: bytes) -> None:
-        """Hand on what is complete, until it is closed; close where the rules are broken."""
+        """Pass on complete messages until the channel is closed; close it if the other side breaks
+        the rules."""
         messages = self._frames.feed(data)
         self._messages = chain(self._messages, messages) if self._is_paused else messages
         if not self._is_paused:
             self._hand_on()
 
     def _hand_on(self) -> None:
-        """Hand on some messages. After so many, others have their turn before the next ones."""
+        """Pass on ``_AT_ONCE`` messages; others have their turn before the next ones."""
         left = _AT_ONCE
         try:
             while left and not (self._is_closed or self._is_held):
@@ -210,7 +211,7 @@ class Channel(asyncio.Protocol, Generic[_M]):
                     break
                 self._on_message(*found)
                 left -= 1
-        except BaseException as error:  # else it would stay paused
+        except BaseException as error:  # otherwise reading would stay paused
             self._is_faulty = isinstance(error, ChannelError)
             self.close()
             if not self._is_faulty:
@@ -227,11 +228,11 @@ class Channel(asyncio.Protocol, Generic[_M]):
         self._is_paused = must_pause
 
     def hold(self) -> None:
-        """Hand on no message after the present one, until ``release``."""
+        """Pass on no message after the present one, until ``release``."""
         self._is_held = True
 
     def release(self) -> None:
-        """Go on to hand on messages."""
+        """Pass on messages again."""
         if self._is_held:
             self._is_held = False
             self._hand_on()
@@ -259,21 +260,21 @@ class Channel(asyncio.Protocol, Generic[_M]):
 
 
 class BatchCode:
-    """Batches as they are put into a ``Put``, and taken out again: schemas are numbers in it, and
-    so are the fields and purposes of each."""
+    """Encodes batches in a ``Put``, and decodes them: schemas and their fields and purposes become
+    numbers."""
 
     def __init__(self, schemas: Sequence[Schema]) -> None:
         self._codes = [_SchemaCode(number, schema) for number, schema in enumerate(schemas)]
         self._by_digest = {code.layout.digest: code for code in self._codes}
 
     def seen(self, digest: str, seen: Seen) -> SeenCounts | None:
-        """Return what was seen of a schema in numbers; ``None`` for one that has none."""
+        """Encode what was seen of a schema in numbers; ``None`` for a schema without a number."""
         code = self._by_digest.get(digest)
         return None if code is None else code.seen(seen)
 
     def read_seen(self, counts: SeenCounts) -> tuple[str, Seen]:
         """Return the name of the schema and what was seen of it. Raises ``ChannelError`` for
-        numbers of nothing, and for more events than there can be, in all or with a field."""
+        unknown numbers, and for impossibly many events, in all or with a field."""
         try:
             code = self._codes[counts.schema]
             return code.layout.table, code.read_seen(counts)
@@ -286,8 +287,8 @@ class BatchCode:
         return Put(number, None if key is None else (key.key, key.body), announced)
 
     def batches(self, put: Put, records: bytearray) -> Iterator[PendingBatch]:
-        """Yield the batches of a message, of which nothing is checked; what is yielded is no longer
-        in ``records``. Raises ``ChannelError`` for numbers of nothing."""
+        """Yield the batches of a message, unchecked, and remove their bytes from ``records``.
+        Raises ``ChannelError`` for unknown numbers."""
         for each in put.batches:
             try:
                 code = self._codes[each.schema]
@@ -359,7 +360,7 @@ def _counts(names: tuple[_N, ...], numbers: list[int]) -> Counter[_N]:
 
 
 def answer_of(number: int, outcome: int | Earlier) -> tuple[int, int, list[int]]:
-    """Return what became of a put, as ``Answers`` says it."""
+    """Encode what became of a put for ``Answers``."""
     if isinstance(outcome, int):
         return number, outcome, []
     counts = outcome.counts
@@ -370,8 +371,8 @@ def answer_of(number: int, outcome: int | Earlier) -> tuple[int, int, list[int]]
 class ChannelQueue:
     """Sends batches to the keeper, and resolves their futures with its answers.
 
-    Small requests without a key that come in the same iteration of the event loop share a message:
-    all of them are stored, or none is. Safe to use from several threads.
+    Small requests without a key that arrive in the same iteration of the event loop share a
+    message: either all of them are stored, or none. Safe to use from several threads.
     """
 
     def __init__(
@@ -390,7 +391,7 @@ class ChannelQueue:
         self._grouped, self._group_bytes = list[PendingBatch](), 0
 
     def put(self, *batches: PendingBatch, key: RequestKey | None = None) -> Written:
-        """Have the keeper store the batches of one request, as ``BatchQueue.put`` says."""
+        """Have the keeper store the batches of one request, as in ``BatchQueue.put``."""
         merged = [batch for batch in merge(batches) if batch.tally.received]
         future: Written = Future()
         if not merged and key is None:

@@ -1,4 +1,4 @@
-"""The components of the sidecar: what is made of its settings, and what they are wired to."""
+"""The components of the sidecar, made from its settings and wired together."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def tokens(config: Config) -> Tokens | None:
 
 
 class Components:
-    """Schemas, keys, spool, sinks, delivery and metrics: all that the keeper has.
+    """Schemas, keys, spool, sinks, delivery and metrics: everything that the keeper has.
 
-    ``collector.server.preflight`` makes the parts that only read; ``open`` makes the data directory
+    ``collector.server.preflight`` makes the parts that only read. ``open`` makes the data directory
     and the rest, which ``stack`` closes.
     """
 
@@ -95,15 +95,16 @@ class Components:
         self.growth: Growth = Growth()
 
     def use(self, other: Components) -> None:
-        """Take over the configuration of components that are not open; for a thread. Sinks come and
-        go. One is opened anew where its settings or the schemas are others, by its thread, which
-        tries until that succeeds, as it is with each sink that comes."""
+        """Take over the configuration of components that are not open; call it in a thread. It adds
+        and removes sinks. If a sink's settings or the schemas have changed, the sink's thread
+        reopens it. That thread, like the thread of an added sink, retries until the sink is
+        open."""
         before, had_tokens = self.config.sinks.on(), self.config.auth
         is_other = [each.digest for each in self.schemas] != [each.digest for each in other.schemas]
         self.config, self.schemas, self.flows = other.config, other.schemas, other.flows
         self.copies, self._reviewed = other.copies, None
         self.limits, self.certificates = other.limits, other.certificates
-        if self.config.auth != had_tokens:  # else what was counted of them is kept
+        if self.config.auth != had_tokens:  # otherwise keep their counts
             self.tokens = other.tokens
         layouts = [schema.layout for schema in self.schemas]
         self.metrics.use(layouts)
@@ -112,7 +113,7 @@ class Components:
             self.delivery.remove(name)
             self.sinks.pop(name, None)
         self.spool.layouts.update({layout.digest: layout for layout in layouts})
-        with suppress(DeliveryError):  # the file is opened anew then, for these sinks
+        with suppress(DeliveryError):  # then the spool reopens the file for these sinks
             self.spool.name(self._shares()).result()
         self.upkeep.use(self.schemas, self._off())
         self.delivery.route(fields_for)
@@ -124,7 +125,7 @@ class Components:
                 self.delivery.reopen(name, make)
 
     def reviews(self) -> tuple[Review, ...]:
-        """Compare each schema with its approved copy, once a day: an approval may end."""
+        """Compare each schema with its approved copy, once a day because an approval may expire."""
         today, found = utc_now().date(), self._reviewed
         if found is None or found[0] != today:
             both = zip(self.schemas, self.copies, strict=True)
@@ -133,8 +134,8 @@ class Components:
         return found[1]
 
     def open(self, stack: ExitStack, admit: Callable[[Ledger], None] | None = None) -> None:
-        """Open spool and sinks; ``admit`` is called with the ledger before it is used. Raises
-        ``ConfigError`` and ``DeliveryError``, and what ``admit`` does."""
+        """Open spool and sinks; ``admit`` gets the ledger before it is used. Raises ``ConfigError``
+        and ``DeliveryError``, and what ``admit`` raises."""
         config, layouts = self.config, [schema.layout for schema in self.schemas]
         data = config.data or Path()
         self.spool = Spool(
@@ -153,7 +154,7 @@ class Components:
         self.delivery = Delivery(self.spool, self.sinks, reaching(self.flows))
         self.metrics = Metrics(layouts, self.spool.state, self.sink_states)
         self.metrics.expiries = self.expiries
-        stack.callback(self.delivery.close, 0.0)  # where nothing else has closed it
+        stack.callback(self.delivery.close, 0.0)  # unless something else has closed it
 
     def _shares(self) -> dict[str, Share]:
         """Return the share of the spool of each sink that is switched on."""
@@ -173,13 +174,13 @@ class Components:
             partial(self.upkeep.sink_pruned, name),
         )
         made = open_sink(settings, opening)
-        if self.config.sinks.on().get(name) == settings:  # else it was removed meanwhile
+        if self.config.sinks.on().get(name) == settings:  # otherwise it was removed meanwhile
             self.sinks[name] = made
         return made
 
     def _close_sinks(self) -> None:
-        """Close the sinks, but for one whose thread is still delivering: a sink is for one thread
-        at a time, and what is not delivered then is as after a kill."""
+        """Close all sinks whose threads are not delivering any more: only one thread may use a sink
+        at a time. An interrupted delivery is repeated as after a kill."""
         delivery: Delivery | None = getattr(self, "delivery", None)
         for name, sink in [*self.sinks.items()]:
             if delivery is None or not delivery.is_using(name):

@@ -1,8 +1,9 @@
-"""Take batches out of a message broker (`collector serve --from`), in place of workers.
+"""Take batches from a message broker (`collector serve --from`), in place of workers.
 
-A message is checked as what a worker hands over is, and stored in the spool under its own id; the
-broker is told that it is done when every sink has it. So a drain may be lost with its disk: another
-one gets what it had not delivered. What is no message of ours is counted, and done at once.
+The consumer checks a message like a batch from a worker, and stores it in the spool under its own
+id. It acknowledges the message when every sink has the batch. So a drain may be lost with its disk:
+another one gets what it had not delivered. A message that Collector did not publish is counted, and
+acknowledged at once.
 """
 
 from __future__ import annotations
@@ -52,27 +53,27 @@ from collector.spool.idempotency import hashed
 from collector.subject.tombstones import LONGEST_RETENTION, Tombstones
 
 _MOST_WAITING = 256
-"""As many messages as a sink gets at once: what is more would only be kept from other drains."""
+"""As many messages as a sink gets at once. More would only be withheld from other drains."""
 _MOST_WAITING_BYTES = 64 << 20
 _MOST_FETCHED = 32
 _IDLE_SECONDS, _BUSY_SECONDS = 1.0, 0.1
 _DESTROY_SECONDS = 3600.0
-"""How often tombstones are looked at whose time may be over."""
+"""How often expired tombstones are looked for."""
 _EXTEND_SECONDS = 20.0
-"""How often the broker is told that messages are still at hand: a third of what it waits."""
+"""How often the broker is told that messages are still in progress: a third of its timeout."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 10.0
 _POLL_SECONDS = 0.02
 
 
 def source_of(drain: DrainSection) -> MessageSource:
-    """Return the source that settings name, not connected yet. Raises ``ConfigError``: E201 without
-    the library, E202 for secrets that are not there, E212 for the files of TLS."""
+    """Return the source that the settings name, not yet connected. Raises ``ConfigError``: E201
+    without the library, E202 for missing secrets, E212 for TLS files."""
     return jetstream(drain, drain.servers, drain.stream or "", consumer=drain.consumer)
 
 
 def check_drain(drain: DrainSection) -> None:
-    """Check secrets, files and libraries, and for how long the broker keeps messages. Raises
-    ``ConfigError`` as ``source_of``, and E219; ``Unreachable`` where the broker does not answer."""
+    """Check secrets, files and libraries, and how long the broker keeps messages. Raises
+    ``ConfigError`` as ``source_of``, and E219; ``Unreachable`` if the broker does not answer."""
     keys_of(drain)
     source = source_of(drain)
     try:
@@ -86,13 +87,14 @@ def check_drain(drain: DrainSection) -> None:
 
 
 def keys_of(drain: DrainSection) -> list[bytes]:
-    """Return the keys of MACs that are accepted. Raises ``ConfigError`` E202."""
+    """Return the keys of accepted MACs. Raises ``ConfigError`` E202."""
     return [key for key in map(mac_key, (drain.mac, drain.previous_mac)) if key is not None]
 
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
-    """A message whose batch is stored, and the number up to which every sink must have all."""
+    """A message whose batch is stored, and the number up to which every sink must have all
+    batches."""
 
     token: str
     size: int
@@ -102,8 +104,8 @@ class _Waiting:
 
 
 class Consumer(threading.Thread):
-    """Takes messages in a thread of its own, until ``stop``. ``schemas`` begin with those in force,
-    by whose retentions records go."""
+    """Takes messages in its own thread until ``stop``. ``schemas`` begin with those in force, whose
+    retentions delete records."""
 
     def __init__(
         self,
@@ -129,11 +131,11 @@ class Consumer(threading.Thread):
         self._stopping, self._cut = threading.Event(), threading.Event()
 
     def counts(self) -> Mapping[MessageOutcome, int]:
-        """Return how many messages came to each outcome."""
+        """Return the number of messages for each outcome."""
         return {outcome: self._counts[outcome] for outcome in MESSAGE_OUTCOMES}
 
     def tallies(self) -> list[tuple[str, Tally]]:
-        """Return the tallies of what was taken since the last call, with the schemas' names."""
+        """Return the tallies of messages taken since the last call, with the schemas' names."""
         found = []
         with suppress(IndexError):
             while True:
@@ -141,7 +143,8 @@ class Consumer(threading.Thread):
         return found
 
     def stop(self, seconds: float) -> None:
-        """Take no more; let sinks take what is at hand for so many seconds, and tell the broker."""
+        """Take no more messages; give sinks so many seconds for the current ones, and tell the
+        broker."""
         self._stopping.set()
         self.join(seconds)
         self._cut.set()
@@ -160,7 +163,7 @@ class Consumer(threading.Thread):
                     backoff.reset()
                     if not is_busy:
                         self._cut.wait(_POLL_SECONDS)
-                except Exception:  # noqa: BLE001 - whatever it is, a drain goes on
+                except Exception:  # noqa: BLE001 - after any error a drain goes on
                     self.is_ready = False
                     self._cut.wait(backoff.pause())
         finally:
@@ -169,7 +172,8 @@ class Consumer(threading.Thread):
             self._tombstones.close()
 
     def _step(self) -> bool:
-        """Acknowledge what every sink has; take more if there is room; tell whether any came."""
+        """Acknowledge what every sink has, and take more if there is room; return whether any
+        came."""
         if monotonic() >= self._destroy_at:
             self._tombstones.destroy_expired()
             self._destroy_at = monotonic() + _DESTROY_SECONDS
@@ -189,10 +193,10 @@ class Consumer(threading.Thread):
         return bool(taken)
 
     def _acknowledge(self) -> None:
-        """Tell the broker of messages that every sink has, and of those that take longer."""
+        """Tell the broker which messages every sink has, and which take longer."""
         number, now = self._spool.delivered_up_to, monotonic()
         damaged = self._spool.state().damaged
-        if damaged != self._damaged:  # sinks go on without what cannot be read; the broker has it
+        if damaged != self._damaged:  # sinks skip unreadable batches; the broker has them
             self._source.acknowledge([one.token for one in self._waiting], "again")
             self._waiting.clear()
             self._waiting_bytes, self._damaged = 0, damaged
@@ -210,7 +214,7 @@ class Consumer(threading.Thread):
                 one.extended = now
 
     def _take(self, taken: Sequence[Fetched]) -> None:
-        """Check messages and store their batches, together in as few commits as may be."""
+        """Check messages and store their batches in as few commits as possible."""
         checked: list[tuple[Fetched, PendingBatch]] = []
         for one in taken:
             try:
@@ -220,7 +224,7 @@ class Consumer(threading.Thread):
                 self._done.append(one.token)
         again: list[str] = []
         with self._tombstones.locked() as tombstones:
-            # First the people: by what is left of a record they may not be found any more.
+            # Erase people first: what is left of a record may no longer identify them.
             rules: list[tuple[MessageOutcome, Rule]] = []
             if tombstones is not None:
                 rules.append(("erased", tombstones))
@@ -233,8 +237,8 @@ class Consumer(threading.Thread):
             raise DeliveryError("E506", "the spool does not take messages now")
 
     def _checked(self, one: Fetched) -> PendingBatch:
-        """Return the batch of a message in an encoding of our own. Raises ``MessageError``, and
-        ``Unreachable`` where it is the clock of this machine that is wrong."""
+        """Return the batch of a message, encoded anew. Raises ``MessageError``, and ``Unreachable``
+        if the clock of this machine is wrong."""
         message = read_message(one.data, self._keys)
         schema, recheck = self._schemas.get(message.digest, (None, None))
         if schema is None or recheck is None or schema.id != message.schema:
@@ -258,8 +262,8 @@ class Consumer(threading.Thread):
         rules: Sequence[tuple[MessageOutcome, Rule]],
         again: list[str],
     ) -> Written | None:
-        """Store a batch without those who were erased meanwhile, and without what is too old;
-        ``None`` if nothing is left, or the spool takes nothing now."""
+        """Store a batch without people who were erased meanwhile and without expired records;
+        return ``None`` if nothing is left or the spool cannot take it now."""
         payload = batch.payload
         for outcome, rule in rules:
             if batch.received < rule.until:
@@ -274,7 +278,7 @@ class Consumer(threading.Thread):
                 changed = replace(batch, payload=payload, rows=None)
                 batch = replace(recheck.check_delayed(changed), id=batch.id)
             return self._spool.put(batch, key=RequestKey(hashed(batch.id or b"")))
-        except (DeliveryError, RecheckError):  # the latter where a minute ends between two checks
+        except (DeliveryError, RecheckError):  # RecheckError if a minute ends between two checks
             again.append(one.token)
             return None
 
@@ -285,7 +289,7 @@ class Consumer(threading.Thread):
         stored: Written,
         again: list[str],
     ) -> None:
-        """Wait until a batch is on disk, and note from when on every sink has it."""
+        """Wait until a batch is on disk, and note up to which number sinks must have all."""
         if stored.exception() is not None:
             again.append(one.token)
             return
@@ -299,17 +303,17 @@ class Consumer(threading.Thread):
 
 
 def _require_clock(received: str, stored: float) -> None:
-    """Raise ``Unreachable`` if a minute is of the future by the clock of this machine, and is not
-    by that of the broker when it got the message: then messages wait until the clock is set."""
+    """Raise ``Unreachable`` if a minute is in the future by this machine's clock, but was not by
+    the broker's clock when it got the message. Messages then wait until the clock is set."""
     minute, ahead = parse_minute(received), AHEAD.total_seconds()
     if minute is not None and time() + ahead < minute.timestamp() <= stored + ahead:
         raise Unreachable("the clock of this machine is behind that of the broker", "busy")
 
 
 class MessageIntake:
-    """A consumer in the place of a sidecar's keeper of workers, for the process that serves.
+    """A consumer that replaces the keeper of workers in a serving process.
 
-    Raises ``ConfigError`` for secrets and files that are not there.
+    Raises ``ConfigError`` for missing secrets and files.
     """
 
     number: int = 1
@@ -342,7 +346,7 @@ class MessageIntake:
         return {"broker": self._address}
 
     def requests(self) -> RequestCounts:
-        """Return the requests of operators; there are no others."""
+        """Return the counts of operators' requests; there are no others."""
         return self.past
 
     async def refresh(self) -> None:
@@ -351,11 +355,12 @@ class MessageIntake:
             self._components.metrics.observe(name, tally)
 
     async def start(self) -> None:
-        """Begin to take messages."""
+        """Start taking messages."""
         self._consumer.start()
 
     async def stop(self, grace_seconds: float) -> None:
-        """Take no more, and wait so long until sinks have what is at hand."""
+        """Take no more messages, and wait up to ``grace_seconds`` until sinks have the current
+        ones."""
         if self._consumer.is_alive():
             await asyncio.to_thread(self._consumer.stop, grace_seconds)
         await self.refresh()

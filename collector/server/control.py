@@ -1,11 +1,11 @@
-"""The sidecar's side of the control socket: commands that change what is kept, carried out while it
-receives.
+"""The sidecar's side of the control socket: it carries out commands that change stored data, while
+it receives.
 
 Commands that change something are carried out one after the other: on the sidecar's own spool, and
-on each sink in the thread that delivers to it, between two deliveries. Requests of people that wait
-meanwhile are carried out together, so that a sink is looked through once for all of them. A
-connection of another user, a request that is no command, late or too long, and one connection too
-many are closed without an answer, and counted.
+on each sink in the thread that delivers to it, between two deliveries. People's requests that wait
+meanwhile are carried out together, so that each sink is searched once for all of them. A connection
+from another user, a late, overlong or unknown command, and a connection beyond the limit are closed
+without an answer, and counted.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ _MOST_CONNECTIONS = 64
 _REQUEST_SECONDS = 5.0
 _MOST_WAIT = 3600.0
 _BUSY_SECONDS = 60.0
-"""A sink's turn may take so long to come before a command gives up on it."""
+"""How long a command waits for a sink's turn before it gives up."""
 _LOOK_SECONDS = 0.5
 _PAUSE_SECONDS = 0.2
 _CREDENTIALS = struct.Struct("3i")
@@ -78,8 +78,8 @@ _T = TypeVar("_T")
 
 
 class ControlServer:
-    """Carries out commands for a sidecar. Its listening socket is closed and removed by ``stack``.
-    ``checks`` are those of ``/readyz``.
+    """Carries out commands for a sidecar. ``stack`` closes and removes its listening socket.
+    ``checks`` are the checks of ``/readyz``.
 
     Raises ``ConfigError`` E207 if it cannot listen.
     """
@@ -94,11 +94,11 @@ class ControlServer:
         self.refused: int = 0
         """How many connections and requests were refused."""
         self.lock: asyncio.Lock = asyncio.Lock()
-        """Is held while a command is carried out, or the configuration changes."""
+        """Held while a command is carried out or the configuration changes."""
         self.reload: Callable[[bool], Awaitable[dict[str, Any]]] | None = None
-        """Reads the configuration again, with whether it may widen; takes ``lock`` itself."""
+        """Reloads the configuration; the argument allows widening. Takes ``lock`` itself."""
         self.live: LiveExplain | None = None
-        """Asks the workers what they see of events."""
+        """Asks the workers what they see in events."""
         self._components = components
         self._checks = checks
         self._log = log
@@ -113,13 +113,13 @@ class ControlServer:
         self._waiting: list[tuple[Erase | Object, asyncio.Future[_Answer]]] = []
 
     async def start(self) -> None:
-        """Begin to accept."""
+        """Start accepting connections."""
         self._server = await asyncio.start_unix_server(
             self._serve, sock=self._socket, limit=_MOST_BYTES, **listeners.KEEP_FILE
         )
 
     async def stop(self, grace_seconds: float) -> None:
-        """Accept no more, and let a command that is carried out end within the grace period."""
+        """Accept no more connections, and let a running command end within the grace period."""
         self._server.close()
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace_seconds)
@@ -142,7 +142,7 @@ class ControlServer:
                 if isinstance(command, ExplainLive)
                 else self._carried_out(command)
             )
-            with suppress(OSError):  # it is gone; what it asked for is done
+            with suppress(OSError):  # the asker is gone; the command was carried out
                 writer.write(msgspec.json.encode(answer) + b"\n")
                 await writer.drain()
         except asyncio.CancelledError:
@@ -155,23 +155,23 @@ class ControlServer:
     async def _while_there(
         self, reader: asyncio.StreamReader, command: ExplainLive
     ) -> dict[str, Any]:
-        """Carry out a question of a minute, which ends when nobody waits for its answer."""
+        """Carry out a long question, which ends when nobody waits for its answer any more."""
         answer = asyncio.create_task(self._carried_out(command))
         gone = asyncio.create_task(reader.read(1))
         try:
             await asyncio.wait([answer, gone], return_when=asyncio.FIRST_COMPLETED)
             if gone.done():
-                gone.exception()  # a connection that was reset is no news
+                gone.exception()  # ignore a reset connection
             return answer.result() if answer.done() else _UNEXPECTED
         finally:
             answer.cancel()
             gone.cancel()
 
     async def _carried_out(self, command: Command) -> dict[str, Any]:
-        """Return the answer of a command; of an unexpected error, that there was one."""
+        """Return the answer of a command. An unexpected error becomes a constant answer."""
         try:
             return await self._carry_out(command)
-        except Exception as error:  # noqa: BLE001 - whatever it is, its command is answered
+        except Exception as error:  # noqa: BLE001 - after any error the command is answered
             self._log.unexpected(error)
         return _UNEXPECTED
 
@@ -191,7 +191,7 @@ class ControlServer:
             return await asyncio.to_thread(self._answer, command)
 
     async def _explained(self, seconds: float) -> _Answer:
-        """Ask the workers, once the ledger says so."""
+        """Ask the workers, after the ledger has noted it."""
         components = self._components
         if self.live is None:
             message = "a process that drains a broker cannot look at events; ask the sidecar"
@@ -207,7 +207,7 @@ class ControlServer:
         return {"workers": workers, "schemas": schemas}
 
     async def _removed(self, command: Erase | Object) -> _Answer:
-        """Carry out a person's request, together with all that wait for their turn as it does."""
+        """Carry out a person's request together with all waiting requests."""
         mine: asyncio.Future[_Answer] = asyncio.get_running_loop().create_future()
         self._waiting.append((command, mine))
         async with self.lock:
@@ -225,7 +225,7 @@ class ControlServer:
         answers = [_UNEXPECTED] * len(requests)
         try:
             answers = await asyncio.to_thread(self._remove_all, commands)
-        except Exception as error:  # noqa: BLE001 - whatever it is, its commands are answered
+        except Exception as error:  # noqa: BLE001 - after any error the commands are answered
             self._log.unexpected(error)
         finally:
             for (_, future), answer in zip(requests, answers, strict=True):
@@ -235,18 +235,18 @@ class ControlServer:
     async def _command(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> Command | None:
-        """Read the command of a connection; ``None`` for one that is refused."""
+        """Read the command of a connection; ``None`` if it is refused."""
         if self._connections > _MOST_CONNECTIONS or not _is_own(writer):
             return None
         try:
             line = await asyncio.wait_for(reader.readline(), _REQUEST_SECONDS)
             return _decode(line) if line.endswith(b"\n") else None
         except (TimeoutError, ValueError, OSError, RecursionError):
-            return None  # ValueError: too long, or none of the commands
+            return None  # ValueError: too long, or not a command
 
     def _answer(self, command: Command) -> dict[str, Any]:
-        """Carry out a command in a thread of its own; errors are answers, in constants and names
-        of the configuration."""
+        """Carry out a command in a thread. Errors become answers, made of constants and names of
+        the configuration."""
         try:
             if isinstance(command, Prune):
                 locations = self._locations()
@@ -261,7 +261,7 @@ class ControlServer:
             return packed(error)
 
     def _remove_all(self, commands: Sequence[Erase | Object]) -> list[_Answer]:
-        """Carry out requests of people that wait equally long; return the answer of each."""
+        """Carry out people's requests with the same ``wait``; return the answer to each."""
         answers: list[_Answer] = [{} for _ in commands]
         requests: dict[int, Removing] = {}
         for at, each in enumerate(commands):
@@ -344,8 +344,8 @@ class ControlServer:
 
 
 def _is_own(writer: asyncio.StreamWriter) -> bool:
-    """Tell whether the other end is this user's process, or root's. Where the system does not say,
-    the mode of the file does."""
+    """Return whether the other end is a process of this user or of root. If the system does not
+    say, rely on the mode of the file."""
     if not hasattr(socket, "SO_PEERCRED"):
         return True
     found = writer.get_extra_info("socket")
@@ -362,8 +362,8 @@ def _bounded(wait: float) -> float:
 
 
 def _in_time(done: Future[_T], name: str, wait: float, ending: Event) -> _T:
-    """Return what was done in a sink's turn, once that has come however long it takes, within an
-    hour. Raises ``DeliveryError`` E519 if it does not come, and when the sidecar ends."""
+    """Return the result of work in a sink's turn. Once the turn has come, the work may take up to
+    an hour. Raises ``DeliveryError`` E519 if the turn does not come, and when the sidecar ends."""
     until = monotonic() + wait + _BUSY_SECONDS
     while not wait_for([done], _LOOK_SECONDS).done:
         late = monotonic() - until
@@ -376,11 +376,11 @@ def _in_time(done: Future[_T], name: str, wait: float, ending: Event) -> _T:
 
 @dataclass(frozen=True)
 class _Running(Locations):
-    """The locations of a sidecar that runs: its own spool, and its sinks, each in its turn."""
+    """The locations of a running sidecar: its own spool, and its sinks, each in its turn."""
 
     components: Components | None = field(default=None, repr=False)
     ending: Event = field(default_factory=Event, repr=False)
-    """Is set when nothing is waited for any more."""
+    """Set when waiting must end."""
 
     @contextmanager
     def opened_spool(self) -> Iterator[Spool]:
@@ -390,7 +390,7 @@ class _Running(Locations):
 
     @contextmanager
     def reached(self, wait: float = 0.0) -> Iterator[Mapping[str, Reachable]]:
-        """Yield the sidecar's sinks, and open those that it does not have open."""
+        """Yield the sidecar's sinks; open those that it has not opened."""
         assert self.components is not None  # noqa: S101 - for the type
         running: dict[str, Reachable] = {
             name: _SinkInTurn(name, self.components, wait, self.ending)
@@ -405,7 +405,7 @@ class _Running(Locations):
 
 class _SinkInTurn:
     """A sink that the sidecar has open, called in the thread that delivers to it. Changes are
-    repeated for ``wait`` seconds while a reader keeps bytes of what is gone; deliveries go on in
+    repeated for ``wait`` seconds while a reader keeps bytes of deleted data; deliveries go on in
     between."""
 
     def __init__(self, name: str, components: Components, wait: float, ending: Event) -> None:
@@ -414,7 +414,7 @@ class _SinkInTurn:
         self._submit = partial(components.delivery.submit, name)
 
     def prune(self, now: datetime) -> Removal:
-        """Take out what is older than its retention at that moment."""
+        """Delete what is older than its retention at ``now``."""
         return self._change(lambda: [self._sink.prune(now)])[0]
 
     def rewrite(self, rules: Sequence[Rule]) -> list[Removal]:
@@ -423,9 +423,9 @@ class _SinkInTurn:
 
     @property
     def _sink(self) -> ErasableSink:
-        """The sink at the time of its turn: a reload may have opened it anew."""
+        """The sink at the time of its turn, because a reload may have reopened it."""
         sink = self._components.sinks[self._name]
-        assert isinstance(sink, ErasableSink)  # noqa: S101 - of a type does not change
+        assert isinstance(sink, ErasableSink)  # noqa: S101 - its type does not change
         return sink
 
     def _change(self, work: Callable[[], list[Removal]]) -> list[Removal]:

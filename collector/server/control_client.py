@@ -1,4 +1,4 @@
-"""The asking side of the control socket: commands, and the answer of the sidecar that has them."""
+"""The client side of the control socket: commands, and the sidecar's answers."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STATUS_SECONDS = 5.0
 
 
 class _Command(msgspec.Struct, tag_field="command", forbid_unknown_fields=True, frozen=True):
-    """A command, as one object of JSON."""
+    """A command: one JSON object."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
@@ -38,7 +38,7 @@ class Erase(_OfPerson, tag="subject erase", frozen=True):
 
 
 class Object(_OfPerson, tag="subject object", frozen=True):
-    """Take out what is for optional purposes only."""
+    """Delete a person's data that is only for optional purposes."""
 
 
 class Prune(_Command, tag="store prune", frozen=True):
@@ -48,14 +48,14 @@ class Prune(_Command, tag="store prune", frozen=True):
 
 
 class Drop(_Command, tag="store drop", frozen=True):
-    """Delete what waits for a sink that is not there any more, or say how much that is."""
+    """Delete what waits for a removed sink, or say how much that is."""
 
     sink: str
     is_dry_run: bool = False
 
 
 class Redeliver(_Command, tag="store redeliver", frozen=True):
-    """Deliver batches again that were set aside, for one sink or for all."""
+    """Deliver batches again that were set aside for one sink or for all."""
 
     sink: str | None = None
 
@@ -67,17 +67,18 @@ class Reload(_Command, tag="config reload", frozen=True):
 
 
 class ExplainLive(_Command, tag="explain live", frozen=True):
-    """Say why events of so many seconds, at most a minute, are rejected and fields dropped."""
+    """Watch events for some seconds, at most a minute, and say why they are rejected and fields
+    dropped."""
 
     seconds: float
 
 
 class Status(_Command, tag="status", frozen=True):
-    """Say how the sidecar does."""
+    """Return the status of the sidecar."""
 
 
 class StatusAnswer(msgspec.Struct, frozen=True):
-    """How the sidecar does, in names and counts."""
+    """The status of the sidecar, in names and counts."""
 
     ready: bool
     schemas: list[str]
@@ -99,12 +100,12 @@ Command = Erase | Object | Prune | Drop | Redeliver | Reload | ExplainLive | Sta
 
 
 def ask(data: Path, command: Command) -> dict[str, Any] | None:
-    """Have the sidecar of a data directory carry out a command; ``None`` if none listens there. A
-    command whose sidecar ends is given again to the next one.
+    """Have the sidecar of a data directory carry out a command; return ``None`` if none listens
+    there. If the sidecar ends meanwhile, give the command to the next one.
 
     Raises ``ConfigError``, ``InputError`` or ``DeliveryError`` as the sidecar did, and
-    ``DeliveryError`` E519 if none has answered after a few tries: the same command does later what
-    was not done.
+    ``DeliveryError`` E519 if none has answered after a few tries. The same command then does the
+    rest later.
     """
     backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
     for _ in range(_TRIES):
@@ -122,16 +123,16 @@ def ask(data: Path, command: Command) -> dict[str, Any] | None:
 
 
 def no_sidecar(data: Path) -> DeliveryError:
-    """Return the error where a sidecar was to answer, and none runs."""
+    """Return the error for a command that needs a sidecar when none runs."""
     message = f"no sidecar runs with data directory {data}; name another one with `--data`"
     return DeliveryError("E519", message)
 
 
 def status(data: Path) -> dict[str, Any] | None:
-    """Return how the sidecar of a data directory does; ``None`` if none runs there: nothing listens
-    at its socket, or what listens is no sidecar.
+    """Return the status of the sidecar of a data directory; ``None`` if none runs there, because
+    nothing, or something else, listens at its socket.
 
-    Raises ``DeliveryError`` E519 if it does not answer within five seconds, or cannot say it.
+    Raises ``DeliveryError`` E519 if it does not answer within five seconds, or cannot tell.
     """
     answer = exchange(data, msgspec.json.encode(Status()) + b"\n", _STATUS_SECONDS)
     if answer is None:

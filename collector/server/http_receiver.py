@@ -1,4 +1,4 @@
-"""Serve HTTP/1.1 on a socket that is open already."""
+"""Serve HTTP/1.1 on an open socket."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from collector.ingest.responses import Observe
 from collector.server.listeners import Location
 
 _CANCEL_SECONDS = 0.1
-"""How long cancelled requests may take to be refused."""
+"""How long refusing cancelled requests may take."""
 _POLL_SECONDS = 0.05
 _MOST_AT_ONCE = 64
-"""Connections that are accepted before those that there are have their turn."""
+"""Connections that are accepted before existing ones have their turn."""
 _YIELD_SECONDS, _MOST_YIELDED = 0.001, 8
-"""How much longer a process leaves connections to others for each that it has, up to so many."""
+"""For each connection that it has, up to ``_MOST_YIELDED``, a process waits this much longer before
+it accepts new ones."""
 _SHARE = 4
-"""It then accepts a fourth of as many as it has, so that eight are divided evenly."""
+"""It then accepts a quarter of the number that it has, so that eight are divided evenly."""
 
 
 class HttpReceiver:
     """Serves HTTP/1.1 on an open socket. ``context`` encrypts; ``observe`` gets every response.
 
-    Where the socket ``is_shared`` with other processes, those with fewer connections accept first.
-    So each gets as many as the others, however few or busy they are.
+    If the socket ``is_shared`` with other processes, those with fewer connections accept first. So
+    all get equally many, however few or busy the processes are.
     """
 
     def __init__(
@@ -55,12 +56,12 @@ class HttpReceiver:
         self._pause: asyncio.TimerHandle | None = None
 
     async def start(self) -> None:
-        """Begin to accept connections."""
+        """Start accepting connections."""
         if self.address is None:
             await self.open()
 
     async def open(self) -> None:
-        """Begin to accept connections as soon as the event loop goes on."""
+        """Start accepting connections as soon as the event loop goes on."""
         self._listening.setblocking(False)
         self._listen(asyncio.get_running_loop())
         self.address = self._location
@@ -81,12 +82,12 @@ class HttpReceiver:
         else:
             loop.remove_reader(self._listening)
             seconds = _YIELD_SECONDS * min(number, _MOST_YIELDED)
-            most = max(1, number // _SHARE)  # few, so that others are not left behind
+            most = max(1, number // _SHARE)  # few, so that others can catch up
             self._pause = loop.call_later(seconds, self._accept, loop, most)
 
     def _accept(self, loop: asyncio.AbstractEventLoop, most: int) -> None:
-        """Accept so many connections at most. An event loop's own server tells of encrypted ones
-        only after the handshake, and they have to count before it."""
+        """Accept at most ``most`` connections. An event loop's own server reports encrypted ones
+        only after the handshake, but they must count before it."""
         seconds = 0.0
         try:
             for _ in range(most):
@@ -111,7 +112,8 @@ class HttpReceiver:
         self._listening.close()
 
     async def stop(self, grace_seconds: float) -> None:
-        """Accept no more, and finish the requests in progress; refuse them once time is up."""
+        """Accept no more connections, and finish the requests in progress; refuse them when time is
+        up."""
         if self.address is None:
             return
         self._close()

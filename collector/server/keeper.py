@@ -1,12 +1,12 @@
-"""The keeper's side of the workers: start, replace and stop them, store what they hand over, and
-count what they report.
+"""The keeper's side of the workers: it starts, replaces and stops them, stores their batches, and
+counts their reports.
 
-The listening sockets are the keeper's for life. A worker has one plan for its life; with another
-configuration, other workers take over. One that ends is replaced, the later the more often it
-happens.
+The keeper owns the listening sockets for its whole life. A worker has one plan for its whole life;
+for another configuration, other workers take over. A worker that ends is replaced, after a pause
+that grows with each failure.
 
-The keeper never sees an event: a worker hands over minimised records and counts, and nothing of
-that is believed before it is checked. A worker that breaks the rules is ended.
+The keeper never sees an event: a worker sends minimised records and counts, and the keeper checks
+them before it believes them. It ends a worker that breaks the rules.
 """
 
 from __future__ import annotations
@@ -63,38 +63,41 @@ _START_SECONDS = 60.0
 _END_SECONDS = 1.5
 _STABLE_SECONDS = 10.0
 _DRAIN_SECONDS = 5.0
-"""How long a worker may take for requests in progress when others have taken its place."""
+"""How long a replaced worker may take for requests in progress."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 5.0
 _REPORT_SECONDS = 1.0
 _KEY_REQUEST_BYTES = 10
 _MOST_PLACES = 32
-"""Kinds and places of errors of workers that are logged, over the keeper's life: what a worker that
-was taken over could write by them stays below some hundred bytes."""
+"""The most kinds and places of workers' errors that are logged over the keeper's life. So a
+compromised worker can write only some hundred bytes by them."""
 _MOST_UNREAD = 4 << 20
-"""Bytes of answers that a worker has not read."""
+"""The most bytes of answers that a worker may leave unread."""
 _LIBRARIES = sorted(LIBRARIES)
 _MOST_INLINE, _FEW_BATCHES = 1 << 18, 16
-"""Bytes of records, and batches, of a request that is checked on the event loop: about 1 ms."""
+"""The most bytes of records, and batches, of a request that is checked on the event loop: about 1
+ms."""
 _ROWS_BYTES = 8 << 20
-"""While so many bytes of records are not stored yet, rows are not kept: they take three times as
-many."""
+"""While more bytes of records than this are not stored yet, rows are not kept: they take three
+times as much."""
 _MOST_UNSTORED = 96 << 20
-"""Bytes of records of all workers that are not stored yet; more must be sent again."""
+"""The most bytes of records of all workers that are not stored yet. Senders must retry with
+more."""
 _PUT_BYTES, _BATCH_BYTES, _DROPPED_BYTES, _PURPOSE_BYTES = 1 << 10, 4 << 10, 1 << 9, 1 << 6
-"""What a ``Put`` takes besides, each batch, field with dropped values, and number of a purpose."""
+"""Further bytes for a ``Put``, each batch, each field with dropped values, and each purpose."""
 _STORED, _DISTRUSTED = 1, -1
 _Totals = Mapping[str, Tally]  # of a request, by the name of the schema
 _NO_TOTALS: _Totals = {}
 
 
 class RecordBudget:
-    """The memory for records that all workers have handed over and that are not stored yet."""
+    """The memory for records that workers have sent and that are not stored yet."""
 
     def __init__(self) -> None:
         self.used: int = 0
 
     def take(self, put: Put) -> int:
-        """Return how many bytes are taken for what a message announces; 0 if there is no room."""
+        """Reserve memory for the records that a message announces; return the bytes, or 0 if there
+        is no room."""
         size = _PUT_BYTES
         for each in put.batches:
             size += each.size + _BATCH_BYTES + _DROPPED_BYTES * len(each.tally.dropped)
@@ -106,8 +109,8 @@ class RecordBudget:
 
 
 class _Request(NamedTuple):
-    """A request that is to be stored: who handed it over, its number, and the bytes that it takes
-    of the budget."""
+    """A request to store: the worker that sent it, its number, and the bytes that it takes of the
+    budget."""
 
     link: WorkerLink
     number: int
@@ -115,9 +118,9 @@ class _Request(NamedTuple):
 
 
 class Keeper:
-    """The workers, and what they hand over. Raises ``ConfigError`` E207 if an address is taken.
+    """The workers, and what they send. Raises ``ConfigError`` E207 if an address is taken.
 
-    ``processes`` are workers that were started before.
+    ``processes`` are workers that are already started.
     """
 
     def __init__(
@@ -137,7 +140,7 @@ class Keeper:
         self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self._is_stopping = False
         self.is_confinable: bool = components.config.sandbox != "off" and not support().lacks
-        """Whether the kernel can confine workers, and is to."""
+        """Whether the kernel can and should confine workers."""
         self._sockets = OpenSockets(event_locations(components.config))
         stack.callback(self._sockets.close)
         self._plan = self._planned(components)
@@ -161,12 +164,12 @@ class Keeper:
 
     @property
     def number(self) -> int:
-        """How many workers there are to be."""
+        """How many workers there should be."""
         return self._plan.workers
 
     @property
     def ready(self) -> int:
-        """How many workers receive, besides those that only finish requests."""
+        """How many workers receive, not counting those that only finish requests."""
         return sum(link.is_ready for link in self._links)
 
     @property
@@ -185,7 +188,7 @@ class Keeper:
         return self._unhashed + sum(link.report.unhashed for link in self._links if link.report)
 
     def requests(self) -> RequestCounts:
-        """Return the requests of all workers, as they were reported last."""
+        """Return the requests of all workers, as last reported."""
         total, past = RequestCounts(), self.past
         total.add(*past.tables())
         for link in self._links:
@@ -194,7 +197,7 @@ class Keeper:
         return total
 
     async def refresh(self) -> None:
-        """Have the workers report, and wait a moment for them."""
+        """Ask the workers for reports, and wait a moment for them."""
         loop = asyncio.get_running_loop()
         asked = []
         for link in self._links:
@@ -236,7 +239,7 @@ class Keeper:
             link.started.result()
 
     async def _begin(self, plan: WorkerPlan) -> WorkerLink:
-        """Start a worker, or take one that was started, and send it all that it needs. Raises
+        """Start a worker, or take one that is started, and send it all that it needs. Raises
         ``OSError`` if the system refuses; then nothing of the worker is left."""
         process = self._processes.pop() if self._processes else WorkerProcess()
         frames, code = frames_of_workers(self._budget.take), BatchCode(plan.schemas)
@@ -262,11 +265,12 @@ class Keeper:
         return link
 
     async def change(self, components: Components, commit: Callable[[], Awaitable[None]]) -> None:
-        """Have workers of another configuration take the place of those that run.
+        """Replace the running workers by workers of another configuration.
 
-        ``commit`` is awaited once all of them receive; until it has returned, nothing is stored by
-        the new configuration. If it or anything before it raises, all is as before. Those before
-        have ended when this returns, so that nothing is filtered as before any more.
+        ``commit`` is awaited once all new workers receive. Until it returns, nothing is stored
+        under the new configuration. If it or anything before it raises, nothing changes. When this
+        method returns, the old workers have ended, so nothing is filtered by the old configuration
+        any more.
         """
         plan = self._planned(components)
         try:
@@ -288,13 +292,13 @@ class Keeper:
             await asyncio.wait([*self._drains])
 
     async def _end(self, link: WorkerLink) -> None:
-        """End a worker at once; its sockets are closed when the event loop has let go of them."""
+        """End a worker at once; its sockets are closed when the event loop has released them."""
         link.channel.close()
         await asyncio.wait([link.ended])
         await asyncio.to_thread(link.process.end)
 
     def _retire(self, link: WorkerLink) -> None:
-        """Have a worker accept no more, finish its requests, and end."""
+        """Have a worker stop accepting, finish its requests, and end."""
         if link.is_ready:
             link.is_ready, link.is_retired = False, True
             self._keep(self._drains, self._drain(link))
@@ -313,7 +317,7 @@ class Keeper:
         task.add_done_callback(tasks.discard)
 
     async def stop(self, grace_seconds: float) -> None:
-        """Accept no more, and let the workers finish requests within the grace period."""
+        """Stop accepting, and let the workers finish requests within the grace period."""
         self._is_stopping = True
         for task in (*self._tasks, *self._drains):
             task.cancel()
@@ -348,7 +352,7 @@ class Keeper:
                 future.set_result(None)
         if not link.started.done():
             link.started.set_exception(NotNow("E519", "a worker ended while it started"))
-        if link.started.exception():  # it may be that nothing waits for it
+        if link.started.exception():  # perhaps nothing waits for it
             self._keep(self._drains, self._end(link))
         elif not (self._is_stopping or link.is_retired):
             self._fails += 1
@@ -359,12 +363,12 @@ class Keeper:
 
     @property
     def _missing(self) -> bool:
-        """Whether there are fewer workers than there are to be."""
+        """Whether there are fewer workers than there should be."""
         present = sum(link.plan is self._plan for link in self._links)
         return not self._is_stopping and present < self._plan.workers
 
     async def _fill(self, ended: WorkerProcess | None = None) -> None:
-        """Start workers, after one that has ended, until there are as many as there are to be."""
+        """Start workers, after one has ended, until there are enough."""
         if ended is not None:
             await asyncio.to_thread(ended.end)
         while self._missing:
@@ -375,16 +379,16 @@ class Keeper:
             self._log.write("worker_replaced", times=self._replaced)
             try:
                 link = await self._begin(self._plan)
-            except Exception as error:  # noqa: BLE001 - else no worker would ever come again
+            except Exception as error:  # noqa: BLE001 - otherwise no worker would start again
                 self._fails += 1
-                if not isinstance(error, OSError):  # no process, descriptor or memory is no news
+                if not isinstance(error, OSError):  # the system may lack resources
                     self._log.unexpected(error)
                 continue
             await asyncio.wait([link.started], timeout=_START_SECONDS)
             if not link.started.done() or link.started.exception():
                 self._fails += 1
                 await self._end(link)
-            elif link.plan is not self._plan:  # there is another one meanwhile
+            elif link.plan is not self._plan:  # another plan is in force meanwhile
                 self._retire(link)
 
     def _count_end(self, link: WorkerLink, is_faulty: bool) -> None:
@@ -399,7 +403,7 @@ class Keeper:
             self._log.write("worker_distrusted", times=self._distrusted)
 
     def _distrust(self, link: WorkerLink) -> None:
-        """End a worker that has said something that cannot be."""
+        """End a worker that has sent something impossible."""
         link.is_distrusted = True
         link.channel.close()
 
@@ -416,7 +420,7 @@ class Keeper:
                 self._log.library(_LIBRARIES[message.library])
             elif isinstance(message, Ready | Failed):
                 self._on_start(link, message)
-            elif not link.started.done():  # it does nothing before it is ready
+            elif not link.started.done():  # a worker sends nothing before it is ready
                 raise ChannelError
             elif isinstance(message, Put):
                 self._on_put(link, message, records)
@@ -433,11 +437,11 @@ class Keeper:
             raise ChannelError
         if isinstance(message, Failed):
             link.started.set_exception(self._fault(message))
-            link.started.exception()  # the first one's fault is told
+            link.started.exception()  # the first worker's fault is reported
             return
         link.is_ready, link.is_confined = True, message.is_confined
         link.started.set_result(None)
-        if link.plan is not self._plan:  # which is not in force yet
+        if link.plan is not self._plan:  # its plan is not in force yet
             link.channel.hold()
 
     def _fault(self, failed: Failed) -> ConfigError:
@@ -456,7 +460,7 @@ class Keeper:
         return found if found in self._places else ("Exception", "elsewhere")
 
     def _on_report(self, link: WorkerLink, report: Report) -> None:
-        """Take the counters of a worker, which come when they are asked for, and at the end. Raises
+        """Take the counters of a worker, which it sends when asked and when it ends. Raises
         ``ChannelError``, and ``ValueError`` for another table."""
         RequestCounts().add(report.requests, report.seconds, report.refusals)
         is_asked = link.reported is not None or self._is_stopping or link.is_retired
@@ -467,8 +471,8 @@ class Keeper:
             link.reported = None
 
     def _on_put(self, link: WorkerLink, put: Put, records: bytearray | None) -> None:
-        """Store the batches of a request, once they are checked. Raises ``ChannelError`` for one
-        that has neither batches nor a key."""
+        """Check and store the batches of a request. Raises ``ChannelError`` for a request that has
+        neither batches nor a key."""
         if records is not None and not put.batches and put.key is None:
             raise ChannelError
         request = _Request(link, put.number, link.frames.reserved)
@@ -485,10 +489,10 @@ class Keeper:
                 raise
 
     def _store_large(self, request: _Request, put: Put, records: bytearray) -> None:
-        """Do the same in a thread, while others are served."""
+        """Do the same in a thread, while the event loop serves others."""
         try:
             self._store(request, put, records)
-        except Exception:  # noqa: BLE001 - whatever it is, it came from the worker
+        except Exception:  # noqa: BLE001 - any error here comes from the worker's data
             self._finish(request, _DISTRUSTED)
 
     def _store(self, request: _Request, put: Put, records: bytearray) -> None:
@@ -543,7 +547,7 @@ class Keeper:
             self._tell(link, outcomes)
 
     def _tell(self, link: WorkerLink, outcomes: list[tuple[int, int, list[int]]]) -> None:
-        """Answer a worker, or end one that reads no answers."""
+        """Answer a worker, or end it if it reads no answers."""
         if link.channel.waiting > _MOST_UNREAD:
             self._distrust(link)
         else:
@@ -566,8 +570,8 @@ class Keeper:
             period = plan.period(reference, int.from_bytes(asked[2:], "big"))
             try:
                 key = self._components.keyring(reference, period)
-            except ConfigError as error:  # the secret is gone since the schema was read
+            except ConfigError as error:  # the secret has gone since the schema was read
                 self._log.unexpected(error)
-                link.channel.close()  # it would wait for ever
+                link.channel.close()  # the worker would wait for ever
                 return
             keys.send(period.to_bytes(8, "big") + key)

@@ -1,4 +1,5 @@
-"""The sidecar's own entries in its ledger: what it runs by, what changes of it, and checkpoints."""
+"""The sidecar's own ledger entries: its schema and configuration, their changes, and
+checkpoints."""
 
 from __future__ import annotations
 
@@ -36,18 +37,18 @@ _KEYS = {
     "another safeguard": "safeguard",
     "no longer limited": "purposes",
 }
-"""The setting of a sink that makes a change."""
+"""The setting of a sink that causes a change."""
 ReloadCause = Literal["signal", "command", "watch"]
-"""What asks for a reload: SIGHUP, the control socket, or a file that has changed."""
+"""The cause of a reload: SIGHUP, the control socket, or a changed file."""
 _MOST_SECONDS, _MOST_RECEIPTS = 3600.0, 10_000
-"""The most that may be between two checkpoints."""
+"""The most time, and the most receipts, between two checkpoints."""
 
 
 class LedgerNotes:
     """Write the sidecar's own ledger entries: its schema and configuration, compared with the last
-    ones of the ledger, and checkpoints. An entry that cannot be written now is tried again.
+    ones in the ledger, and checkpoints. An entry that cannot be written is retried later.
 
-    ``begin`` is for before events are received, ``update`` for meanwhile, ``end`` for afterwards.
+    Call ``begin`` before events are received, ``update`` meanwhile, and ``end`` afterwards.
     """
 
     def __init__(
@@ -83,8 +84,8 @@ class LedgerNotes:
                 self._write(_checkpoint(due))
 
     def reload(self, following: Components, cause: ReloadCause, change: str) -> Written:
-        """Write that other components take the place of these, with what changes, in one commit.
-        Raises ``DeliveryError`` E506 while nothing can be written."""
+        """Write in one commit that other components replace these, and what changes. Raises
+        ``DeliveryError`` E506 while nothing can be written."""
         if not self._has_begun:
             self._begin()
             if not self._has_begun:
@@ -110,9 +111,10 @@ class LedgerNotes:
             self._write(_checkpoint("stop")).result(_NOTE_SECONDS)
 
     def _begin(self) -> None:
-        """Write the first entries, or see what became of them; never twice at the same time.
+        """Write the first entries, or check whether they were written; never twice at the same
+        time.
 
-        Before the spool is writable, on a full disk, reading the index of its log could end the
+        Before the spool is writable, on a full disk, reading the index of its log could kill the
         process.
         """
         with self._beginning:  # a reload may do the same in a thread
@@ -140,30 +142,30 @@ class LedgerNotes:
         return written
 
     def _look(self, written: Written) -> None:
-        """Have a checkpoint written again that could not be written."""
+        """Retry a checkpoint that could not be written."""
         if written.cancelled() or written.exception() is not None:
             self._at = -inf
 
 
 def _changes(ledger: Ledger, components: Components) -> list[Note]:
-    """Compare schemas and configuration with the last ones of the ledger."""
+    """Compare schemas and configuration with the last ones in the ledger."""
     return [*_schemas(ledger, components), *_configuration(ledger, components)]
 
 
 def refuse_widening(loaded: Loaded, components: Components, ledger: Ledger) -> None:
-    """Raise ``ConfigFaults`` E222 where more would flow than by what last ran: a fault for each
-    thing that widens. Nothing is compared where nothing ran before."""
+    """Raise ``ConfigFaults`` E222 if more data would flow than when the sidecar last ran, with a
+    fault for each change that widens. Nothing is compared if nothing ran before."""
     command = "`--allow-widening` allows it, once"
     if faults := widenings(loaded, components, ledger, command):
         raise ConfigFaults(faults)
 
 
 def widenings(loaded: Loaded, components: Components, ledger: Ledger, command: str) -> list[Fault]:
-    """Return a fault for each thing that widens what last ran according to the ledger; what cannot
-    be compared is one, too. ``command`` says what allows it."""
+    """Return a fault for each change that widens what last ran according to the ledger, and for
+    what cannot be compared. ``command`` names the command that allows it."""
     named, reasons = components.config.schema_setting, list[str]()
     for schema, before, found in _schema_changes(ledger, components):
-        if before is None:  # the flows say so, too
+        if before is None:  # the flows report it, too
             continue
         if found is None:
             reasons.append(f"schema {schema.name}: {_UNKNOWN}")
@@ -178,8 +180,8 @@ def widenings(loaded: Loaded, components: Components, ledger: Ledger, command: s
 
 
 def widening_faults(found: Iterable[Change], loaded: Loaded, command: str) -> list[Fault]:
-    """Return a fault for each change that widens, or for several alike, at the setting of the sink
-    that it is about, or else that of the schema."""
+    """Return a fault for each change that widens, or for several alike. It is at the setting of the
+    sink that the change concerns, or else at the schema's setting."""
     places: dict[str, list[Change]] = {}
     for change in found:
         if change.verdict == "widening":
@@ -192,7 +194,7 @@ def widening_faults(found: Iterable[Change], loaded: Loaded, command: str) -> li
 
 
 def _place(change: Change, loaded: Loaded) -> str:
-    """Return the setting that a change is due to, as far as the change says that."""
+    """Return the setting that causes a change, as far as the change tells."""
     prefix = f"sinks.{change.sink}."
     stated = [
         name
@@ -206,7 +208,8 @@ def _place(change: Change, loaded: Loaded) -> str:
 
 
 def _all_digests(schemas: Sequence[Schema]) -> str:
-    """Return the digest of the only schema; of several, that of their digests, a line each."""
+    """Return the digest of a single schema, or of several the digest of their digests, one a
+    line."""
     lines = [schema.digest for schema in schemas]
     return lines[0] if len(lines) == 1 else sha256("\n".join(lines).encode()).hexdigest()
 
@@ -214,9 +217,9 @@ def _all_digests(schemas: Sequence[Schema]) -> str:
 def _schema_changes(
     ledger: Ledger, components: Components
 ) -> Iterator[tuple[Schema, str | None, Comparison | None]]:
-    """Yield each schema that has changed, the digest before it, if there was one, and how the two
-    compare, if they can be compared. It is compared with that of its name, and one alone with one
-    alone."""
+    """Yield each changed schema, the digest before it, if any, and the comparison of the two, if
+    possible. A schema is compared with the one of its name, and a single schema with a single
+    one."""
     schemas, known = components.schemas, in_force(ledger)
     replaced = next(iter(known.values())) if len(schemas) == len(known) == 1 else None
     for schema in schemas if known else ():
@@ -227,7 +230,7 @@ def _schema_changes(
 
 
 def _schemas(ledger: Ledger, components: Components) -> list[Note]:
-    """Note each schema that has changed; all of them, where there was none before."""
+    """Note each changed schema; all of them, if there was none before."""
     if not in_force(ledger):
         return [
             Note.of("schema", document=each.document, schema=each.id, change="first")
@@ -247,16 +250,16 @@ def _schemas(ledger: Ledger, components: Components) -> list[Note]:
 
 
 def _flow_changes(ledger: Ledger, components: Components) -> tuple[str | None, list[Change] | None]:
-    """Return the digest of the last configuration, if there is one, and how the flows have changed
-    since, if they can be compared."""
+    """Return the digest of the last configuration, if any, and the changes of the flows since then,
+    if they can be compared."""
     before = ledger.digest("configuration")
     old = (ledger.document(before) or b"").split(b"\n")[0]
     return before, None if before is None else changes.since(old, *components.flows)
 
 
 def _configuration(ledger: Ledger, components: Components) -> list[Note]:
-    """Compare flows and settings, the document's two lines; secrets are only counted in it, and of
-    an approved copy it has the digest."""
+    """Compare flows and settings, the two lines of the document. It only counts secrets, and has
+    the digest of an approved copy."""
     flows, config = components.flows, components.config
     shown = plain_settings(config)
     shown[COPIES] = {each.schema: each.copy.state for each in components.reviews()}

@@ -1,4 +1,4 @@
-"""The life of a serving process: event loop, signals, and what its supervisor is told."""
+"""The life of a serving process: event loop, signals, and messages to its supervisor."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from typing import Any, Literal
 from collector.ops.error_log import ErrorLog
 
 _REPEAT_SECONDS = 0.1
-"""A second signal within this time counts as the first: a terminal and a supervisor may both send
-one."""
+"""A second signal within this time counts as the first, because a terminal and a supervisor may
+both send one."""
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _IGNORED = (signal.SIGUSR1, signal.SIGUSR2)
-"""Some supervisors and tools send them to all processes; they would end these."""
+"""Some supervisors and tools send these signals to all processes. By default they end a process."""
 
 
 def signalled(loop: asyncio.AbstractEventLoop, log: ErrorLog) -> asyncio.Future[tuple[int, float]]:
     """Return a future that SIGTERM or SIGINT sets to its number and its time (``monotonic``).
 
-    A second signal ends the process at once. Errors that no task gets go to the log.
+    A second signal ends the process at once. Errors outside tasks go to the log.
     """
     loop.set_exception_handler(partial(on_loop_error, log))
     ending: asyncio.Future[tuple[int, float]] = loop.create_future()
@@ -36,7 +36,7 @@ def signalled(loop: asyncio.AbstractEventLoop, log: ErrorLog) -> asyncio.Future[
 
 
 def restore_signals() -> None:
-    """Let the signals end the process again."""
+    """Restore the default action of the signals."""
     for number in _SIGNALS:
         signal.signal(number, signal.SIG_DFL)
 
@@ -50,7 +50,7 @@ def _on_signal(ending: asyncio.Future[tuple[int, float]], number: int) -> None:
 
 
 def on_loop_error(log: ErrorLog, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """Log an error that no task gets; the handler of an event loop."""
+    """Log an error outside tasks; the exception handler of an event loop."""
     error = context.get("exception")
     if isinstance(error, BaseException):
         log.unexpected(error)
@@ -63,15 +63,15 @@ def _microseconds() -> int:
 
 
 def is_watched() -> bool:
-    """Tell whether the service manager restarts this process when ``WATCHDOG=1`` does not come in
-    time. It says so by ``WATCHDOG_USEC``, and by ``WATCHDOG_PID`` if only one process is meant."""
+    """Return whether the service manager restarts this process when ``WATCHDOG=1`` is late. It sets
+    ``WATCHDOG_USEC``, and ``WATCHDOG_PID`` if only one process is watched."""
     watched = os.environ.get("WATCHDOG_PID", str(os.getpid()))
     return "WATCHDOG_USEC" in os.environ and watched == str(os.getpid())
 
 
 def notify(state: Literal["READY=1", "RELOADING=1", "STOPPING=1", "WATCHDOG=1"]) -> None:
-    """Send the state to ``NOTIFY_SOCKET``, if there is one; with a reload its time, as systemd
-    wants it."""
+    """Send the state to ``NOTIFY_SOCKET``, if set; for a reload also its time, as systemd
+    requires."""
     text = state if state != "RELOADING=1" else f"{state}\nMONOTONIC_USEC={_microseconds()}"
     path = os.environ.get("NOTIFY_SOCKET", "")
     if not path.startswith(("/", "@")):

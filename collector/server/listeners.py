@@ -1,5 +1,5 @@
-"""Listening sockets, on TCP addresses and as socket files: check locations, and open them; the
-names and the certificate by which they are called."""
+"""Check and open listening sockets, on TCP addresses and as socket files. Load their certificate,
+and list their host names."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ BACKLOG = 1024
 
 KEEP_FILE: dict[str, Any] = {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
 """Options of ``create_unix_server``: a server that ends leaves the socket file to other processes
-that listen on it. Before Python 3.13 each does."""
+that listen on it. Before Python 3.13 every server does."""
 
 _UNRESOLVED = -2
 """In place of an error number: the name server did not answer."""
 _PASSING = (errno.EADDRNOTAVAIL, errno.ENOENT, errno.EMFILE, errno.ENFILE, errno.ENOBUFS)
-"""What may pass by itself: an interface or a directory that is not there yet, a lack of memory or
-of file descriptors."""
+"""Errors that may pass by themselves: a missing interface or directory, a lack of memory or of file
+descriptors."""
 _REASONS = {
     errno.EADDRINUSE: "another process listens there; stop it, or choose another address",
     errno.EADDRNOTAVAIL: "this machine has no such address; choose one that it has",
@@ -60,8 +60,8 @@ def tcp(address: Address, setting: str) -> socket.socket:
 def unix(path: Path, setting: str) -> socket.socket:
     """Open a listening socket file with mode 0600. Raises ``ConfigError`` E207.
 
-    A socket file that a dead process left is replaced; one that a process listens on, or another
-    kind of file, is not.
+    Replaces a socket file that a dead process left, but not one on which a process listens, and no
+    other kind of file.
     """
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     error_number = 0
@@ -93,11 +93,11 @@ def opened(location: Location, setting: str, stack: ExitStack) -> socket.socket:
 
 
 def reserved(address: Address, setting: str, stack: ExitStack) -> Address:
-    """Keep a port for processes of this user that listen on it themselves, on every address that a
-    host resolves to; return it with its number. Raises ``ConfigError`` E207.
+    """Reserve a port, on every address that a host resolves to, for processes of this user that
+    listen on it themselves; return the address with the port's number. Raises ``ConfigError`` E207.
 
     The sockets never listen: connections go to the processes that do. No other user can take the
-    port, and no process that does not share it.
+    port, nor can a process that does not share it.
     """
     error_number, port = 0, address.port
     try:
@@ -116,10 +116,10 @@ def reserved(address: Address, setting: str, stack: ExitStack) -> Address:
 
 
 def check(location: Location, setting: str, *, is_every: bool = False) -> None:
-    """Check that a location can be listened on: the first address that a name resolves to, or
-    every one. Nothing is made or removed.
+    """Check that one can listen on a location: on the first address that a name resolves to, or on
+    every one. Creates and removes nothing.
 
-    Raises ``ConfigError`` E207, and ``InUse`` if only another process is in the way.
+    Raises ``ConfigError`` E207, and ``InUse`` if another process is the only obstacle.
     """
     error_number, what = 0, f"`{setting}`"
     try:
@@ -136,7 +136,7 @@ def check(location: Location, setting: str, *, is_every: bool = False) -> None:
 
 
 def hosts(address: Address) -> tuple[IpAddress, ...]:
-    """Return the IP addresses that a host resolves to; none if it cannot be resolved."""
+    """Return the IP addresses that a host resolves to; empty if it cannot be resolved."""
     with suppress(OSError):
         found = (str(each[4][0]).partition("%")[0] for each in _resolved(address))
         return ip_addresses(*found)
@@ -152,8 +152,8 @@ def certificates(config: Config) -> Certificates | None:
 
 
 def accepted_hosts(address: Address | None, more: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the names by which a loopback address may be called, with ``more`` of them; empty (any
-    name) for other addresses."""
+    """Return the accepted host names of a loopback address, including ``more``; empty (any name)
+    for other addresses."""
     if address is None or not address.is_loopback:
         return ()
     own = f"[{address.host}]" if ":" in address.host else address.host
@@ -169,7 +169,7 @@ def _resolved(address: Address) -> list[Any]:
 
 
 def _bound(resolved: Any) -> socket.socket:
-    """Return a socket that is bound to a resolved address, and does not listen."""
+    """Return a socket bound to a resolved address, not listening."""
     family, kind, protocol, _, address = resolved
     with ExitStack() as stack:
         found = stack.enter_context(closing(socket.socket(family, kind, protocol)))
@@ -180,8 +180,8 @@ def _bound(resolved: Any) -> socket.socket:
 
 
 def _is_stale(path: Path) -> bool:
-    """Return whether a socket file has no listener; false if there is none. Raises ``OSError``
-    EADDRINUSE if it has one, and EEXIST for another kind of file."""
+    """Return whether a socket file exists and has no listener. Raises ``OSError`` EADDRINUSE if it
+    has one, and EEXIST for another kind of file."""
     try:
         is_socket = stat.S_ISSOCK(path.lstat().st_mode)
     except FileNotFoundError:

@@ -1,7 +1,7 @@
 """Ask the workers of a running sidecar why events are rejected and fields dropped.
 
-Each worker looks at a sample of the events that it gets anyway (``filter.live_sample``), and sends
-counts of closed vocabularies, whose numbers the keeper checks and gives their names.
+Each worker samples the events that it gets anyway (``filter.live_sample``), and sends counts over
+closed vocabularies. The keeper checks their numbers and turns them into names.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from collector.server.messages import MOST_SECONDS, ChannelError, LiveSeen, Look
 from collector.server.worker_link import WorkerLink
 
 _LATE_SECONDS = 2.0
-"""How much later than asked for a worker may answer."""
+"""How late a worker's answer may be."""
 
 
 @dataclass
 class _Question:
-    """What the workers were asked: those that have not answered, and what the others saw, by the
-    name of the schema."""
+    """A question to the workers: those that have not answered, and what the others saw, by the name
+    of the schema."""
 
     number: int
     waiting: set[WorkerLink]
@@ -35,7 +35,7 @@ class _Question:
     answers: int = 0
 
     def let_go(self, link: WorkerLink) -> None:
-        """Wait for a worker no longer."""
+        """Stop waiting for a worker."""
         self.waiting.discard(link)
         if not self.waiting:
             self.done.set()
@@ -49,13 +49,13 @@ class LiveExplain:
         self._question: _Question | None = None
         self._asked = 0
         self._late: set[tuple[WorkerLink, int]] = set()
-        """The workers that have not answered in time, each with the number of the question."""
+        """Workers that have not answered in time, each with the number of the question."""
 
     async def ask(self, seconds: float) -> tuple[int, Mapping[str, Seen]]:
-        """Have the workers look for so many seconds, at most a minute. Returns how many of them
-        have answered, and what they saw, by the name of the schema.
+        """Have the workers sample events for some seconds, at most a minute. Returns how many of
+        them answered, and what they saw, by the name of the schema.
 
-        Raises ``DeliveryError`` E519 while another question is asked.
+        Raises ``DeliveryError`` E519 while another question is open.
         """
         if self._question is not None:
             raise DeliveryError("E519", "another `explain --live` is under way; try again after it")
@@ -71,15 +71,15 @@ class LiveExplain:
             async with asyncio.timeout(seconds + _LATE_SECONDS):
                 await question.done.wait()
         except TimeoutError:
-            pass  # those that have answered count
+            pass  # the answers that have come count
         finally:
             self._question = None
             self._late.update((link, question.number) for link in question.waiting)
         return question.answers, question.seen
 
     def take(self, link: WorkerLink, message: LiveSeen) -> None:
-        """Take a worker's answer; one that is late is of no use. Raises ``ChannelError`` for one
-        that was not asked for, and for numbers that cannot be."""
+        """Take a worker's answer; ignore a late one. Raises ``ChannelError`` for an answer without
+        a question, and for impossible numbers."""
         if (link, message.number) in self._late:
             self._late.remove((link, message.number))
             return
@@ -95,7 +95,7 @@ class LiveExplain:
         question.let_go(link)
 
     def forget(self, link: WorkerLink) -> None:
-        """Wait no longer for a worker that has ended."""
+        """Stop waiting for a worker that has ended."""
         self._late = {each for each in self._late if each[0] is not link}
         if self._question is not None:
             self._question.let_go(link)
@@ -104,8 +104,9 @@ class LiveExplain:
 def explained(
     before: Mapping[str, Tally], after: Mapping[str, Tally], seen: Mapping[str, Seen]
 ) -> dict[str, dict[str, Any]]:
-    """Return by schema what became of all events between two moments, and what was seen of some of
-    them: ``fields`` has the outcomes of each, with the JSON type and the number of events."""
+    """Return by schema what became of all events between two moments, and what was seen in the
+    sampled ones: ``fields`` has the outcomes of each field, with the JSON type and the number of
+    events."""
     found = {}
     for name, now in after.items():
         earlier, sample = before.get(name, Tally()), seen.get(name, Seen())

@@ -18,7 +18,7 @@ from collector.filter.sample_counts import CELLS, MOST_SEEN, VERDICTS
 _MOST_BATCHES = 10_000
 _HASH_BYTES = 16
 MOST_SECONDS = 60.0
-"""How long events are looked at, at most."""
+"""The longest time for which events are sampled."""
 
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 53)]
 _Number = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
@@ -28,7 +28,7 @@ _Hash = Annotated[bytes, msgspec.Meta(min_length=_HASH_BYTES, max_length=_HASH_B
 
 
 class ChannelError(Exception):
-    """The other side has sent something that is no message, or is larger than it may be."""
+    """The other side has sent something that is not a message or is too large."""
 
 
 class _Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
@@ -42,8 +42,8 @@ class _Message(msgspec.Struct, array_like=True, forbid_unknown_fields=True):
 
 
 class PutTally(_Message):
-    """A tally. ``rejected`` and ``content`` are in the order of their tables, and so are the counts
-    of ``dropped`` by the number of the field."""
+    """A tally. ``rejected``, ``content``, and for each field's number the counts of ``dropped`` are
+    in the order of their tables."""
 
     received: Count
     admitted: Count
@@ -76,8 +76,8 @@ class PutBatch(_Message):
 
 
 class Put(_Message, tag=0):
-    """The batches of one request, to be stored, and the hashes of its idempotency key and, for
-    records, of its body. With a key there may be no batch."""
+    """The batches of one request to store, and the hashes of its idempotency key and, for records,
+    of its body. A message with a key may have no batches."""
 
     number: _Number
     key: tuple[_Hash, _Hash | None] | None
@@ -91,15 +91,15 @@ class Ready(_Message, tag=1):
 
 
 class Failed(_Message, tag=2):
-    """The worker cannot start: ``is_confined`` is false if it was to be confined and is not, and
-    else it cannot listen for gRPC."""
+    """The worker cannot start. ``is_confined`` is false if it should be confined and is not;
+    otherwise it cannot listen for gRPC."""
 
     is_confined: bool
 
 
 class Report(_Message, tag=3):
     """The worker's counters since its start: requests by receiver, status and duration, the sums of
-    their seconds, refusals by receiver and code, and how often a token was shown that was
+    their seconds, refusals by receiver and code, and how often a sender showed a token that was
     configured unhashed."""
 
     requests: Annotated[list[Count], msgspec.Meta(max_length=1 << 10)]
@@ -111,8 +111,8 @@ class Report(_Message, tag=3):
 
 
 class ErrorSeen(_Message, tag=4):
-    """An unexpected error: the numbers of its type and of the module of ours, and the line; no
-    module for a place elsewhere."""
+    """An unexpected error: the numbers of its type and of our module, and the line; no module for a
+    place elsewhere."""
 
     error: _Small
     module: _Small | None
@@ -126,9 +126,9 @@ class LibrarySeen(_Message, tag=5):
 
 
 class Tried(_Message, tag=6):
-    """What a worker could do though it is confined, where a claim is checked: the numbers of
-    attempts that were not refused, in the main thread and in one that was started then, and how
-    many files are open. No worker that serves sends it."""
+    """What a confined worker could do, for the check of a claim: the numbers of attempts that were
+    not refused, in the main thread and in a thread started afterwards, and how many files are open.
+    Serving workers never send it."""
 
     is_confined: bool
     main: list[_Small]
@@ -137,8 +137,8 @@ class Tried(_Message, tag=6):
 
 
 class SeenCounts(_Message):
-    """What was seen of the events of a schema, by its number: counts by verdict in the order of
-    their table, and of each field, by its number, by the number of a pair of an outcome and a JSON
+    """What was seen of the events of a schema, given as a number: counts of verdicts in the order
+    of their table, and for each field's number, counts by the number of a pair of outcome and JSON
     type."""
 
     schema: _Small
@@ -158,7 +158,7 @@ class SeenCounts(_Message):
 
 
 class LiveSeen(_Message, tag=7):
-    """What was seen of events since the ``Look`` of this number; sent once, when its time is
+    """What was seen of events since the ``Look`` with this number; sent once, when its time is
     over."""
 
     number: _Number
@@ -171,8 +171,8 @@ FromWorker = Put | Ready | Failed | Report | ErrorSeen | LibrarySeen | LiveSeen
 
 
 class ReceiverSetup(_Message):
-    """A receiver: its name in the table of receivers, where it listens, and whether a socket comes
-    with the message. ``unix`` is the path of a socket file."""
+    """A receiver: its name in the table of receivers, its location, and whether a socket comes with
+    the message. ``unix`` is the path of a socket file."""
 
     receiver: str
     host: str
@@ -184,10 +184,11 @@ class ReceiverSetup(_Message):
 class Setup(_Message, tag=0):
     """Everything that a worker has, for its life.
 
-    ``schemas`` are pickled, the default first; ``events`` is how many a request may hold.
-    ``limits`` are arguments of ``IngestLimits``. ``keys`` are the references of pseudonym keys,
-    whose numbers are asked for. ``pem`` is certificate chain, private key and the authority of
-    clients. ``keeper`` is the number of its process, and ``workers`` how many accept connections.
+    ``schemas`` are pickled, the default first; ``events`` is how many events a request may hold.
+    ``limits`` are arguments of ``IngestLimits``. ``keys`` are the references of pseudonym keys; the
+    worker asks for a key by its number in this list. ``pem`` is certificate chain, private key and
+    client authority. ``keeper`` is the keeper's process id, and ``workers`` how many workers accept
+    connections.
     """
 
     schemas: list[bytes]
@@ -208,27 +209,27 @@ class Setup(_Message, tag=0):
 
 
 class Answers(_Message, tag=1):
-    """What became of puts, by their numbers: 1 if they were stored; 505 (the spool is full), 506
-    (its disk takes nothing) or 425 (too much is being stored) if not. 0, and 409 for another body,
-    if an earlier request has the key; then its counts: admitted, and rejected in the order of their
-    table."""
+    """What became of puts, by their numbers: 1 if stored; 505 (the spool is full), 506 (its disk
+    takes nothing) or 425 (too much is being stored) if not. If an earlier request has the key, 0,
+    or 409 for another body, followed by the earlier counts: admitted, and rejected in the order of
+    their table."""
 
     outcomes: list[tuple[int, int, list[int]]]
 
 
 class Ask(_Message, tag=2):
-    """The worker is to send a ``Report``."""
+    """The worker must send a ``Report``."""
 
 
 class Stop(_Message, tag=3):
-    """The worker is to finish the requests in progress within so many seconds, and end."""
+    """The worker must finish the requests in progress within so many seconds, and end."""
 
     seconds: float
 
 
 class Look(_Message, tag=4):
-    """The worker is to look at some of the events of so many seconds, and send ``LiveSeen`` with
-    the same number."""
+    """The worker must sample events for so many seconds, and then send ``LiveSeen`` with the same
+    number."""
 
     number: _Number
     seconds: Annotated[float, msgspec.Meta(ge=0, le=MOST_SECONDS)]
@@ -241,7 +242,7 @@ FromKeeper = Setup | Answers | Ask | Stop | Look
 
 @cache
 def error_types() -> Sequence[str]:
-    """Return the names of Python's exceptions and of ours: those that a log may hold."""
+    """Return the names of Python's exceptions and of ours, which a log may hold."""
     found = [
         name
         for owner in (builtins, errors)

@@ -1,10 +1,10 @@
 """The pages for people at the admin address: the public page at ``/``, and ``/status``.
 
-The public page and its facts as data are made in a thread when somebody first asks for them, and
-again only when the configuration, a recorded verdict or the hour has changed; whether it has is
-looked at once a second. They are of the whole hour, so they show no time of anything that was sent.
-The status is made at most once a second. Until a page is asked for, nothing that makes it is
-loaded: most sidecars never show one.
+A thread makes the public page and its facts as data when somebody first asks for them, and again
+only when the configuration, a recorded verdict or the hour has changed, which is checked at most
+once a second. They describe whole hours, so they reveal no time at which anything was sent. The
+status is made at most once a second. The code for pages is loaded at the first request, because
+most sidecars never show one.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _LOOK_SECONDS = 1.0
 _STATUS_SECONDS = 1.0
 _HTML, _JSON = "text/html; charset=utf-8", "application/json"
 _MOST_ENTRIES = 30
-"""So many versions of a schema are told."""
+"""The most versions of a schema that are shown."""
 
 
 class File(NamedTuple):
-    """What is sent for a path."""
+    """The response for a path."""
 
     content_type: str
     body: bytes
@@ -50,8 +50,8 @@ class File(NamedTuple):
 
 
 class LivePages:
-    """Makes the pages of a sidecar. ``status`` states what is now; it is called in the event loop.
-    ``clock`` is the time."""
+    """Makes the pages of a sidecar. ``status`` returns the present status, and is called in the
+    event loop. ``clock`` returns the time."""
 
     def __init__(
         self,
@@ -74,8 +74,8 @@ class LivePages:
         self._making = asyncio.Lock()
 
     async def file(self, path: str, language: str) -> File | None:
-        """Return the public page in a language, its facts, or the status; ``None`` if it cannot be
-        made."""
+        """Return the public page in a language, its facts, or the status; ``None`` if that cannot
+        be made."""
         if path == "/status":
             return await self._status_file()
         async with self._looking:
@@ -92,7 +92,7 @@ class LivePages:
 
                 try:
                     body = await asyncio.to_thread(render_status, self._state())
-                except Exception as error:  # noqa: BLE001 - whatever it is, nothing else fails
+                except Exception as error:  # noqa: BLE001 - after any error all else goes on
                     self._log.unexpected(error)
                     return None
                 made = _file(_HTML, body, policy(status_style()))
@@ -100,19 +100,19 @@ class LivePages:
             return self._status[1]
 
     def update(self) -> None:
-        """Make the pages, if they are not those of now. It is called in a thread."""
+        """Make the pages anew if they are outdated. Called in a thread."""
         config, facts = self._components.config, self._facts()
         if config is self._config and facts == self._made_of:
             return
-        # What cannot be made is not tried again until something changes.
+        # A page that cannot be made is not retried until something changes.
         self._config, self._made_of = config, facts
         try:
             self._files = self._made()
-        except Exception as error:  # noqa: BLE001 - the pages of before are sent
+        except Exception as error:  # noqa: BLE001 - the previous pages are sent
             self._log.unexpected(error)
 
     def _facts(self) -> tuple[object, ...]:
-        """Return what else the pages are made of, as far as it changes."""
+        """Return the other inputs of the pages that may change."""
         from collector.claims.verdicts import FILE_NAME  # noqa: PLC0415 - only for a page
 
         components, state = self._components, None
@@ -165,7 +165,7 @@ def _file(content_type: str, body: bytes, rules: str) -> File:
 
 
 def _history(spool: Path, schemas: Sequence[Schema]) -> dict[str, tuple[SchemaVersion, ...]]:
-    """Return the versions of each schema that ran here, the newest first, by the ledger."""
+    """Return from the ledger the versions of each schema that ran here, the newest first."""
     from collector.pages.history import versions  # noqa: PLC0415 - only for a page
 
     found: dict[str, list[tuple[str, Schema]]] = {schema.name: [] for schema in schemas}

@@ -1,10 +1,10 @@
-"""Check the settings against this machine, before the sidecar makes or changes a file.
+"""Check the settings against this machine, before the sidecar creates or changes a file.
 
 ``config check`` and ``serve`` run the same checks, and ``config check`` finds a fault exactly where
 ``serve`` would not start. There are two differences. Only ``serve`` refuses an address, directory
 or file that another process uses, because that may be the running sidecar of this configuration.
-Only ``config check`` asks the servers of the sinks. One that does not answer is a warning: the
-sidecar starts without it, and tries again.
+Only ``config check`` contacts the servers of the sinks. A server that does not answer is a warning:
+the sidecar starts without it, and retries.
 """
 
 from __future__ import annotations
@@ -59,24 +59,24 @@ _RESTART = (
     *("data", "sandbox", "spool.limit", "drain.url", "http.address", "http.unix", "grpc.address"),
     *("admin.address", "admin.hosts", "admin.open"),
 )
-"""The settings that change with a restart only."""
+"""The settings that change only with a restart."""
 
 
 class Findings(NamedTuple):
-    """What is wrong with settings that are sound in themselves, and what is to be looked at though
-    a sidecar starts with them, or starts with ``--allow-widening``."""
+    """Faults of settings that are valid in themselves, and warnings: a sidecar starts in spite of
+    these, or starts with ``--allow-widening``."""
 
     faults: list[Fault]
     warnings: list[Fault]
 
 
 def find_faults(loaded: Loaded) -> list[Fault]:
-    """Return every fault of settings that are sound in themselves. Makes and changes nothing."""
+    """Return every fault of settings that are valid in themselves. Creates and changes nothing."""
     return check(loaded).faults
 
 
 def check(loaded: Loaded) -> Findings:
-    """Return every fault and every warning, likewise."""
+    """Return every fault and every warning. Creates and changes nothing."""
     preflight = _Preflight(loaded, in_use=False)
     components, warnings = preflight.components, [*preflight.unreachable]
     if components is not None and not preflight.faults:
@@ -91,16 +91,16 @@ def check(loaded: Loaded) -> Findings:
 
 
 def restart_faults(running: Mapping[str, object], loaded: Loaded) -> list[Fault]:
-    """Return a fault for each setting that a running sidecar has otherwise, and that it cannot
-    change; ``running`` has its settings by their names."""
+    """Return a fault for each setting that differs from a running sidecar's and that it cannot
+    change. ``running`` has the sidecar's settings by name."""
     message, settings = "this changes with a restart only", plain_settings(loaded.config)
     changed = (name for name in _RESTART if running.get(name) != settings[name])
     return [loaded.fault(name, message, "E221") for name in changed]
 
 
 def _compared(loaded: Loaded, components: Components) -> list[Fault]:
-    """Return what a start would be refused for, what a sidecar that runs needs one for, or that the
-    ledger cannot say it."""
+    """Return the faults that would refuse a start or that require one of a running sidecar, or a
+    fault if the ledger cannot tell."""
     folder = loaded.config.data or Path()
     spool = folder / SPOOL_NAME
     if not spool.is_file():
@@ -129,7 +129,7 @@ def _is_locked(folder: Path) -> bool:
 
 def prepare(loaded: Loaded) -> Components:
     """Return the components, if there is no fault and all addresses are free; another process may
-    still take one later. Raises ``ConfigFaults``, and has made or changed nothing then."""
+    still take one later. Raises ``ConfigFaults``; creates and changes nothing then."""
     preflight = _Preflight(loaded, in_use=True)
     if not preflight.faults:
         preflight.try_addresses()
@@ -139,8 +139,8 @@ def prepare(loaded: Loaded) -> Components:
 
 
 def prepare_next(loaded: Loaded) -> Components:
-    """Return the components, not to be opened, of another configuration for a sidecar that runs.
-    Raises ``ConfigFaults``; makes and changes nothing."""
+    """Return the components of another configuration for a running sidecar; the caller must not
+    open them. Raises ``ConfigFaults``; creates and changes nothing."""
     preflight = _Preflight(loaded, in_use=False, reaches=False)
     faults = list(dict.fromkeys([*loaded.faults, *preflight.faults]))
     if faults or preflight.components is None:
@@ -149,17 +149,17 @@ def prepare_next(loaded: Loaded) -> Components:
 
 
 class _Preflight:
-    """The checks of one configuration; with ``in_use``, also for what other processes use, and with
-    ``reaches``, whether servers answer."""
+    """The checks of one configuration. ``in_use`` also checks what other processes use; ``reaches``
+    also checks whether servers answer."""
 
     def __init__(self, loaded: Loaded, *, in_use: bool, reaches: bool = True) -> None:
         self._loaded, self._config = loaded, loaded.config
         self._in_use, self._reaches = in_use, reaches and not in_use
         self._faults: list[Fault] = []
         self.may_pass: bool = True
-        """Whether all that is at fault may pass by itself."""
+        """Whether all faults may pass by themselves."""
         self.unreachable: list[Fault] = []
-        """Servers that do not answer or refuse; a sidecar starts without them."""
+        """Servers that do not answer, or that refuse. A sidecar starts without them."""
         self.components: Components | None = None
         self._check_parts()
         self._try("sandbox", _check_sandbox, self._config.sandbox)
@@ -179,7 +179,7 @@ class _Preflight:
     def _try(
         self, name: str, check: Callable[_P, _T], *args: _P.args, **options: _P.kwargs
     ) -> _T | None:
-        """Run a check, if its setting is sound; note what it raises. Its faults may name other
+        """Run a check, if its setting is valid; note what it raises. Its faults may name other
         settings."""
         loaded = self._loaded
         try:
@@ -191,7 +191,7 @@ class _Preflight:
             self.may_pass = False
             named = (one for one in error.faults if loaded.sound(one.field))
             self._faults += [loaded.fault(one.field, one.message, one.code) for one in named]
-        except Unreachable as error:  # the sidecar starts all the same, and tries again
+        except Unreachable as error:  # the sidecar starts anyway, and retries
             if self._reaches:
                 message = f"{error.message}; a sidecar starts all the same, and tries again"
                 self.unreachable.append(loaded.fault(name, message, error.code))
@@ -202,7 +202,7 @@ class _Preflight:
         return None
 
     def _check_parts(self) -> None:
-        """Make what only reads files: filter, flows, limits, certificates and tokens."""
+        """Make the parts that only read files: filter, flows, limits, certificates and tokens."""
         config = self._config
         named, keyring = config.schema_setting, Keyring()
         schemas = self._try(named, configured, config) or ()
@@ -230,7 +230,7 @@ class _Preflight:
             self._try("data", check_spool, self._config.data / SPOOL_NAME)
 
     def _check_receivers(self) -> None:
-        """Check libraries and locations; two receivers do not share one address, however it is
+        """Check libraries and locations, and that no two receivers share an address, however it is
         named."""
         seen: dict[str, Address] = {}
         for receiver in RECEIVERS.values():
@@ -251,7 +251,7 @@ class _Preflight:
             self._try(setting, listeners.check, location, setting, is_every=receiver.own_port)
 
     def _check_sinks(self) -> None:
-        """Check types, directories, and what each type finds out by itself."""
+        """Check types and directories, and run each type's own checks."""
         data = self._config.data or Path()
         for name, sink in self._config.sinks.on().items():
             kind, before = self._try(f"sinks.{name}.type", sink_type, sink), len(self._faults)
@@ -268,7 +268,7 @@ class _Preflight:
         return Opening(name, components.schemas, data, is_offline=True, asks=self._reaches)
 
     def sink_warnings(self) -> list[Fault]:
-        """Return what each sink's type warns of, where its server answers."""
+        """Return the warnings of each sink's type, if its server answers."""
         if self.components is None:
             return []
         silent = {fault.field for fault in self.unreachable}
@@ -280,7 +280,7 @@ class _Preflight:
         ]
 
     def try_addresses(self) -> None:
-        """Listen on all addresses at once, and stop."""
+        """Listen on all addresses at the same time, then stop."""
         with ExitStack() as stack:
             for receiver in RECEIVERS.values():
                 location = receiver.location(self._config)
@@ -289,15 +289,16 @@ class _Preflight:
 
 
 def _overlap(first: Address, second: Address) -> bool:
-    """Return whether two addresses overlap, of which one had to be resolved to find out; else a
-    rule of the settings has compared them."""
+    """Return whether two addresses overlap, if telling that requires resolving one of them. A rule
+    of the settings has compared all others."""
     if first.hosts and second.hosts:
         return False
     return overlap(first, listeners.hosts(first), second, listeners.hosts(second))
 
 
 def _check_sandbox(wanted: str) -> None:
-    """Raise ``SandboxError`` E217 if workers must be confined and the kernel cannot do it."""
+    """Raise ``SandboxError`` E217 if workers must be confined and the kernel cannot confine
+    them."""
     lacks = support().lacks if wanted == "required" else ()
     if lacks:
         raise SandboxError(
@@ -306,7 +307,8 @@ def _check_sandbox(wanted: str) -> None:
 
 
 def _check_claims(path: Path) -> None:
-    """Raise ``SchemaError`` for faults in a file of claims, ``ConfigError`` E203 for no file."""
+    """Raise ``SchemaError`` for faults in a file of claims, ``ConfigError`` E203 for a missing
+    file."""
     from collector.claims.document import load_claims  # noqa: PLC0415 - for those who have one
 
     try:

@@ -57,7 +57,7 @@ _ANYONE = 0o007
 
 
 class Receivers:
-    """Where senders and operators are received. Raises ``ConfigError`` E207 for a taken address."""
+    """The receivers for senders and operators. Raises ``ConfigError`` E207 for a taken address."""
 
     def __init__(
         self,
@@ -82,7 +82,7 @@ class Receivers:
             self.control.live = self.keeper.live
 
     async def renew_admin(self) -> None:
-        """Serve operators with the certificate and the limits of now."""
+        """Serve operators with the present certificate and limits."""
         if self._admin is not None and self._make_admin is not None:
             following = self._make_admin()
             await following.start()
@@ -90,7 +90,7 @@ class Receivers:
             await before.stop(_GRACE_SECONDS)
 
     async def start(self) -> None:
-        """Begin to accept, everywhere. Raises ``ConfigError`` E207 and E519."""
+        """Start accepting on all receivers. Raises ``ConfigError`` E207 and E519."""
         await self.keeper.start()
         if self._make_admin is not None:
             self._admin = self._make_admin()
@@ -98,7 +98,7 @@ class Receivers:
         await self.control.start()
 
     async def stop(self, grace_seconds: float) -> None:
-        """Stop the workers; operators are answered until these have stopped."""
+        """Stop the workers, and answer operators until the workers have stopped."""
         await self.control.stop(grace_seconds)
         await self.keeper.stop(grace_seconds)
         if self._admin is not None:
@@ -150,7 +150,7 @@ class Receivers:
         )
 
     def _readiness(self) -> dict[str, State]:
-        """Return the states that readiness is made of."""
+        """Return the states that determine readiness."""
         components, keeper = self._components, self.keeper
         spool = components.spool.state()
         states: dict[str, State] = {"spool": "full" if spool.is_full else "ok"}
@@ -181,12 +181,12 @@ def opened(
     *,
     allow_widening: bool = False,
 ) -> Iterator[tuple[Components, Receivers]]:
-    """Open everything that a sidecar runs on, receivers included, and close it at the end.
+    """Open everything that a sidecar needs, including receivers, and close it at the end.
     ``processes`` are workers that were started meanwhile.
 
-    Raises ``ConfigFaults`` with all faults before a file is made, and E222 before anything is used
-    if more would flow than by what last ran and that is not allowed; ``ConfigError`` or
-    ``DeliveryError`` where another process or the disk comes between.
+    Raises ``ConfigFaults`` with all faults before a file is created, and E222 before anything is
+    used if more data would flow than when the sidecar last ran and that is not allowed;
+    ``ConfigError`` or ``DeliveryError`` if another process or the disk interferes.
     """
     with ExitStack() as stack:
         components = prepare(loaded)
@@ -203,7 +203,7 @@ def opened(
 
 
 def serve(loaded: Loaded, processes: list[WorkerProcess], *, allow_widening: bool = False) -> int:
-    """Run until SIGTERM or SIGINT; returns 0 when everything is flushed, or time is up. Raises as
+    """Run until SIGTERM or SIGINT; return 0 when everything is flushed or time is up. Raises as
     ``opened``.
 
     ``processes`` are workers that were started. A second signal ends the process at once:
@@ -242,7 +242,7 @@ async def _run(
     loaded: Loaded,
     deadline: Timer,
 ) -> float:
-    """Serve until a signal; returns the time of it."""
+    """Serve until a signal; return its time."""
     loop = asyncio.get_running_loop()
     ending = signalled(loop, log)
     notes.begin()
@@ -258,7 +258,7 @@ async def _run(
         )
         receivers.control.reload = reloader.command
         reloader.start(loop)
-    notify("READY=1")  # from here on it may be told to reload
+    notify("READY=1")  # from here on, a reload may be asked for
     _announce(components, receivers, log, lacks_grpc=loaded.lacks_grpc)
     if components.config.sandbox != "off" and keeper.confined < keeper.ready:
         log.write("unconfined")
@@ -269,7 +269,7 @@ async def _run(
         if watched:
             notify("WATCHDOG=1")
         await receivers.keeper.refresh()
-        if components.spool.refusal is not None:  # its file could be opened only now
+        if components.spool.refusal is not None:  # its file could not be opened before
             raise components.spool.refusal
         status.update()
         notes.update()
@@ -286,7 +286,7 @@ async def _run(
 
 
 def _announce_start(config: Config, log: EventLog, workers: int) -> None:
-    """Report what is opened next: a line on a terminal, or an event of the log."""
+    """Report what is opened next: as a line on a terminal, or as a log event."""
     schemas, sinks = config.references, config.sinks.on()
     if not sys.stderr.isatty():
         log.write("starting", schemas=len(schemas), sinks=len(sinks), workers=workers)
@@ -298,7 +298,7 @@ def _announce_start(config: Config, log: EventLog, workers: int) -> None:
 def _announce(
     components: Components, receivers: Receivers, log: EventLog, *, lacks_grpc: bool
 ) -> None:
-    """Report addresses, and that gRPC is missing: lines on a terminal, or events of the log."""
+    """Report addresses, and that gRPC is missing: as lines on a terminal, or as log events."""
     if not sys.stderr.isatty():
         ports = receivers.ports()
         log.write("started", **ports, sinks=len(components.sinks))
@@ -319,7 +319,7 @@ def _tell(line: str) -> None:
 
 
 class _StatusLog:
-    """Logs what has changed since the last check: conditions that begin and end, and counts."""
+    """Logs changes since the last check: conditions that begin or end, and counts."""
 
     def __init__(self, components: Components, receivers: Receivers, log: EventLog) -> None:
         self._components = components
@@ -330,7 +330,8 @@ class _StatusLog:
         self._damaged = self._errors = 0
 
     def _turned(self, event: EventName, holds: bool, sink: str = "") -> bool:
-        """Note whether a condition holds, of a sink or of all; return whether that is new."""
+        """Note whether a condition of a sink, or of the whole process, holds; return whether that
+        changed."""
         if holds is ((event, sink) in self._lasting):
             return False
         self._lasting ^= {(event, sink)}
@@ -356,13 +357,13 @@ class _StatusLog:
         self._update_times("control_refused", self._control.refused)
 
     def _update_times(self, event: EventName, times: int) -> None:
-        """Log how often something has happened, each time that the number has doubled."""
+        """Log how often something has happened, each time the number has doubled."""
         if times > 2 * self._times[event]:
             self._times[event] = times
             self._log.write(event, times=times)
 
     def _update_sink(self, name: str, sink: SinkState) -> None:
-        """Log what has changed of a sink."""
+        """Log changes of a sink."""
         delivery, backlog, write = sink.delivery, sink.backlog, self._log.write
         if self._turned("sink_failing", delivery.is_late, name):
             if delivery.is_late:
@@ -381,7 +382,7 @@ class _StatusLog:
         self._aside[name] = backlog.aside.batches
 
     def _update_spool(self, spool: SpoolState, sinks: Mapping[str, SinkState]) -> None:
-        """Log that the spool takes nothing, and why, and that it takes batches again."""
+        """Log when and why the spool refuses batches, and when it takes them again."""
         has_failed, self._errors = spool.errors > self._errors, spool.errors
         if (has_failed or not spool.is_ready) and self._turned("spool_failing", True):
             self._log.write("spool_failing", code="E506")
@@ -404,9 +405,9 @@ class _StatusLog:
 
 
 def tighten_all(config: Config, schemas: Iterable[Schema]) -> Tightened:
-    """Make the files of the data directory and of sinks their owner's alone, and the directory if
-    nothing else is in it. From key files of the operator only other users are kept out: a group
-    may be meant to read them."""
+    """Make the files of the data directory and of sinks private to their owner, and also the
+    directory if nothing else is in it. For the operator's key files, remove only the permissions of
+    other users, because a group may be meant to read them."""
     data = config.data or Path()
     written = [path for sink in config.sinks.values() for path in sink.files().values()]
     ours = [path for pattern in _FILES for path in data.glob(pattern) if path.is_file()]

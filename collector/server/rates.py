@@ -1,6 +1,6 @@
-"""What a sidecar does in a second: the differences between two of its answers to ``status``.
+"""What a sidecar does per second: the difference between two of its answers to ``status``.
 
-Sizes are whole MiB, as live byte counts would show the size of one message.
+Sizes are whole MiB, because live byte counts would show the size of one message.
 """
 
 from __future__ import annotations
@@ -11,19 +11,19 @@ from typing import Any, NamedTuple
 
 _MIB = 1 << 20
 _SHOWN = ("state", "share", "skipped", "set_aside", "late", "cause", "answer")
-"""What is shown of a sink as it is."""
+"""The members of a sink that are shown unchanged."""
 
 
 class Sample(NamedTuple):
-    """The status at a time of a clock that only goes forward, in seconds."""
+    """The status, and its time in seconds by a monotonic clock."""
 
     at: float
     status: Mapping[str, Any]
 
 
 def summary(before: Sample | None, sample: Sample) -> dict[str, Any]:
-    """Return what is shown: counts per second between two samples, or the counts since the start if
-    there is none before."""
+    """Return the summary: counts per second between two samples, or counts since the start without
+    an earlier sample."""
     now = sample.status
     seconds = 1.0 if before is None else max(sample.at - before.at, 1e-3)
 
@@ -57,7 +57,7 @@ def summary(before: Sample | None, sample: Sample) -> dict[str, Any]:
 
 
 def _rates(before: Mapping[str, Any], now: Mapping[str, Any], seconds: float) -> dict[str, Any]:
-    """Return what each count of nested ones grew by in a second. One that fell has begun anew."""
+    """Return the growth per second of each nested count. A count that fell has restarted."""
     found: dict[str, Any] = {}
     for name, value in now.items():
         earlier = before.get(name)

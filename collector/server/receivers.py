@@ -1,7 +1,7 @@
 """The receivers of the sidecar: a table of them, and the sockets on which they listen.
 
-A new receiver is a line in ``RECEIVERS``, and a line in ``collector.server.wiring``, which opens it
-in a worker.
+A new receiver needs a line in ``RECEIVERS``, and a line in ``collector.server.wiring``, which opens
+it in a worker.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
 class ReceiverType(NamedTuple):
     """A kind of receiver, and the setting of its location.
 
-    ``check`` raises ``ConfigError`` if a library is missing. One with ``own_port`` opens its port
-    itself, on every address that a name resolves to; the others get a socket of the first. One
-    ``for_operators`` takes no events: the keeper has it, and it stops last.
+    ``check`` raises ``ConfigError`` if a library is missing. A receiver with ``own_port`` opens its
+    port itself, on every address that a name resolves to; others get a socket on the first address.
+    A receiver ``for_operators`` takes no events: it runs in the keeper, and stops last.
     """
 
     setting: str
@@ -41,11 +41,11 @@ RECEIVERS: dict[str, ReceiverType] = {
     "grpc": ReceiverType("grpc.address", lambda config: config.grpc.address, library, True),
     "admin": ReceiverType("admin.address", lambda config: config.admin.address, for_operators=True),
 }
-"""Every receiver, by the name that logs and readiness give it."""
+"""Every receiver, by its name in logs and readiness."""
 
 
 def event_locations(config: Config) -> dict[str, Location]:
-    """Return where the receivers of workers are to listen."""
+    """Return where the receivers of workers should listen."""
     kinds = {name: kind for name, kind in RECEIVERS.items() if not kind.for_operators}
     found = {name: kind.location(config) for name, kind in kinds.items()}
     return {name: location for name, location in found.items() if location is not None}
@@ -75,5 +75,5 @@ class OpenSockets:
         return asked
 
     def close(self) -> None:
-        """Close them, and remove their files."""
+        """Close the sockets, and remove their files."""
         self._stack.close()

@@ -1,9 +1,9 @@
-"""Put another configuration into force while the sidecar runs, or leave everything as it is.
+"""Put another configuration into force while the sidecar runs, or change nothing.
 
-SIGHUP, a command over the control socket, or a file that has changed asks for it. The
-configuration, its schemas and its certificates are read and checked as at a start. Only then other
-workers start. Once they receive, the ledger says so, sinks come, go and change, and what these
-workers filter is stored; the workers before them finish their requests, and end.
+SIGHUP, a command over the control socket, or a changed file causes a reload. The sidecar reads and
+checks the configuration, its schemas and its certificates as at a start. Only then new workers
+start. Once they receive, the sidecar notes the reload in the ledger, adds, removes and changes
+sinks, and stores what the new workers filter. The old workers finish their requests, and end.
 """
 
 from __future__ import annotations
@@ -38,16 +38,15 @@ _WATCH_SECONDS = 1.0
 
 
 class _Candidate(NamedTuple):
-    """A configuration that was read and found to be sound."""
+    """A configuration that was read and found valid."""
 
     loaded: Loaded
     components: Components
 
 
 class Reloader:
-    """Reads the configuration again. ``lock`` is held meanwhile, as while a command of the control
-    socket is carried out; ``renew_admin`` has operators served with the certificate and the limits
-    of now."""
+    """Reads the configuration again. It holds ``lock`` meanwhile, as commands of the control socket
+    do. ``renew_admin`` makes the admin receiver use the present certificate and limits."""
 
     def __init__(
         self,
@@ -76,12 +75,12 @@ class Reloader:
         return ReloadReading(self._outcomes, self._is_successful, self._last)
 
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Begin to listen to SIGHUP, and to changes of files."""
+        """Start listening for SIGHUP and for changed files."""
         loop.add_signal_handler(signal.SIGHUP, self.ask)
         self._watching = loop.create_task(self.watch())
 
     async def stop(self) -> None:
-        """Give up what is not in force yet."""
+        """Give up a reload that is not in force yet."""
         loop = asyncio.get_running_loop()
         loop.remove_signal_handler(signal.SIGHUP)
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -92,7 +91,7 @@ class Reloader:
             await asyncio.wait(tasks)
 
     def ask(self) -> None:
-        """Have it reloaded, for a signal; once for several that come before it begins."""
+        """Reload for a signal; once for several signals that arrive before the reload begins."""
         if not self._is_asked:
             self._is_asked = True
             task = asyncio.get_running_loop().create_task(self.reload("signal"))
@@ -100,8 +99,8 @@ class Reloader:
             task.add_done_callback(self._asked.discard)
 
     async def watch(self) -> None:
-        """Reload when files have changed, if the configuration says so. A change counts once it is
-        the same twice, so that files are written to their end."""
+        """Reload when files have changed, if the configuration says so. A change counts when two
+        checks in a row see the same state, so that files are completely written."""
         before = self._seen
         while True:
             await asyncio.sleep(_WATCH_SECONDS)
@@ -116,11 +115,11 @@ class Reloader:
         return await self.reload("command", allow_widening=allow_widening)
 
     async def reload(self, cause: ReloadCause, *, allow_widening: bool = False) -> dict[str, Any]:
-        """Reload; never raises. Return what came of it, as an answer: faults, or a code and a
-        message, in constants and names of the configuration."""
+        """Reload; never raises. Return the result as an answer: faults, or a code and a message,
+        made of constants and names of the configuration."""
         async with self._lock:
             if cause == "signal":
-                self._is_asked = False  # another signal wants the files of a later time
+                self._is_asked = False  # another signal means later contents of the files
             notify("RELOADING=1")
             began = monotonic()
             try:
@@ -157,7 +156,7 @@ class Reloader:
             error = failed
         except TimeoutError:
             error = DeliveryError("E519", "the files of the configuration cannot be read in time")
-        except Exception as unexpected:  # noqa: BLE001 - whatever it is, what ran goes on
+        except Exception as unexpected:  # noqa: BLE001 - after any error the old configuration goes on
             self._log.unexpected(unexpected)
             error = DeliveryError("E519", "an unexpected error came between, which is logged")
         else:
@@ -207,7 +206,7 @@ class Reloader:
         return verdict
 
     async def _put_into_force(self, found: _Candidate, cause: ReloadCause, change: str) -> None:
-        """Have other workers take over, and everything else change with them. Raises
+        """Have new workers take over, and change everything else with them. Raises
         ``CollectorError``; then nothing has changed."""
         following = found.components
 
@@ -223,7 +222,7 @@ class Reloader:
         if _pem(had[0]) != _pem(following.certificates) or had[1] != following.limits:
             try:
                 await self._renew_admin()
-            except Exception as error:  # noqa: BLE001 - operators are served as before
+            except Exception as error:  # noqa: BLE001 - operators keep the old receiver
                 self._log.unexpected(error)
 
 
@@ -241,7 +240,7 @@ def _pem(pair: Certificates | None) -> object:
 
 
 def _is_irregular(path: Path) -> bool:
-    """Return whether something is there that is no file: to read it may take forever."""
+    """Return whether something other than a regular file is there: reading it may never end."""
     with suppress(OSError, ValueError):
         return not stat.S_ISREG(path.stat().st_mode)
     return False

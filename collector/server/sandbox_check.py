@@ -1,9 +1,9 @@
-"""The check ``sandbox`` of the claims: a worker of this configuration tries each forbidden thing.
+"""The claims' check ``sandbox``: a worker of this configuration tries each forbidden action.
 
-It is a process of its own, beside those of a sidecar that may be running: started, set up and
-confined as these are, with other ports, all of them of this machine. ``python -m
-collector.server.sandbox_check CHANNEL KEYS`` is that process: where another worker accepts its
-first connection, it says what it could do, and waits for its end.
+The worker is a separate process beside a running sidecar's workers. It is started, set up and
+confined as they are, but with other ports, all on this machine. ``python -m
+collector.server.sandbox_check CHANNEL KEYS`` is that process. At the point where another worker
+accepts its first connection, it reports what it could do, and waits to be ended.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ _MODULE = "collector.server.sandbox_check"
 _SECONDS = 60.0
 _KEY_REQUEST_BYTES = 10
 _MOST_DESCRIPTORS = 1 << 13
-"""The lowest numbers, from which a process has its descriptors."""
+"""Descriptors below this number are examined: a process gets the lowest free ones."""
 _NULL = os.makedev(1, 3)
-"""``/dev/null``: the kernel's list of devices (Linux, ``admin-guide/devices.txt``)."""
+"""``/dev/null``, by the kernel's list of devices (Linux, ``admin-guide/devices.txt``)."""
 
 
 def try_worker(config: Config) -> Found:
-    """Run the checks of processes that receive, which may take some seconds; never raises."""
+    """Run the checks of receiving processes, which may take some seconds; never raises."""
     return dict.fromkeys(SERVING_CHECKS, tuple(_findings(config)))
 
 
@@ -84,7 +84,7 @@ def _open(message: str, advice: str) -> ClaimFinding:
 
 
 def _breaches(tried: Tried) -> Iterable[ClaimFinding]:
-    """Yield what was not refused, each thing once."""
+    """Yield each action that was not refused, once."""
     found = dict.fromkeys(ATTEMPTS[number].what for number in (*tried.main, *tried.thread))
     for what in found:
         message = f"A process that receives, and that the kernel confines, could {what}."
@@ -95,7 +95,7 @@ def _breaches(tried: Tried) -> Iterable[ClaimFinding]:
 
 
 def _tried(config: Config) -> Tried | None:
-    """Have a worker try everything; ``None`` if it ends before it has told. Raises
+    """Have a worker try everything; return ``None`` if it ends before its report. Raises
     ``CollectorError`` if it cannot be started."""
     schemas, certificates = configured(config), listeners.certificates(config)
     with tempfile.TemporaryDirectory(prefix="collector-claims-") as name, ExitStack() as stack:
@@ -123,7 +123,8 @@ def _tried(config: Config) -> Tried | None:
 
 
 def _nearby(config: Config, folder: Path) -> dict[str, Location]:
-    """Return where the worker's receivers listen: on free ports of loopback, and in a folder."""
+    """Return the locations of the worker's receivers: free loopback ports, and files in a
+    folder."""
     return {
         name: folder / name if isinstance(place, Path) else Address("127.0.0.1", 0)
         for name, place in event_locations(config).items()
@@ -131,7 +132,7 @@ def _nearby(config: Config, folder: Path) -> dict[str, Location]:
 
 
 def _told(process: WorkerProcess, references: list[str]) -> Tried | None:
-    """Wait for what a worker tells, and give it keys of pseudonyms meanwhile, which are of no use
+    """Wait for a worker's report, and meanwhile give it pseudonym keys that are of no use
     elsewhere. Raises ``OSError`` and ``ChannelError``, and ``ConfigError`` if it cannot start."""
     frames = frames_of_probe()
     keyring, end = Keyring(), monotonic() + _SECONDS
@@ -157,10 +158,10 @@ def _told(process: WorkerProcess, references: list[str]) -> Tried | None:
 
 
 class Probe(worker.Worker):
-    """A worker that tries each forbidden thing, and accepts nothing."""
+    """A worker that tries each forbidden action, and accepts no connection."""
 
     async def serve(self, receivers: Sequence[Receiver], *, is_confined: bool) -> None:
-        """Try everything in this thread, and in one that is started now; nothing is accepted."""
+        """Try everything in this thread and in a new one; accept no connection."""
         del receivers
         in_thread = await asyncio.to_thread(_not_refused)
         self.channel.send(framed(Tried(is_confined, _not_refused(), in_thread, _open_files())))
@@ -172,7 +173,7 @@ def _not_refused() -> list[int]:
 
 
 def _open_files() -> int:
-    """Return how many descriptors lead to a file, a directory or a device but ``/dev/null``."""
+    """Return how many descriptors lead to a file, a directory, or a device except ``/dev/null``."""
     found = 0
     for descriptor in range(_MOST_DESCRIPTORS):
         with suppress(OSError):
@@ -183,6 +184,6 @@ def _open_files() -> int:
 
 
 if __name__ == "__main__":
-    from collector.server import sandbox_check  # noqa: PLW0406 - as that of a worker
+    from collector.server import sandbox_check  # noqa: PLW0406 - as for a worker
 
     worker.main(sandbox_check.Probe)

@@ -26,15 +26,15 @@ if TYPE_CHECKING:
 _MIB = 1 << 20
 _HOUR, _DAY, _YEAR = 3600.0, 86_400.0, 365 * 86_400.0
 _TOLD_HOURS = 24
-"""So many whole hours are told."""
+"""The number of whole hours that are shown."""
 _SOON_DAYS = 21
-"""A certificate that expires within so many days is marked, as by the alert."""
+"""A certificate that expires within so many days is marked, as in the alert."""
 
 
 @dataclass(frozen=True)
 class Status:
-    """What an operator asks about a sidecar, at ``now``. ``checks`` are those of ``/readyz``,
-    ``until_full`` is in seconds, and ``workers`` are those that receive, of how many."""
+    """The status of a sidecar at ``now``. ``checks`` are the checks of ``/readyz``, and
+    ``until_full`` is in seconds. ``workers`` says how many workers receive, of how many."""
 
     now: datetime
     schemas: Sequence[str]
@@ -56,7 +56,7 @@ class Status:
 
 
 class _Row(NamedTuple):
-    """A sink: its name, whether it keeps up and why not, and its counts in words."""
+    """A sink: its name, whether it keeps up, or why not, and its counts in words."""
 
     name: str
     verdict: str
@@ -72,7 +72,7 @@ class _Row(NamedTuple):
 
 
 class _Fact(NamedTuple):
-    """A heading, a figure in words, what there is to say about it, and how it is marked."""
+    """A heading, a figure in words, a remark, and its marking."""
 
     title: str
     figure: str
@@ -136,7 +136,7 @@ def render_status(status: Status) -> bytes:
 
 
 def status_style() -> str:
-    """Return the style of the page: that of the public page, and what is its own."""
+    """Return the style of the page: the public page's style, and its own."""
     from collector.pages.render import static  # noqa: PLC0415 - only for a page
 
     return static("page.css") + static("status.css")
@@ -181,7 +181,7 @@ def _facts(status: Status) -> list[_Fact]:
 
 
 def _until(seconds: float | None) -> tuple[str, str, str]:
-    """Say when the spool is full at its present rate."""
+    """Say when the spool will be full at its present rate."""
     if seconds is None:
         return "not known yet", "Known after ten minutes.", ""
     if seconds > _YEAR:
@@ -199,7 +199,7 @@ _CONDITIONS: Mapping[Condition, tuple[str, str]] = {
     "absent": ("unproven", "not in the configuration"),
     "blocking": ("broken", "blocks the spool"),
 }
-"""How a sink is marked, and what is said of it."""
+"""The marking and the remark for a sink."""
 
 
 def _row(name: str, sink: SinkState) -> _Row:

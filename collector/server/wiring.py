@@ -2,11 +2,11 @@
 → commit → response.
 
 1. *Request.* ``ingest.protocol`` gives the head of an HTTP request to ``ingest.http``, which checks
-   it, has the body read and decompressed, and makes a ``contracts.Request``; ``ingest.grpc`` makes
-   one of a call.
-2. *Consent.* ``intake`` takes from the filter of its schema what the sender refuses,
-3. *Filter.* has it filtered, at once or in its turn,
-4. *Commit.* and hands batches, counts and retry key to ``server.channel``; the keeper answers when
+   it, reads and decompresses the body, and makes a ``contracts.Request``; ``ingest.grpc`` makes one
+   from a call.
+2. *Consent.* ``intake`` removes what the sender refuses from the filter of its schema,
+3. *Filter.* filters the request, at once or in its turn,
+4. *Commit.* and passes batches, counts and retry key to ``server.channel``. The keeper answers when
    they are on disk.
 5. *Response.* ``intake`` calls back ``ingest.http`` or ``ingest.grpc``, which write the counts.
 """
@@ -41,17 +41,17 @@ class Receiver(Protocol):
 
     @property
     def address(self) -> Location | None:
-        """Where it listens; ``None`` while it does not."""
+        """Where the receiver listens; ``None`` while it does not."""
 
     async def open(self) -> None:
-        """Make all system calls that ``start`` may no longer make; no connection is accepted
-        before the event loop goes on. Raises ``ConfigError`` E207 if it cannot listen."""
+        """Make all system calls that ``start`` may no longer make. No connection is accepted before
+        the event loop goes on. Raises ``ConfigError`` E207 if it cannot listen."""
 
     async def start(self) -> None:
-        """Begin to accept, and ``open`` before if that was not done."""
+        """Start accepting; ``open`` first if that was not done."""
 
     async def stop(self, grace_seconds: float) -> None:
-        """Accept no more, and finish what is in progress within the grace period."""
+        """Accept no more, and finish requests in progress within the grace period."""
 
 
 class GrpcReceiver:
@@ -64,11 +64,11 @@ class GrpcReceiver:
 
     async def open(self) -> None:
         """Listen on the port; calls wait. Raises ``ConfigError`` E207."""
-        # It resolves a host name. The loop serves nobody yet, and must not until it is confined.
+        # It may block on a host name: the loop serves nobody until it is confined.
         self._server.bind()
 
     async def start(self) -> None:
-        """Begin to accept calls. Raises ``ConfigError`` E207."""
+        """Start accepting calls. Raises ``ConfigError`` E207."""
         self.address = self._location._replace(port=self._server.start())
 
     async def stop(self, grace_seconds: float) -> None:
@@ -78,8 +78,8 @@ class GrpcReceiver:
 
 
 class Wiring:
-    """What a worker is made of, between its sockets and its channel. ``sockets`` are in the order
-    of the receivers that get one. All receivers share one ``budget``."""
+    """The parts of a worker between its sockets and its channel. ``sockets`` are in the order of
+    the receivers that get one. All receivers share one ``budget``."""
 
     def __init__(
         self,
@@ -102,8 +102,8 @@ class Wiring:
         ]
 
     def _http(self, of: ReceiverSetup, listening: socket.socket) -> Receiver:
-        """Receive on ``http.address`` or ``http.unix``. The mode of a socket file takes the place
-        of tokens and TLS; it has no host name either."""
+        """Receive on ``http.address`` or ``http.unix``. The mode of a socket file replaces tokens
+        and TLS; it has no host name either."""
         setup, is_file = self._setup, of.unix is not None
         certificates = None if is_file else self._certificates
         handler = EventsHandler(

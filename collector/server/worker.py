@@ -1,8 +1,8 @@
 """A worker: the process that receives and filters. Started by the keeper, with a clean environment.
 
-``python -m collector.server.worker CHANNEL KEYS`` gets two sockets and, over the first of them, all
-that it needs. It has no file, no key of the ledger and no credential of a sink; batches go over the
-channel, and a sender is answered once the keeper has stored them.
+``python -m collector.server.worker CHANNEL KEYS`` gets two sockets and, over the first one, all
+that it needs. It has no file, no ledger key and no sink's credential. It sends batches over the
+channel, and answers a sender once the keeper has stored them.
 """
 
 from __future__ import annotations
@@ -87,12 +87,12 @@ _FORMS = [
 
 
 def main(kind: type[Worker] | None = None) -> None:
-    """Run a worker, of a ``kind`` of its own for a check, until the keeper stops it or is gone."""
+    """Run a worker until the keeper stops it or is gone. A check passes its own ``kind``."""
     clear_switches()
     harden()
     keepers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
     for number in keepers:
-        signal.signal(number, signal.SIG_IGN)  # the keeper is told, and tells its workers
+        signal.signal(number, signal.SIG_IGN)  # the keeper gets the signal, and stops its workers
     channel, keys = (socket.socket(fileno=int(text)) for text in sys.argv[1:3])
     setup, sockets = _received(channel)
     _end_with(setup.keeper)
@@ -118,7 +118,7 @@ def _received(channel: socket.socket) -> tuple[Setup, list[socket.socket]]:
 
 
 def _end_with(keeper: int) -> None:
-    """Have the kernel end this process when the keeper ends, in whatever way."""
+    """Have the kernel end this process when the keeper ends, however it ends."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     if os.getppid() != keeper:
@@ -128,8 +128,8 @@ def _end_with(keeper: int) -> None:
 class RemoteKeyring:
     """Asks the keeper for the keys of pseudonyms, so that they are the same in all workers.
 
-    Call it as a ``Keyring``. The period is the present one by the keeper's clock, and one key for
-    each reference is remembered. Safe to use from several threads.
+    Call it as a ``Keyring``. The keeper's clock decides the period, and one key for each reference
+    is remembered. Safe to use from several threads.
     """
 
     def __init__(self, keys: socket.socket, references: Sequence[str]) -> None:
@@ -175,14 +175,14 @@ class ChannelLog(ErrorLog):
         self._send([framed(ErrorSeen(number, self._modules.get(module), int(line or 0)))])
 
     def library(self, name: str) -> None:
-        """Send that a library logged a message."""
+        """Report that a library logged a message."""
         known = name.partition(".")[0]
         number = _LIBRARIES.index(known if known in LIBRARIES else "other")
         self._send([framed(LibrarySeen(number))])
 
 
 class Worker:
-    """What a worker is made of, from its first message to its end."""
+    """A worker, from its first message to its end."""
 
     channel: Channel[FromKeeper]
     _wiring: Wiring
@@ -196,7 +196,7 @@ class Worker:
         self._stopping: asyncio.Future[float] | None = None
 
     async def run(self, connection: socket.socket) -> None:
-        """Serve until the keeper says to stop."""
+        """Serve until the keeper stops the worker."""
         loop = asyncio.get_running_loop()
         self._stopping = loop.create_future()
         channel = self.channel = Channel(frames_of_keeper(), self._on_message, _end)
@@ -225,8 +225,7 @@ class Worker:
         channel.send(framed(self._report()))
 
     async def serve(self, receivers: Sequence[Receiver], *, is_confined: bool) -> None:
-        """Accept connections, from here on, until the keeper says to stop. Raises
-        ``ConfigError``."""
+        """Accept connections until the keeper stops the worker. Raises ``ConfigError``."""
         for receiver in receivers:
             await receiver.start()
         self.channel.send(framed(Ready(is_confined)))
@@ -239,7 +238,8 @@ class Worker:
         restrict_files([Path("/dev/urandom")], ports=grpc)
 
     def _restrict(self, restrict: Callable[[], None]) -> bool:
-        """Give up rights; return whether that was done. Raises ``SandboxError`` if it must be."""
+        """Give up rights; return whether that succeeded. Raises ``SandboxError`` if it must
+        succeed."""
         if not self._setup.confine:
             return False
         try:
@@ -261,7 +261,7 @@ class Worker:
             self._stopping.set_result(message.seconds)
 
     def _look(self, asked: Look) -> None:
-        """Look at some of the events of so many seconds; tell of those of an earlier message."""
+        """Start sampling events for so many seconds; report the sample of an earlier message."""
         sample = LiveSample()
         self._wiring.acceptor.watch = sample.look
         asyncio.get_running_loop().call_later(asked.seconds, self._tell_seen, asked.number, sample)
@@ -280,7 +280,7 @@ class Worker:
 
 
 def _end(_: bool) -> None:
-    """End at once: without the keeper no sender can be answered."""
+    """End at once: without the keeper, no sender can get an answer."""
     os._exit(1)
 
 
@@ -288,18 +288,18 @@ class _NoQueue:
     """Stores nothing."""
 
     def put(self, *_: PendingBatch, key: RequestKey | None = None) -> Written:
-        """Return as if the batches were stored."""
+        """Pretend that the batches were stored."""
         future: Written = Future()
         future.set_result(None)
         return future
 
 
 async def _warm_up(filters: Sequence[Filter], budget: MemoryBudget) -> None:
-    """Load and try whatever requests need, while files can still be opened.
+    """Load and try all that requests need, while files can still be opened.
 
-    Libraries import late: at the first body of an encoding, at the first event of a form, at the
-    first error. So each is received once for each schema, by the real handler over a pair of
-    sockets; what becomes of it goes nowhere. No thread that is started is left.
+    Libraries import late: at the first body of an encoding, the first event of a form, the first
+    error. So the real handler receives one of each for each schema, over a pair of sockets, and
+    discards the result. No started thread is left.
     """
     if any(each.schema.user_agent_paths for each in filters):
         parse_user_agent(_AGENT)
@@ -344,6 +344,6 @@ def _request(path: bytes, kind: bytes, body: bytes, more: bytes) -> bytes:
 
 
 if __name__ == "__main__":
-    from collector.server import worker  # noqa: PLW0406 - under the name that logs of errors have
+    from collector.server import worker  # noqa: PLW0406 - under the name that error logs use
 
     worker.main()

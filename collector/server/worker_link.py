@@ -1,4 +1,4 @@
-"""A worker as the keeper sees it: its process, its channel, and what it last said of itself."""
+"""A worker as the keeper sees it: its process, its channel, and its last report."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collector.server.worker_setup import WorkerPlan
 
 
 class WorkerLink:
-    """A worker as the keeper sees it, and the plan that it works by."""
+    """A worker as the keeper sees it, and its plan."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class WorkerLink:
         self.started: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def takes(self, report: Report) -> bool:
-        """Take its counters, unless one has fallen, which is false."""
+        """Take the worker's counters; return false if one of them has fallen."""
         before = self.report
         rises = before is None or (
             report.unhashed >= before.unhashed

@@ -1,6 +1,6 @@
 """The process of a worker, as the keeper starts and sees it.
 
-It is started with a clean environment, and with nothing that is open but one end of each of two
+The process starts with a clean environment. Its only open descriptors are one end of each of two
 pairs of sockets.
 """
 
@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from collector.environment import clean_environment
 
-if TYPE_CHECKING:  # it is loaded before everything else, so that workers start early
+if TYPE_CHECKING:  # this module loads first, so that workers start early
     from collector.config import Config
 
 _MODULE = "collector.server.worker"
@@ -30,8 +30,8 @@ def count(config: Config) -> int:
 
 
 class WorkerProcess:
-    """A process that waits for its first message, at the other ends of ``channel`` and ``keys``.
-    ``module`` is what it runs."""
+    """A process that runs ``module``, and waits for its first message at the other ends of
+    ``channel`` and ``keys``."""
 
     channel: socket.socket
     keys: socket.socket
@@ -46,7 +46,7 @@ class WorkerProcess:
 
     @staticmethod
     def start(module: str, ends: tuple[int, int]) -> subprocess.Popen[bytes]:
-        """Start an interpreter that runs ``module``, and has the two sockets and nothing else."""
+        """Start an interpreter that runs ``module`` with the two sockets and nothing else."""
         return subprocess.Popen(  # noqa: S603 - our own module
             [sys.executable, "-B", "-P", "-s", "-m", module, *map(str, ends)],
             pass_fds=ends,
@@ -57,7 +57,7 @@ class WorkerProcess:
         )
 
     def end(self) -> None:
-        """End it at once, if it has not ended yet."""
+        """End the process at once, if it has not ended yet."""
         self.channel.close()
         self.keys.close()
         with suppress(OSError):
@@ -75,7 +75,7 @@ def _pair(theirs: ExitStack, undo: ExitStack) -> tuple[socket.socket, socket.soc
 
 @contextmanager
 def spawned(number: int) -> Iterator[list[WorkerProcess]]:
-    """Start so many processes, while the keeper gets ready; those left in the list are ended."""
+    """Start ``number`` processes while the keeper gets ready; end those left in the list."""
     processes: list[WorkerProcess] = []
     try:
         processes.extend(WorkerProcess() for _ in range(number))
@@ -88,5 +88,5 @@ def spawned(number: int) -> Iterator[list[WorkerProcess]]:
 def environment() -> dict[str, str]:
     """Return the environment of a worker."""
     fixed = {"HOME": os.sep, "GRPC_VERBOSITY": "NONE"}
-    fixed["PYDANTIC_DISABLE_PLUGINS"] = "1"  # they need not be looked for, and would see events
+    fixed["PYDANTIC_DISABLE_PLUGINS"] = "1"  # plugins would see events, and searching takes time
     return clean_environment() | fixed

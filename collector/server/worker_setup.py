@@ -1,5 +1,5 @@
-"""The plan of a configuration's workers: everything that they get of it, and how what they hand
-over is understood."""
+"""The plan of a configuration's workers: everything that they get from it, and how the keeper
+decodes what they send."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 
 class WorkerPlan:
-    """The workers of a configuration: how many there are, their first message with the listening
-    sockets that go with it, the checks of what they hand over, and the keys that they may have."""
+    """The workers of a configuration: their number, their first message with its listening sockets,
+    the checks of what they send, and the keys that they may have."""
 
     def __init__(
         self, components: Components, sockets: OpenSockets, *, workers: int, confine: bool
@@ -51,7 +51,7 @@ class WorkerPlan:
         self._pseudonyms = pseudonyms(components.schemas)
 
     def period(self, reference: str, claimed: int) -> int:
-        """Return a present period of a key: the claimed one, or the nearest."""
+        """Return a present period of a key: the claimed one, or the nearest one."""
         now = datetime.now(UTC)
         present = [field.period(now) for field in self._pseudonyms if field.key == reference]
         return min(present, key=lambda period: abs(period - claimed))
@@ -67,8 +67,8 @@ def worker_setup(
     workers: int,
     confine: bool,
 ) -> Setup:
-    """Return the message. Of the limits on connections and memory, each of ``workers`` has a
-    share."""
+    """Return the first message. Each of ``workers`` gets a share of the limits on connections and
+    memory."""
     return Setup(
         schemas=[packed(schema) for schema in schemas],
         events=config.limits.events,
@@ -95,7 +95,7 @@ def worker_setup(
 
 
 def pseudonyms(schemas: Iterable[Schema]) -> list[PseudonymField]:
-    """Return the fields that are pseudonyms, of all schemas."""
+    """Return the pseudonym fields of all schemas."""
     fields = (field for schema in schemas for field in schema.fields.values())
     return [field for field in fields if isinstance(field, PseudonymField)]
 

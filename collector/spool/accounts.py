@@ -1,17 +1,18 @@
-"""What became of the batches for each sink: a row for each, changed in each step's transaction.
+"""One row per sink that counts its batches, changed in the transaction of each step.
 
 For every sink, in batches, records and bytes, after every commit:
 
     taken = delivered + waiting + set aside + skipped + expired + erased + damaged
 
-A commit adds to ``taken``, and to what waits, or to ``skipped`` while the sink's share is full and
-it skips. A batch waits until the sink has it or it is set aside; it is set aside until the sink has
-it after all. Retention makes records ``expired``; erasures and ``store drop`` make them ``erased``.
-Only a damaged file makes batches ``damaged``. What waits and what is set aside is counted in the
-rows of batches; all else are sums that only grow.
+A commit adds to ``taken`` and to the waiting batches, or to ``skipped`` while the sink's share is
+full and the sink skips. A batch waits until the sink has it or the batch is set aside. It stays set
+aside until the sink takes it. Retention makes records ``expired``; erasures and ``store drop`` make
+them ``erased``. Only a damaged file makes batches ``damaged``. Waiting batches and batches set
+aside are counted in their rows; the other numbers are sums that only grow.
 
-Nothing is taken for a sink while it is not named. What comes then lies in a gap, as skipped batches
-do. An entry of the ledger states what was skipped: by which receipts, how many batches and records.
+While a sink is not named, nothing is taken for it. New batches then lie in a gap, like skipped
+batches. A ledger entry states what a sink skipped: the receipts, and the numbers of batches and
+records.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ from collector.spool.tables import (
 )
 
 RESERVE = 10
-"""A gap ends when this part of the share is free: then the sink has really taken something."""
+"""A gap ends when a tenth of the share is free: then the sink has really taken something."""
 _SIZES = "count(*), coalesce(sum(records), 0), coalesce(sum(length(payload)), 0)"
 _WITHIN = "WHERE sequence > ? AND sequence <= ?"
 _FIRST = f"SELECT min(sequence) FROM batches {_WITHIN}"  # noqa: S608 - constants
@@ -45,8 +46,8 @@ _ASIDE = f"SELECT sink, {_SIZES} FROM aside GROUP BY sink"  # noqa: S608
 
 
 class Seen(NamedTuple):
-    """The accounts after a commit: the row of each sink, what waits for it and what is set aside,
-    what waits for absent ones that have something, and the first number of that."""
+    """The accounts after a commit: each sink's row, what waits for it and what is set aside.
+    ``absent`` is what waits for absent sinks, and ``oldest`` the first number among that."""
 
     rows: Mapping[str, Account] = {}
     waiting: Mapping[str, Depth] = {}
@@ -56,10 +57,10 @@ class Seen(NamedTuple):
 
 
 class Accounts:
-    """The rows of all sinks that were ever named, and their gaps. What changes them is called
-    within a transaction, whose caller calls ``store``; after an error they are loaded again.
+    """The rows of all sinks that were ever named, and their gaps. Methods that change them run in a
+    transaction, and its caller calls ``store``. After an error the caller loads them again.
 
-    ``waiting`` and ``aside`` are how much waits for each sink, and how much is set aside.
+    ``waiting`` and ``aside`` tell how much waits for each sink, and how much is set aside.
     """
 
     def __init__(self, db: sqlite3.Connection) -> None:
@@ -69,7 +70,7 @@ class Accounts:
         self.waiting: dict[str, Depth] = {}
         self.aside: dict[str, Depth] = {}
         self.oldest: int | None = None
-        """The first number that waits for an absent sink."""
+        """The number of the first batch that waits for an absent sink."""
         self.shares: Mapping[str, Share] = {}
         self._stored: dict[str, Account] = {}
         self._unsettled: set[str] = set()
@@ -86,7 +87,7 @@ class Accounts:
         self.count()
 
     def count(self) -> None:
-        """Count what waits for each sink and what is set aside, in the rows of batches."""
+        """Count in the rows of batches what waits for each sink and what is set aside."""
         self.waiting = self._passed({sink: (row.cursor, OPEN) for sink, row in self.rows.items()})
         aside = {sink: Depth(*sizes) for sink, *sizes in self._db.execute(_ASIDE)}
         self.aside = {sink: aside.get(sink, EMPTY) for sink in self.rows}
@@ -97,7 +98,7 @@ class Accounts:
         self.oldest = min(found, default=None)
 
     def seen(self) -> Seen:
-        """Return what others may look at while this goes on."""
+        """Return a copy that other threads may read."""
         rows, waiting, aside = dict(self.rows), dict(self.waiting), dict(self.aside)
         return Seen(rows, waiting, aside, self.absent, self.oldest)
 
@@ -110,9 +111,9 @@ class Accounts:
     # -- steps ------------------------------------------------------------------------------------
 
     def name(self, shares: Mapping[str, Share], last: int) -> list[Note]:
-        """Name the sinks for which batches are taken from now on; others are absent. A new one
-        begins with the oldest batch, one that returns goes on. Return entries for what was skipped
-        until now."""
+        """Take batches for these sinks from now on; all others are absent. A new sink begins with
+        the oldest batch; a sink that returns goes on. Return entries for what was skipped until
+        now."""
         for sink in shares:
             if sink not in self.rows:
                 self.rows[sink] = Account()
@@ -129,7 +130,8 @@ class Accounts:
         return notes
 
     def _begin(self, sink: str, share: Share | None, last: int) -> None:
-        """Begin or end the absence of a sink. While it skips, and still may, its gap goes on."""
+        """Begin or end the absence of a sink. The gap of a sink that skips stays open if it still
+        may skip."""
         gaps, row = self.gaps.get(sink, ()), self.rows[sink]
         if row.since and share is not None and share.skips and _is_open(gaps):
             return
@@ -141,8 +143,8 @@ class Accounts:
             self._store_gaps(sink, (*gaps, Gap(last)))
 
     def take(self, added: Depth, before: int, last: int, *, is_due: bool) -> list[Note]:
-        """Take what a commit added, after one number up to another, for each sink that is named.
-        Return the entries for gaps that end, and if they are due for those that do not."""
+        """Take for each named sink what a commit added after the number ``before``, up to ``last``.
+        Return entries for gaps that end, and if ``is_due`` also for gaps that stay open."""
         notes, absent = list[Note](), self.absentees
         for sink, row in self.rows.items():
             if sink in absent:
@@ -170,8 +172,8 @@ class Accounts:
         return notes
 
     def deliver(self, cursors: Mapping[str, int]) -> None:
-        """Count as delivered what lies before new cursors. One that is behind says nothing new, and
-        a sink that is still to be named has no row."""
+        """Count as delivered what lies before new cursors. A cursor behind the known one changes
+        nothing, and a sink that is not named yet has no row."""
         moves = {
             sink: (row.cursor, at)
             for sink, at in cursors.items()
@@ -181,8 +183,9 @@ class Accounts:
             self._leave(sink, "delivered", passed, cursors[sink])
 
     def set_aside(self, sink: str, sequence: int) -> Depth:
-        """Count the next batch of a sink as set aside; return what it has, nothing if it is gone or
-        the sink has it: a call that was late may say so. What lies before it is delivered."""
+        """Count the next batch of a sink as set aside, and all before it as delivered. Return the
+        size of the batch, or nothing if the batch is gone or a late call shows that the sink has
+        it."""
         if sequence <= self.rows[sink].cursor:
             return EMPTY
         self.deliver({sink: sequence - 1})
@@ -193,7 +196,7 @@ class Accounts:
         return passed
 
     def redeliver(self, sink: str, had: Depth) -> None:
-        """Count as delivered what was set aside."""
+        """Count a batch that was set aside as delivered."""
         self.aside[sink] -= had
         self._add(sink, "delivered", had)
 
@@ -205,22 +208,22 @@ class Accounts:
         self._store_gaps(sink, (Gap(0),))  # also where a damaged file loses the row
 
     def count_damaged(self) -> None:
-        """Count the batches anew, and what is gone of them as damaged: also what a damaged row had
-        another size for."""
+        """Recount the batches. Count the missing ones as damaged, and also the difference where a
+        damaged row stated another size."""
         self.count()
         for sink in self.rows:
             self._settle(sink)
 
     def recount(self, what: str) -> None:
-        """Count the batches anew, and what is gone of them as expired or erased."""
+        """Recount the batches. Count the missing ones as ``what``: expired or erased."""
         before = {sink: self.waiting[sink] + self.aside[sink] for sink in self.rows}
         self.count()
         for sink, had in before.items():
             self._add(sink, what, had - self.waiting[sink] - self.aside[sink])
 
     def _settle(self, sink: str) -> None:
-        """Make an account add up that is new, or was recovered from a damaged file: what is missing
-        is damaged, and what is there was taken."""
+        """Balance an account that is new or recovered from a damaged file: missing batches count as
+        damaged, and present ones as taken."""
         row = self.rows[sink]
         there = self.waiting[sink] + self.aside[sink]
         lacking = row.taken - row.gone - there
@@ -240,8 +243,8 @@ class Accounts:
         self.rows[sink] = replace(self.rows[sink], **changes)  # type: ignore[arg-type]
 
     def _noted(self, sink: str, last: int) -> list[Note]:
-        """Return the entry for what was skipped up to a receipt since the last entry, if there is
-        something."""
+        """Return the entry for what a sink skipped since its last entry, up to a receipt, if
+        anything."""
         row = self.rows[sink]
         if row.unnoted == EMPTY:
             return []
@@ -251,7 +254,7 @@ class Accounts:
         return [Note.of("gap", sink=sink, **receipts, batches=batches, records=records)]
 
     def _close(self, sink: str, last: int) -> None:
-        """End the gap of a sink, and forget those that it has passed."""
+        """End the open gap of a sink, and forget gaps that its cursor has passed."""
         *gaps, end = self.gaps[sink]
         at = self.rows[sink].cursor
         closed = (*gaps, end._replace(upto=last))
@@ -262,7 +265,7 @@ class Accounts:
         self._db.executemany(NEW_GAP, [(sink, *gap, checksum(sink, *gap)) for gap in gaps])
         self.gaps = {**self.gaps, sink: gaps}
 
-    # -- what is for whom -------------------------------------------------------------------------
+    # -- which batches a sink needs ---------------------------------------------------------------
 
     @property
     def cursors(self) -> dict[str, int]:
@@ -271,29 +274,28 @@ class Accounts:
 
     @property
     def is_skipping(self) -> bool:
-        """Whether a sink skips what comes now."""
+        """Whether a sink skips new batches."""
         return any(row.since for row in self.rows.values())
 
     def is_closed(self, sink: str) -> bool:
-        """Return whether what comes now is not for a sink."""
+        """Return whether a sink gets no new batches."""
         return _is_open(self.gaps.get(sink, ()))
 
     @property
     def absentees(self) -> frozenset[str]:
-        """The sinks that are absent, whether something waits for them or not."""
+        """The absent sinks, also those for which nothing waits."""
         found = (sink for sink, gaps in self.gaps.items() if _is_open(gaps))
         return frozenset(sink for sink in found if not self.rows[sink].since)
 
     @property
     def absent(self) -> dict[str, Depth]:
-        """How much waits for each sink that is absent, if something does or was set aside for
-        it."""
+        """How much waits for each absent sink for which something waits or is set aside."""
         found = {sink: self.waiting[sink] for sink in sorted(self.absentees)}
         return {sink: had for sink, had in found.items() if had.batches or self.aside[sink].batches}
 
     def needed(self, sink: str, sequence: int) -> Iterator[tuple[int, int]]:
-        """Yield where the batches are that a sink needs after a number: after one number, up to
-        another."""
+        """Yield the ranges of batches that a sink needs after a number. A range ``(after, upto)``
+        excludes its first number."""
         for gap in self.gaps.get(sink, ()):
             if sequence < gap.after:
                 yield sequence, gap.after
@@ -302,12 +304,13 @@ class Accounts:
             yield sequence, OPEN
 
     def first_for(self, sink: str, to: int) -> int:
-        """Return a number before which nothing waits for a sink that has what is up to another."""
+        """Return a number before which nothing waits for a sink that has all batches up to
+        ``to``."""
         after, _ = next(self.needed(sink, to), (OPEN - 1, OPEN))
         return after + 1
 
     def unneeded(self, last: int) -> Iterator[tuple[int, int]]:
-        """Yield where the batches are that no sink needs, likewise."""
+        """Yield the ranges of batches up to ``last`` that no sink needs."""
         at = 0
         needed = (span for sink, row in self.rows.items() for span in self.needed(sink, row.cursor))
         for after, upto in sorted(needed):
@@ -318,14 +321,14 @@ class Accounts:
             yield at, last
 
     def _firsts(self, sink: str) -> Iterator[int]:
-        """Yield the first number in each place where batches wait for a sink."""
+        """Yield the first number in each range where batches wait for a sink."""
         for span in self.needed(sink, self.rows[sink].cursor):
             (number,) = self._db.execute(_FIRST, span).fetchone()
             if number is not None:
                 yield number
 
     def _passed(self, moves: Mapping[str, tuple[int, int]]) -> dict[str, Depth]:
-        """Count for each sink what lies between two numbers, and is for it."""
+        """Count for each sink the batches for it between two numbers."""
         counted, passed = dict[tuple[int, int], Depth](), dict[str, Depth]()
         for sink, (old, new) in moves.items():
             passed[sink] = EMPTY

@@ -1,9 +1,8 @@
 """Write the spool's log into its file while commits go on.
 
-SQLite does that inside a commit, of all that the log has, once it is long: a sender waits for it.
-Here a thread with a connection of its own does it, a little at a time. The thread that commits does
-what is left: the few pages that were written meanwhile. Only then can the log begin anew, or be
-emptied.
+By default, SQLite copies a long log completely, during a commit, and a sender waits for that. Here
+a thread with its own connection copies it a piece at a time. The committing thread copies the few
+pages that were written meanwhile. Only then can the log restart or be emptied.
 """
 
 from __future__ import annotations
@@ -17,25 +16,25 @@ from time import monotonic
 from collector.spool.file import SpoolFile
 
 IDLE_SECONDS = 1.0
-"""The log is emptied after so long without a write;"""
+"""The log is emptied after this time without a write,"""
 _BUSY_SECONDS = 5.0
-"""and after so long with writes: delivered batches, with their salts, must not stay in it."""
+"""and after this time with writes: delivered batches and their salts must not stay in it."""
 LOOK_SECONDS = 0.05
-"""The log is looked at so often while there are writes."""
+"""The interval at which the thread reads the log's length while there are writes."""
 _PIECE_BYTES = 1 << 20
-"""As much of the log is written into the file at once."""
+"""How much of the log is written into the file at once."""
 _LONG_BYTES = 8 << 20
-"""From this length on the log is to begin anew, once no more than a piece of it is left."""
+"""From this length on, the log restarts as soon as at most one piece of it is left to copy."""
 _LONGEST_BYTES = 16 << 20
-"""From this length on, even if more is left: senders wait while that is written."""
+"""From this length on, the log restarts even if more is left. Senders wait for that."""
 _MOST_TRIES = 4
 
 
 class Checkpoints:
-    """The checkpoints of one file at a time. ``fail`` is called in a thread of its own when one
-    failed: then the file must be reopened, and there is none until ``take``.
+    """The checkpoints of one file at a time. When one fails, the thread calls ``fail``: the file
+    must then be reopened and given to ``take``.
 
-    ``is_due`` says that the thread that commits must call ``finish``.
+    While ``is_due`` is true, the committing thread must call ``finish``.
     """
 
     def __init__(
@@ -43,7 +42,7 @@ class Checkpoints:
     ) -> None:
         self.is_due: bool = False
         self.has_log: threading.Event = threading.Event()
-        """Set by the thread that commits."""
+        """The committing thread sets it."""
         self._file: SpoolFile | None = None
         self._reading, self._fail = reading, fail
         self._lock = threading.Lock()  # acquired before ``reading``
@@ -66,7 +65,7 @@ class Checkpoints:
         self.has_log.set()
 
     def drop(self) -> None:
-        """Leave the file alone, which may be closed on return."""
+        """Stop using the file. The caller may close it on return."""
         with self._lock:
             self._file = None
 
@@ -78,14 +77,15 @@ class Checkpoints:
 
     @contextmanager
     def paused(self) -> Iterator[None]:
-        """Leave the log alone, which another may write into the file and truncate meanwhile."""
+        """Stop using the log for a block, so that the caller may copy it into the file and truncate
+        it."""
         with self._lock:
             yield
 
     def finish(self, *, is_idle: bool, is_last: bool) -> None:
-        """Write what is left into the file, between two commits; and empty the log if nothing else
-        is to do, or time is up. If another process reads, retry a second later, unless this is the
-        last time. Raises ``sqlite3.Error`` or ``OSError``."""
+        """Write the rest of the log into the file, between two commits. If the writer is idle or
+        the log is due, also empty the log. If another process reads, retry about a second later
+        unless ``is_last``. Raises ``sqlite3.Error`` or ``OSError``."""
         with self._lock:
             if (file := self._file) is None:
                 return
@@ -117,7 +117,7 @@ class Checkpoints:
                 self._fail(error)
 
     def _copy(self, file: SpoolFile) -> None:
-        """Write a piece of the log into the file, or all of it if it is to begin anew."""
+        """Write a piece of the log into the file, or all of it if the log is due to restart."""
         try:
             for _ in range(_MOST_TRIES):
                 log = file.index.counted()

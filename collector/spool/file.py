@@ -1,15 +1,15 @@
 """The spool's file: batches, receipts and cursors in one SQLite database, written by one thread.
 
-A sink has an account from the first start with it on. A sink that is not named at a later start is
-absent: batches that waited for it stay, and those that come meanwhile are not for it. They lie in a
-gap, which is closed when the sink is named again. A batch is deleted when no sink needs it.
+A sink gets an account at the first start that names it. A sink that a later start does not name is
+absent: its waiting batches stay, and it gets no batches that arrive meanwhile. These lie in a gap,
+which is closed when the sink is named again. A batch is deleted when no sink needs it.
 
-After an error the connection must not be used again: it is closed, and the file is reopened.
+After an error the caller must close the file and reopen it.
 
-Rules delete records or fields from pending batches, and damaged batches go. A receipt is never
-changed. The rest of a batch keeps its id and its place in the queue, and gets a new receipt, the
-last of all, which counts nothing, as its records were counted before. A sink that has the batch
-does not get it again, and one to which it is just being sent recognises it by its id.
+Rules delete records or fields from pending batches, and delete damaged batches. They never change a
+receipt. A shortened batch keeps its id and its place in the queue. It gets a new receipt at the end
+of the chain, which counts nothing because its records were counted before. A sink that has the
+batch does not get it again. A sink that is just receiving it recognises it by its id.
 """
 
 from __future__ import annotations
@@ -86,25 +86,25 @@ _BY_NUMBER = f"SELECT {BATCH} FROM batches WHERE sequence = ?"  # noqa: S608
 _NEXT = "SELECT sequence FROM batches WHERE sequence > ? ORDER BY sequence LIMIT 1"
 _WITHIN = "WHERE sequence > ? AND sequence <= ?"
 _LENGTHS = f"SELECT sequence, length(payload) FROM batches {_WITHIN} ORDER BY sequence"  # noqa: S608
-"""Does not read the payloads, as a window function would: for 5 MB, 18 ms."""
+"""Does not read the payloads. A window function would, which takes 18 ms for 5 MB."""
 _NOT_ASIDE = "DELETE FROM aside WHERE sink = ? AND sequence = ?"
 _ASIDE_SIZES = "SELECT 1, records, length(payload) FROM aside WHERE sink = ? AND sequence = ?"
 _MOST_DELETED_BYTES = MOST_SHARED_BYTES // 2
-"""Bytes of batches after which no more are deleted in a transaction, unless it writes more than
-that: it takes as long as writing, and senders wait meanwhile."""
+"""A transaction stops deleting batches after this many bytes, unless it writes more. Deleting takes
+as long as writing, and senders wait for it."""
 
 
 @dataclass(slots=True)
 class Selection:
-    """Batches for a sink, with their numbers. ``unreadable`` has the numbers of damaged ones."""
+    """Batches for a sink, with their numbers. ``unreadable`` has the numbers of damaged batches."""
 
     batches: list[tuple[int, Batch]] = field(default_factory=list)
     unreadable: set[int] = field(default_factory=set)
 
 
 class SpoolFile:
-    """An open spool file. ``write`` is for one thread; ``select``, ``get``, ``first`` for another;
-    ``copy_log`` for a third.
+    """An open spool file. One thread may call ``write``, a second one ``select``, ``get`` and
+    ``first``, and a third one ``copy_log``.
 
     Raises ``sqlite3.Error`` or ``OSError``; then the caller must close the file.
     """
@@ -114,7 +114,7 @@ class SpoolFile:
         self.tip: Tip = Tip(0, NOTHING)
         self.depth: Depth = Depth()
         self.has_delivered: bool = False
-        """Whether some of the batches that every sink has are still to be deleted."""
+        """Whether batches that every sink has still await deletion."""
         self.chain_tip: Tip = self.tip
         """The receipt, or the start of a chain, which the next receipt follows."""
         self._recent = RecentBatches()
@@ -135,7 +135,7 @@ class SpoolFile:
         return self.chain_tip.sequence
 
     def load(self) -> None:
-        """Read layouts, cursors, tip and depth into memory, and forget all else."""
+        """Read layouts, cursors, tip and depth into memory, and forget everything else."""
         execute = self.db.execute
         self._recent.forget(self.last)
         self.layouts = read_layouts(execute)
@@ -148,8 +148,8 @@ class SpoolFile:
         self.accounts.load()
 
     def prepare(self, layouts: Iterable[Layout], shares: Mapping[str, Share]) -> None:
-        """Store layouts, and the sinks for which batches wait, if there are some; all others are
-        absent from now on."""
+        """Store layouts, and name the sinks of ``shares``: all others are absent from now on.
+        Without shares, change no sink."""
         with self.transaction():
             idempotency.forget_keys(self.db)
             for layout in layouts:
@@ -159,7 +159,8 @@ class SpoolFile:
             self.depth = self._delete_delivered(self.depth)
 
     def set_aside(self, sink: str, sequence: int) -> bool:
-        """Set the next batch of a sink aside, as it is now; return whether it was still there."""
+        """Set aside the next batch of a sink in its present state; return whether it was still
+        there."""
         with self.transaction():
             self.db.execute(SET_ASIDE, (sink, sequence))
             if not (found := self.accounts.set_aside(sink, sequence).batches):
@@ -168,15 +169,15 @@ class SpoolFile:
         return bool(found)
 
     def redelivered(self, sink: str, sequence: int) -> None:
-        """Delete a batch that was set aside, and that the sink has now."""
+        """Delete a batch that was set aside, because the sink has it now."""
         with self.transaction():
             for sizes in self.db.execute(_ASIDE_SIZES, (sink, sequence)).fetchall():
                 self.accounts.redeliver(sink, Depth(*sizes))
             self.db.execute(_NOT_ASIDE, (sink, sequence))
 
     def drop(self, sink: str) -> None:
-        """Delete, within a transaction, what was set aside for a sink, and store that nothing waits
-        for it any more. What no other sink needs is deleted by ``delete_delivered`` then."""
+        """Within a transaction, delete what was set aside for a sink, and store that nothing waits
+        for it. ``delete_delivered`` then deletes what no other sink needs."""
         self.db.execute("DELETE FROM aside WHERE sink = ?", (sink,))
         self.accounts.drop(sink, self.last)
 
@@ -193,10 +194,10 @@ class SpoolFile:
         sums: HourlySums | None,
         damaged: Collection[int],
     ) -> list[Earlier | None]:
-        """Write one transaction: batches with their receipts, and keys of requests; entries of the
-        ledger; cursors that moved, and the quarantine of damaged batches; and where hourly sums are
-        due, those and the entries of all gaps. It is durable on return. Returns for each write what
-        was stored under its key before: only those are stored for which that is ``None``."""
+        """Write one transaction: batches, receipts, keys of requests, ledger entries and moved
+        cursors. Quarantine damaged batches. If ``sums`` are given, write them and the entries of
+        all gaps. All is durable on return. Returns for each write what was stored under its key
+        before; if that is not ``None``, the write is not stored."""
         new, found = list(writes), list[Earlier | None]([None] * len(writes))
         with self.transaction():
             if any(write.key is not None for write in writes):
@@ -239,7 +240,7 @@ class SpoolFile:
 
     def select(self, sink: str, sequence: int, last: int, limit: int) -> Selection:
         """Select the next batches for a sink after a number and up to ``last``: at most ``limit``,
-        and as many as one transaction of a sink may take."""
+        and no more than one transaction of a sink may take."""
         selected, size, records = Selection(), 0, 0
         for number, batch in self._batches(sink, sequence, last):
             if batch is None:
@@ -254,7 +255,8 @@ class SpoolFile:
         return selected
 
     def _batches(self, sink: str, sequence: int, last: int) -> Iterator[tuple[int, Batch | None]]:
-        """Yield the batches for a sink after a number; ``None`` for a damaged one."""
+        """Yield number and batch of all that a sink needs after a number; ``None`` for a damaged
+        batch."""
         for at, upto in self.accounts.needed(sink, sequence):
             row = self._reader.execute(_NEXT, (at,)).fetchone()
             while row is not None and row[0] <= min(upto, last):
@@ -262,7 +264,7 @@ class SpoolFile:
                 row = self._reader.execute(_NEXT, row).fetchone()
 
     def get(self, sequence: int) -> Batch | None:
-        """Return the batch of a number; ``None`` if there is none, or if it is damaged."""
+        """Return the batch with a number; ``None`` if it is missing or damaged."""
         row = self._reader.execute(_BY_NUMBER, (sequence,)).fetchone()
         return None if row is None else batch_of(row, self.layouts)
 
@@ -273,7 +275,7 @@ class SpoolFile:
         return found
 
     def has_room(self, size: int) -> bool:
-        """Return whether the disk has room for so many bytes, in the log and in the file."""
+        """Return whether the disk has room for ``size`` bytes in the log and in the file."""
         free, page = (number_of(self.db, name) for name in ("freelist_count", "page_size"))
         with suppress(OSError):
             need_room(self._path.parent, size + max(0, size - free * page))
@@ -281,12 +283,12 @@ class SpoolFile:
         return False
 
     def copy_log(self) -> None:
-        """Copy into the file what the log has now, while commits go on."""
+        """Copy the present contents of the log into the file, while commits go on."""
         copy_log(self._copier)
 
     def checkpoint(self) -> bool:
         """Copy the log into the file and truncate it; return ``False`` if a reader prevents that.
-        Does not wait for readers, as senders wait meanwhile."""
+        Does not wait for readers, because senders would wait too."""
         return checkpoint(self.db)
 
     def close(self) -> None:
@@ -297,7 +299,6 @@ class SpoolFile:
         self.index.close()
 
     def _add(self, batch: Batch, records: int, found: StoredRecords, number: int) -> None:
-        """Insert a batch of so many records, within a transaction."""
         layout = layout_of(batch)
         self._add_layout(layout)
         head = (number, batch.id, layout.digest, batch.received)
@@ -310,8 +311,8 @@ class SpoolFile:
         return Tip(receipt.sequence, receipt.hash)
 
     def replace(self, sequence: int, batch: Batch, payload: bytes, tip: Tip) -> Tip:
-        """Store, within a transaction, another payload of a batch under a new receipt; return the
-        new tip. The caller calls ``load``."""
+        """Within a transaction, replace the payload of a batch under a new receipt; return the new
+        tip. The caller calls ``load``."""
         batch = dataclasses.replace(batch, payload=payload)
         commitment, sealed = _sealed_anew(batch)
         tip = self._add_receipt(batch, Tally(), tip, commitment)
@@ -319,8 +320,8 @@ class SpoolFile:
         return tip
 
     def _add_all(self, batches: Iterable[PendingBatch]) -> tuple[Tip, Depth]:
-        """Insert new batches, unless they are empty, and receipts; return the tip after that, and
-        what was added."""
+        """Insert receipts, and the batches that are not empty; return the new tip and what was
+        added."""
         tip, added = self.chain_tip, Depth()
         for pending in batches:
             batch, commitment = new_batch(pending), None
@@ -345,9 +346,8 @@ class SpoolFile:
         self.layouts[layout.digest] = layout
 
     def _delete_delivered(self, depth: Depth, last: int | None = None, written: int = 0) -> Depth:
-        """Delete some of the batches that no sink needs; return the depth after that. In a
-        transaction in which so many bytes are ``written``, at least as many are deleted, so that
-        batches do not pile up."""
+        """Delete some of the batches that no sink needs; return the new depth. At least as many
+        bytes as the transaction has ``written`` may be deleted, so that batches do not pile up."""
         self.has_delivered = False
         accounts, left = self.accounts, max(_MOST_DELETED_BYTES, written)
         if not accounts.rows:
@@ -368,8 +368,8 @@ class SpoolFile:
         return depth
 
     def _delete(self, depth: Depth, where: str, *numbers: int, copy_to: str | None = None) -> Depth:
-        """Delete batches, perhaps after copying them to another table; return the depth after
-        that."""
+        """Delete batches, after copying them to the table ``copy_to`` if given; return the new
+        depth."""
         execute = self.db.execute
         batches, records, size = execute(f"{_DEPTH} {where}", numbers).fetchone()
         if not batches:
@@ -381,7 +381,7 @@ class SpoolFile:
 
 
 def new_batch(pending: PendingBatch) -> Batch:
-    """Build the batch of a pending one, under its id or a random one, with its rows if they are
+    """Build a batch from a pending one, with its id or a random id, and its rows if they are
     known."""
     rows = pending.rows
     return Batch(
@@ -395,14 +395,14 @@ def new_batch(pending: PendingBatch) -> Batch:
 
 
 def _sealed(batch: Batch, records: int, found: StoredRecords) -> tuple[object, ...]:
-    """Return what the row of a batch has of its records: their number, salt, seal and payload."""
+    """Return the part of a batch's row that depends on its records: number, salt, seal, payload."""
     head = (batch.id, layout_of(batch).digest, batch.received, records)
     seal = batch_seal(found.salt, found.commitment, encode_granted(batch.granted), *head)
     return records, found.salt, seal, found.payload
 
 
 def _sealed_anew(batch: Batch) -> tuple[bytes, tuple[object, ...]]:
-    """Return the commitment to the records of a batch, and what its row has of them."""
+    """Return the commitment to the records of a batch, and the values of ``_sealed``."""
     found = stored(batch.payload)
     return found.commitment, _sealed(batch, count_lines(batch.payload), found)
 
@@ -416,9 +416,9 @@ _OLD = f"(received < ? OR received NOT GLOB '{_MINUTE}')"
 def rewrite(
     file: SpoolFile, path: Path, rules: Sequence[Rule], *, damaged: str, hours: str = FIRST
 ) -> list[Removal]:
-    """Carry out rules; return what each has removed. Delete the damaged batches from before the
-    minute ``damaged``, and hourly sums from before ``hours``; they count to the first rule. Unless
-    all rules are by age and nothing was deleted, no byte stays of what ever was.
+    """Carry out rules; return what each has removed. Delete damaged batches from before the minute
+    ``damaged`` and hourly sums from before ``hours``; both count for the first rule. Unless all
+    rules are by age and nothing was deleted, no byte of deleted data stays.
 
     Raises ``sqlite3.Error`` or ``OSError``.
     """
@@ -449,8 +449,8 @@ def rewrite(
 def _rewrite_batches(
     file: SpoolFile, rules: Sequence[Rule], unreadable: list[tuple[str, int]]
 ) -> list[Removal]:
-    """Carry out rules in what waits, within a transaction. Add the tables and row ids of damaged
-    batches."""
+    """Carry out rules on waiting batches, within a transaction. Add the tables and row ids of
+    damaged batches to ``unreadable``."""
     execute, tip, total = file.db.execute, file.chain_tip, [Removal() for _ in rules]
     until = max(rule.until for rule in rules)
     query = f"SELECT sequence FROM batches WHERE {_OLD} ORDER BY sequence"  # noqa: S608
@@ -475,10 +475,10 @@ def _rewrite_batches(
 def _rewrite_aside(
     file: SpoolFile, rules: Sequence[Rule], unreadable: list[tuple[str, int]]
 ) -> list[Removal]:
-    """Do the same with what was set aside."""
+    """Do the same for batches that were set aside."""
     execute, total = file.db.execute, [Removal() for _ in rules]
     query = f"SELECT rowid FROM aside WHERE {_OLD}"  # noqa: S608 - constants
-    one = f"SELECT {BATCH} FROM aside WHERE rowid = ?"  # noqa: S608 - all need not fit into memory
+    one = f"SELECT {BATCH} FROM aside WHERE rowid = ?"  # noqa: S608 - together they may not fit into memory
     for (rowid,) in execute(query, (max(rule.until for rule in rules),)).fetchall():
         batch = batch_of(execute(one, (rowid,)).fetchone(), file.layouts)
         if batch is None:

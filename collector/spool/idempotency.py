@@ -1,15 +1,15 @@
-"""Idempotency keys of requests: a request that is repeated under the same key is stored once.
+"""Idempotency keys of requests: a request repeated with the same key is stored once.
 
-A key is random, chosen by the sender, and the same at each attempt. But a sender may have made it
-of something that can be guessed, such as a telephone number. So the spool stores an HMAC of the
-key's hash under a secret of the day (UTC), in the commit of the request's records, and destroys the
-secret with the day's rows a month later. A key is looked up under the secrets of all days.
+The sender chooses a random key, and repeats it at each attempt. But a sender may derive the key
+from something guessable, such as a telephone number. So the spool stores an HMAC of the key's hash
+under a secret of the day (UTC), in the commit of the request's records, and destroys the secret
+with the day's rows a month later. A key is looked up under the secrets of all days.
 
-With the key, the spool stores the counts that the sender was answered, so that a repeated request
-is answered alike; and of a body of records, which are minimised, an HMAC under the same secret, so
-that it can be told from another one. Nothing is derived from any other body. The counts say how
-much one person sent, which is stored nowhere else. So they are encrypted: with a stream of bytes
-that follows from the secret and the key's hash, which the spool does not have.
+With the key, the spool stores the counts of the response, so that a repeated request gets the same
+response. For a body of minimised records it also stores an HMAC under the same secret, to tell it
+from another body. Nothing is derived from any other body. The counts say how much one person sent,
+which is stored nowhere else. So they are encrypted, with bytes derived from the secret and from the
+key's hash, which the spool does not store.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from datetime import UTC, date, datetime, timedelta
 from collector.contracts import REJECTIONS, Earlier, RequestKey, Tally
 
 MOST = 1_000_000
-"""The number of newest keys that are stored: a day's at eleven requests a second, in 140 MB."""
+"""At most this many of the newest keys are stored: a day at eleven requests a second, in 140 MB."""
 DAYS = 31
-"""How long a key is stored, and the secret of its day, after that day."""
+"""Days after its own day for which a key and the secret of that day are stored."""
 
 _HASH_BYTES = 16
 _SECRET_BYTES = 32
 _COUNT_BYTES = 6
 _MOST_COUNT = (1 << 8 * _COUNT_BYTES) - 1
 _COUNTS_BYTES = _COUNT_BYTES * (1 + len(REJECTIONS))
-assert hashlib.sha512().digest_size >= _COUNTS_BYTES  # noqa: S101 - they are encrypted at once
+assert hashlib.sha512().digest_size >= _COUNTS_BYTES  # noqa: S101 - one digest encrypts them all
 
 TABLES = (
     "CREATE TABLE key_days (day TEXT PRIMARY KEY, secret BLOB NOT NULL) STRICT, WITHOUT ROWID",
@@ -52,22 +52,21 @@ Keyed = tuple[RequestKey | None, Tally]
 
 
 def hashed(key: bytes) -> bytes:
-    """Return the hash of a key, of which an HMAC is stored."""
+    """Return the hash of a key. The spool stores an HMAC of it."""
     return hashlib.sha256(key).digest()[:_HASH_BYTES]
 
 
 def request_key(key: bytes, path: str, schema: str, records: bytes | None) -> RequestKey:
-    """Return what is handed on of a sender's key, and of a body of records, decompressed. The same
-    key on another path or for another schema names another request. Nothing is kept of a body that
-    was not minimised; and without the key no guess of one of records can be tried."""
+    """Return the request key for a sender's key and a decompressed body of ``records``. The same
+    key on another path or for another schema names another request. ``records`` is ``None`` for a
+    body that was not minimised. Without the key nobody can test guesses about the records."""
     body = None if records is None else hmac.digest(key, records, "sha256")[:_HASH_BYTES]
     return RequestKey(hashed(f"{path}/{schema}/".encode() + key), body)
 
 
 def earlier(db: sqlite3.Connection, requests: Iterable[Keyed]) -> list[Earlier | None]:
     """Return for each request of a commit what was stored under its key before; ``None`` if it is
-    new. One without a key is; of several with the same key the first is, if the key is not
-    stored."""
+    new. A request without a key is new. Of several with the same new key, the first is new."""
     days = db.execute("SELECT secret FROM key_days WHERE day >= ?", (_oldest(),))
     living = [secret for (secret,) in days]
     first: dict[bytes, tuple[bytes | None, Tally]] = {}
@@ -99,13 +98,13 @@ def _stored(db: sqlite3.Connection, living: Sequence[bytes], key: RequestKey) ->
 
 
 def _is_same(body: bytes | None, other: bytes | None) -> bool:
-    """Return whether two bodies are the same, or nothing is known of one."""
+    """Return whether two bodies are the same, or one is unknown."""
     return body is None or other is None or hmac.compare_digest(body, other)
 
 
 def add_keys(db: sqlite3.Connection, requests: Iterable[Keyed]) -> None:
-    """Store the keys of requests that are new, within a transaction, and delete the oldest beyond
-    the limit."""
+    """Within a transaction, store the keys of new requests, and delete the oldest keys beyond
+    ``MOST``."""
     keyed = [(key, tally) for key, tally in requests if key is not None]
     if keyed:
         day, secret = _day(db)
@@ -119,8 +118,8 @@ def add_keys(db: sqlite3.Connection, requests: Iterable[Keyed]) -> None:
 
 
 def forget_batch(db: sqlite3.Connection, sequence: int) -> None:
-    """Delete, within a transaction, the key of a batch that cannot be read, if that was its own id:
-    so it is where a broker still has the batch, and it must be new when it comes again."""
+    """Within a transaction, delete the key of an unreadable batch whose key was its own id. A
+    broker still has such a batch, and it must count as new when the broker delivers it again."""
     secrets_ = db.execute("SELECT secret FROM key_days").fetchall()
     for (id_,) in db.execute("SELECT id FROM batches WHERE sequence = ?", (sequence,)).fetchall():
         known = [(_sealed(secret, hashed(id_)),) for (secret,) in secrets_]
@@ -128,16 +127,16 @@ def forget_batch(db: sqlite3.Connection, sequence: int) -> None:
 
 
 def forget_keys(db: sqlite3.Connection) -> None:
-    """Destroy, within a transaction, the secrets of days that are over for long, and their keys.
-    SQLite overwrites deleted rows, but not the copies that it made when it split pages of the index
-    of hashes. So the index is written anew: 5 s for a million keys."""
+    """Within a transaction, destroy the secrets of days that are more than ``DAYS`` ago, and their
+    keys. SQLite overwrites deleted rows, but not the copies that it made when it split index pages.
+    So the index of hashes is rebuilt, which takes 5 s for a million keys."""
     if db.execute("DELETE FROM key_days WHERE day < ?", (_oldest(),)).rowcount:
         db.execute("DELETE FROM request_keys WHERE day < ?", (_oldest(),))
         db.execute("REINDEX request_keys")
 
 
 def _day(db: sqlite3.Connection) -> tuple[str, bytes]:
-    """Return the present day and its secret, which is made if there is none."""
+    """Return the present day and its secret; create the secret if there is none."""
     day = str(_today())
     found = db.execute("SELECT secret FROM key_days WHERE day = ?", (day,)).fetchone()
     if found is None:
@@ -160,7 +159,7 @@ def _sealed(secret: bytes, hash_: bytes) -> bytes:
 
 
 def _packed(tally: Tally) -> bytes:
-    """Return the counts of a tally as bytes, as many for all; ``received`` is their sum."""
+    """Return the counts of a tally in a fixed number of bytes; ``received`` is their sum."""
     numbers = (tally.admitted, *(tally.rejected[reason] for reason in REJECTIONS))
     return b"".join(min(n, _MOST_COUNT).to_bytes(_COUNT_BYTES, "big") for n in numbers)
 

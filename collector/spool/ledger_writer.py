@@ -1,8 +1,8 @@
 """Add entries to the ledger of a data directory from a command.
 
-If no process has locked the directory, its spool is opened as a sidecar opens it, or created. If a
-sidecar has, entries are added to the file that it writes, in a transaction of their own; likewise
-to the database of a recorder, whether one runs or not.
+If no process has locked the directory, the command opens or creates its spool as a sidecar does. If
+a sidecar has locked it, the command adds entries to the sidecar's file in a separate transaction.
+It does the same for a recorder's database, whether a recorder runs or not.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def note(directory: Path, *notes: Note) -> None:
     """Add entries to the ledger of a data directory; they are on disk on return.
 
     Raises ``ConfigError`` E203 when the directory cannot be used, ``DeliveryError`` E506 when its
-    file cannot be written now.
+    file cannot be written at present.
     """
     path = file_of(directory / FILE_NAME)
     _write(path, lambda db: append_all(db, path, notes))
@@ -72,7 +72,7 @@ def _write(path: Path, action: Callable[[sqlite3.Connection], _T]) -> _T:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[None]:
-    """Keep a spool's file open: by this process's spool, or a sidecar's."""
+    """Keep a spool's file open, by a spool of this process or of a running sidecar."""
     spool = None
     if path.name != RECORDER_FILE:
         with suppress(InUse):

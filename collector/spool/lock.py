@@ -14,12 +14,12 @@ _IN_USE = "the data directory is in use by another collector; stop it, or name a
 
 
 class Lock:
-    """Lock a data directory until ``release``; create it (0700), but not the one above it, if it
-    does not exist.
+    """Lock a data directory until ``release``. If it does not exist, create it (0700), but not its
+    parent.
 
     The system releases the lock when the process ends, however it ends. Raises ``ConfigError`` E203
-    when the directory cannot be used, ``NotNow`` when that may pass, and ``InUse`` when another
-    process holds the lock.
+    when the directory cannot be used, ``NotNow`` when the cause may be temporary, and ``InUse``
+    when another process holds the lock.
     """
 
     def __init__(self, directory: Path) -> None:
@@ -36,7 +36,7 @@ class Lock:
 
 
 def check_lock(directory: Path) -> None:
-    """Raise ``InUse`` if a process holds the lock of a directory; make nothing."""
+    """Raise ``InUse`` if a process holds the lock of a directory; create nothing."""
     with suppress(OSError):
         handle = os.open(directory / FILE_NAME, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         try:

@@ -1,10 +1,10 @@
-"""Open the spool's file, in whatever state it is.
+"""Open the spool's file, whatever its state.
 
-A file that is torn, truncated, foreign or damaged is quarantined: it gets another name, and its
-readable contents are copied into a new file: every intact batch, and the receipts up to the first
-that is damaged. The damaged file itself is never changed; batches are read from a copy.
+A torn, truncated, foreign or damaged file is quarantined: it gets another name, and its readable
+contents are copied into a new file. These are all intact batches, and the receipts up to the first
+damaged one. The damaged file itself is never changed; batches are read from a copy.
 
-What else a quarantined file has is unknown, so it counts as personal data, and retention applies.
+The rest of a quarantined file is unknown, so it counts as personal data, and retention applies.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ _NEWEST = 1000
 
 @dataclass(frozen=True, slots=True)
 class OpenedFile:
-    """An open file, and what was damaged: the new names of ``quarantined`` files, and whether the
-    last receipts were damaged, so that a new chain begins."""
+    """An open file, the new names of ``quarantined`` files, and whether a new chain begins because
+    the last receipts were damaged."""
 
     file: SpoolFile
     quarantined: list[Path]
@@ -87,11 +87,11 @@ def open_file(
     floor: int = 0,
     admit: Callable[[Ledger], None] = lambda _: None,
 ) -> OpenedFile:
-    """Open the file, or create it; recover everything in it that can be read.
+    """Open or create the file; recover all that is readable.
 
-    On return its contents are on disk. ``is_damaged`` says that it is known to be damaged; no later
-    batch gets a number up to ``floor``. ``admit`` is called with its ledger before the file is
-    prepared for these sinks.
+    On return the contents are on disk. ``is_damaged`` says that the caller knows of damage. No
+    later batch gets a number up to ``floor``. ``admit`` gets the ledger before the file is prepared
+    for ``shares``.
 
     Raises ``sqlite3.Error`` or ``OSError`` while the system does not permit it, ``ConfigError``
     E203 for a file of another format, and what ``admit`` raises.
@@ -117,8 +117,8 @@ def open_file(
 
 
 def check(path: Path) -> None:
-    """Raise ``ConfigError`` E203 where a spool can never be opened or recovered, as far as reading
-    shows that, and ``InUse`` where another process has its directory. Nothing is made or changed.
+    """Raise ``ConfigError`` E203 if reading shows that a spool can never be opened or recovered,
+    and ``InUse`` if another process has locked its directory. Creates and changes nothing.
     """
     check_file(path.with_name(LOCK_NAME))
     check_database(path, _PART, _NEW, _COPY)
@@ -135,8 +135,8 @@ def try_open(
     floor: int,
     admit: Callable[[Ledger], None],
 ) -> OpenedFile | None:
-    """Open the file as ``open_file`` does; return ``None`` while the system does not permit it, and
-    raise ``ConfigError`` E203 when the file cannot be used at all, or what ``admit`` raises."""
+    """Open the file as ``open_file`` does; return ``None`` while the system does not permit it.
+    Raises ``ConfigError`` E203 when the file cannot be used at all, and what ``admit`` raises."""
     try:
         return open_file(path, layouts, shares, is_damaged=is_damaged, floor=floor, admit=admit)
     except sqlite3.Error:
@@ -168,7 +168,7 @@ def _resume(path: Path) -> list[Path]:
 
 
 def _open_intact(path: Path, is_damaged: bool) -> SpoolFile | None:
-    """Open the file; if it is damaged, make a copy to read from, and return ``None``."""
+    """Open the file; if it is damaged, copy it for reading, and return ``None``."""
     log, file = _sibling(path, "-wal"), None
     frames = last_commit(log)
     is_damaged = is_damaged or not is_spool(path)
@@ -193,8 +193,8 @@ def _open_intact(path: Path, is_damaged: bool) -> SpoolFile | None:
 
 
 def _repair_chain(file: SpoolFile) -> bool:
-    """Check that the last receipts are a chain up to the tip; if not, begin a new chain. Return
-    whether one begins."""
+    """Check that the last receipts form a chain up to the tip. If not, begin a new chain, and
+    return true."""
     ledger, execute = Ledger(file.db.execute), file.db.execute
     tip, starts, is_chain = Tip(0, NOTHING), ledger.starts, True
     for at, receipt in enumerate(ledger.receipts(newest=_NEWEST)):
@@ -238,10 +238,10 @@ _Row = tuple[Any, ...]
 
 
 def _salvage(copy: Path, new: Path, layouts: Iterable[Layout], floor: int = 0) -> None:
-    """Create a new file from the copy of a damaged one; ``layouts`` are known without it,
-    and numbers up to ``floor`` were used.
+    """Create a new file from the copy of a damaged one. ``layouts`` are known from elsewhere.
+    Numbers up to ``floor`` are taken.
 
-    Raises ``sqlite3.Error`` or ``OSError`` if the new one cannot be written.
+    Raises ``sqlite3.Error`` or ``OSError`` if the new file cannot be written.
     """
     with closing(decode_leniently(connect_unset(copy))) as source, closing(create(new)) as target:
         with transaction(target):
@@ -261,13 +261,14 @@ def _salvage(copy: Path, new: Path, layouts: Iterable[Layout], floor: int = 0) -
 
 
 def _rows(source: sqlite3.Connection, query: str, *values: object) -> Iterator[_Row]:
-    """Yield the rows of a query up to the first that is damaged."""
+    """Yield the rows of a query up to the first damaged one."""
     with suppress(sqlite3.Error):
         yield from source.execute(query, values)
 
 
 def _layouts(source: sqlite3.Connection, target: sqlite3.Connection) -> set[str]:
-    """Copy the layouts; return their digests. The seal of a damaged one shows when it is used."""
+    """Copy the layouts; return their digests. A layout's seal shows damage when the layout is
+    used."""
     found = set()
     for row in _rows(source, "SELECT digest, schema, name, seal FROM layouts"):
         with suppress(sqlite3.IntegrityError):
@@ -280,8 +281,8 @@ def _layouts(source: sqlite3.Connection, target: sqlite3.Connection) -> set[str]
 
 
 def _receipts(source: sqlite3.Connection, target: sqlite3.Connection) -> Tip:
-    """Copy receipts and starts of chains up to the first receipt that does not follow the one
-    before it; return the last of them."""
+    """Copy receipts and starts of chains up to the first receipt that does not follow its
+    predecessor; return the last one copied."""
     starts = {1: Start(1, "new")}
     with suppress(sqlite3.Error):
         starts |= Ledger(source.execute).starts
@@ -299,8 +300,8 @@ def _receipts(source: sqlite3.Connection, target: sqlite3.Connection) -> Tip:
 
 
 def _entries(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
-    """Copy entries up to the first that does not follow the one before it; the next entry that is
-    written notes the loss."""
+    """Copy entries up to the first that does not follow its predecessor. The next new entry notes
+    the loss."""
     last = Tip(0, NOTHING)
     for row in _rows(source, f"{SELECT_ENTRIES} ORDER BY sequence"):
         entry = Entry.from_row(row)
@@ -324,7 +325,7 @@ def _batches(source: sqlite3.Connection, target: sqlite3.Connection, known: set[
 
 
 def _sinks(source: sqlite3.Connection, target: sqlite3.Connection) -> None:
-    """Copy the accounts of sinks, which add up once the file is opened, and their intact gaps."""
+    """Copy the accounts of sinks and their intact gaps. Opening the file balances the accounts."""
     with suppress(sqlite3.Error):
         for sink, account in read_accounts(source.execute)[0].items():
             target.execute(NEW_ACCOUNT, account_row(sink, account, is_recovered=True))
@@ -356,14 +357,14 @@ def _highest(source: sqlite3.Connection, *tables: str) -> int:
 # -- quarantined files -----------------------------------------------------------------------------
 
 _DAMAGED = ".damaged-"
-"""The text between the name of a quarantined file and the time of its quarantine."""
+"""The text between a quarantined file's original name and the time of its quarantine."""
 _STAMP = "%Y%m%dT%H%M%SZ"
 _LENGTH = len("20261124T102030Z")
 
 
 def quarantine(path: Path, only_log: bool = False) -> list[Path]:
-    """Rename a file and its log; return their new names. The log is renamed last, so that it never
-    is alone without a new file."""
+    """Rename a file and its log; return their new names. The log is renamed last, so that a log
+    whose file is gone always has the new file beside it."""
     stamp = datetime.now(UTC).strftime(_STAMP)
     number, base = 1, f"{path.name}{_DAMAGED}{stamp}"
     while any(path.with_name(base + end).exists() for end in ("", "-wal")):
@@ -382,8 +383,8 @@ def quarantine(path: Path, only_log: bool = False) -> list[Path]:
 
 
 def quarantined(spool: Path) -> Iterator[tuple[Path, datetime]]:
-    """Yield the quarantined files of a spool's file, and when each was renamed: nothing in it was
-    received later than that."""
+    """Yield the quarantined files of a spool's file, and the time at which each was renamed.
+    Nothing in a file was received after that time."""
     for path in sorted(spool.parent.glob(f"{spool.name}{_DAMAGED}*")):
         stamp = path.name.removeprefix(f"{spool.name}{_DAMAGED}")[:_LENGTH]
         with suppress(FileNotFoundError):
@@ -394,7 +395,7 @@ def delete_quarantined(
     spool: Path, *, since: datetime | None = None, until: datetime | None = None
 ) -> int:
     """Delete files that were quarantined at or after ``since`` and before ``until``; return their
-    number. Raises ``ConfigError`` E203 when some cannot be deleted; all others are."""
+    number. Raises ``ConfigError`` E203, after deleting the others, when some cannot be deleted."""
     number, is_complete = 0, True
     for path, moment in quarantined(spool):
         if (since is None or moment >= since) and (until is None or moment < until):

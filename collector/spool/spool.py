@@ -1,13 +1,13 @@
 """The spool: a durable queue of minimised batches between the filter and the sinks.
 
-One thread writes the file. All pending writes become batches and receipts in one transaction; their
-futures are resolved after the commit. Each sink has a cursor, and a batch is deleted, with its
-salt, once every sink has it, also a sink that is not named at present. Each has a share of the
-spool, too: when that is full, senders are refused, or the sink skips what comes.
+One thread writes the file. It stores all pending writes as batches and receipts in one transaction,
+and resolves their futures after the commit. Each sink has a cursor. A batch and its salt are
+deleted once every sink that needs it has it, also a sink that is not named at present. Each sink
+also has a share of the spool: when it is full, senders are refused, or the sink skips new batches.
 
-A failed write or sync makes the connection unusable, and what it leaves in the page cache may look
-written though it is not on disk. So all pending writes are refused, the file is closed, reopened
-and checked, and its log is written into it anew, before anything is acknowledged.
+A failed write or sync makes the connection unusable, and pages that it leaves in the page cache may
+look written although they are not on disk. So before the spool acknowledges anything else, it
+refuses all pending writes, reopens and checks the file, and writes the log into the file again.
 """
 
 from __future__ import annotations
@@ -78,30 +78,31 @@ LIMIT = 1 << 30
 """The default limit of bytes of records that may be pending for sinks."""
 
 _GATHER_SECONDS = 0.005
-"""How long the writer waits for more requests where the last commit held several."""
+"""How long the writer waits for more requests if the last commit held several."""
 _CURSOR_SECONDS = 0.05
-"""Cursors wait so long for batches to share their commit."""
+"""How long moved cursors wait for batches to share a commit."""
 _SUMS_SECONDS = 60.0
-"""Hourly sums are written no more often, so that they tell nothing of single requests."""
+"""The least time between writes of hourly sums, so that they reveal nothing about single
+requests."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 _Result = TypeVar("_Result")
 
 
 class Spool(Closing):
-    """The spool of a data directory, which it locks. Safe to use from several threads.
-    ``sinks`` are those for which batches wait, perhaps with their shares. What waits for one that
-    is no longer named stays until it is named again or dropped; without any, all batches stay.
-    ``layouts`` helps to recover
-    batches from a damaged file. ``admit`` is called once with the ledger of the file, before
-    anything is read or written for others; where it raises ``ConfigFaults``, the file is not used.
+    """The spool of a data directory, which it locks. Safe to use from several threads. Batches wait
+    for the ``sinks``, perhaps within their shares. Batches of a sink that is no longer named stay
+    until it is named again or dropped; without sinks, all batches stay. ``layouts`` helps to
+    recover batches from a damaged file. ``admit`` is called once with the file's ledger, before the
+    file serves anyone. If it raises ``ConfigFaults``, the file is not used.
 
-    Opening succeeds whatever the file holds; where the disk does not permit it, later. Raises
-    ``ConfigError`` E203 when the directory cannot be used, is in use, or its spool has another
-    format, and what ``admit`` raises. What it raises later is in ``refusal``.
+    Opening succeeds whatever the file holds. If the disk does not permit it now, the spool retries.
+    Raises ``ConfigError`` E203 when the directory cannot be used, is in use, or its spool has
+    another format, and what ``admit`` raises. ``refusal`` has the ``ConfigFaults`` of a later
+    attempt.
     """
 
-    # ``_changed`` guards all state, and ``_reading`` the file's reader; of the two, and the lock of
-    # ``_checkpoints``, this one is acquired first, then ``_reading``.
+    # ``_changed`` guards all state, and ``_reading`` the file's reader. The order of locks is: the
+    # one of ``_checkpoints``, then ``_reading``, then ``_changed``.
 
     def __init__(
         self,
@@ -122,7 +123,7 @@ class Spool(Closing):
         lock = threading.RLock()
         self._changed, self._arrived = threading.Condition(lock), threading.Condition(lock)
         self._gathered = 0  # requests of the last commit
-        self._wanted = 0  # so many requests end the writer's wait
+        self._wanted = 0  # the number of requests that ends the writer's wait
         self._reading = threading.Lock()
         self._queue = WriteQueue()
         self._jobs: deque[tuple[Callable[[SpoolFile], Any], Future[Any]]] = deque()
@@ -172,7 +173,7 @@ class Spool(Closing):
 
     @property
     def delivered_up_to(self) -> int:
-        """The number up to which every sink that does not skip has all batches."""
+        """The number up to which all sinks, except those that may skip, have all batches."""
         with self._changed:
             found = self._cursors.items()
             must = (at for sink, at in found if not self._shares[sink].skips)
@@ -181,16 +182,16 @@ class Spool(Closing):
     # -- writing ----------------------------------------------------------------------------------
 
     def put(self, *batches: PendingBatch, key: RequestKey | None = None) -> Written:
-        """Store the batches of one request, all of them in one commit. The future is resolved when
-        they are on disk, or has ``DeliveryError`` E506 when they could not be stored.
-        If one of the newest million had the same ``key``, nothing is added, and the result is what
-        that one stored, else ``None``. A request without batches leaves its key.
-        Raises at once: ``DeliveryError`` E505 when the spool is full, E506 while it cannot write,
-        E425 while too much is being stored; ``ValueError`` for more than a request may become.
+        """Store the batches of one request in one commit. The future is resolved when they are on
+        disk, or has ``DeliveryError`` E506 when they could not be stored. If one of the newest
+        million requests had the same ``key``, nothing is added, and the result is what that request
+        stored; else it is ``None``. A request without batches still stores its key. Raises at once:
+        ``DeliveryError`` E505 when the spool is full, E506 while it cannot write, E425 while too
+        much is being stored; ``ValueError`` for more than a request may become.
         """
         merged = [batch for batch in merge(batches) if batch.tally.received]
         check(merged)
-        if is_large(merged):  # it is not merged with others, which need not wait for this
+        if is_large(merged):  # never merged with others, so they do not wait for the compression
             merged = [replace(batch, stored=stored(batch.payload)) for batch in merged]
         with self._changed:
             self._check_writable()
@@ -203,7 +204,7 @@ class Spool(Closing):
         return future
 
     def _put(self, batches: Sequence[PendingBatch], key: RequestKey | None) -> Written:
-        """Add batches to the queue; note that there is no room for them, and in which share."""
+        """Add batches to the queue. If there is no room, note in which shares it is missing."""
         left = {name: room.limit - self._used(name) for name, room in self._rooms.items()}
         try:
             return self._queue.put(batches, key, min(left.values()))
@@ -216,11 +217,11 @@ class Spool(Closing):
             raise
 
     def _used(self, name: str) -> int:
-        """Return how many bytes wait for a sink, or in the whole spool."""
+        """Return how many bytes wait for a sink, or for an empty name in the whole spool."""
         return (self._seen.waiting.get(name, Depth()) if name else self._depth).bytes
 
     def _shares_of(self, sinks: Iterable[str] | Mapping[str, Share]) -> dict[str, Share]:
-        """Return the share of each sink, which is no more than the spool."""
+        """Return the share of each sink, limited to the size of the spool."""
         given = sinks if isinstance(sinks, Mapping) else dict.fromkeys(sinks, Share())
         return {
             name: Share(min(share.limit or self._limit, self._limit), share.skips)
@@ -228,8 +229,8 @@ class Spool(Closing):
         }
 
     def _limited(self, shares: Mapping[str, Share]) -> dict[str, Room]:
-        """Return what must have room for a request: the spool, and the shares of sinks that refuse
-        where they are less than it."""
+        """Return the rooms that a request must fit into: the spool, and each share that is smaller
+        than the spool and whose sink does not skip."""
         rooms = {"": Room(self._limit)}
         for name, share in shares.items():
             if not share.skips and share.limit is not None and share.limit < self._limit:
@@ -253,9 +254,9 @@ class Spool(Closing):
         return self.submit(work)
 
     def drop(self, sink: str, note_of: Callable[[Depth], Note]) -> Future[Depth]:
-        """Let nothing wait for a sink any more, and add the entry for what waited to the ledger, in
-        one commit. What no other sink needs is deleted by the next commits, or by
-        ``delete_delivered``. The future has what waited. Raises E506, also later."""
+        """Drop all that waits for a sink, and add an entry about it to the ledger, in one commit.
+        The next commits, or ``delete_delivered``, delete what no other sink needs. The future
+        returns how much waited. Raises E506, also later."""
 
         def work(file: SpoolFile) -> Depth:
             waited = file.accounts.waiting.get(sink, Depth())
@@ -269,8 +270,8 @@ class Spool(Closing):
 
     def name(self, sinks: Iterable[str] | Mapping[str, Share]) -> Future[None]:
         """Take batches for other sinks, or with other shares, as if the file were opened for them.
-        One that is named no longer must have stopped before. Raises E506, also later: then the file
-        is opened anew, for these sinks."""
+        The drain of a sink that is no longer named must have stopped. Raises E506, also later: then
+        the spool reopens the file for the new sinks."""
         shares = self._shares_of(sinks)
         with self._changed:
             known = {} if self._file is None else self._file.accounts.cursors
@@ -285,18 +286,18 @@ class Spool(Closing):
         return self.submit(work)
 
     def set_aside(self, sink: str, sequence: int) -> bool:
-        """Set aside the batch that is next for a sink, as it is now; return whether it was still
-        there. It is on disk on return. Raises E506."""
+        """Set aside the next batch of a sink in its present state; return whether it was still
+        there. The change is on disk on return. Raises E506."""
         is_there = self.submit(lambda file: file.set_aside(sink, sequence)).result()
         self._advance(sink, sequence)
         return is_there
 
     def redelivered(self, sink: str, sequence: int) -> None:
-        """Note that a sink has a batch that was set aside; it is on disk on return. Raises E506."""
+        """Note on disk that a sink has a batch that was set aside. Raises E506."""
         self.submit(lambda file: file.redelivered(sink, sequence)).result()
 
     def waiting(self, sink: str) -> Future[Depth | None]:
-        """Count what waits for a sink, absent or not; ``None`` if none of this name was ever named.
+        """Count what waits for a sink, absent or not; ``None`` for a sink that was never named.
         Raises E506, also later."""
         return self.submit(lambda file: file.accounts.waiting.get(sink))
 
@@ -315,7 +316,8 @@ class Spool(Closing):
         return future
 
     def paused(self) -> AbstractContextManager[object]:
-        """Pause commits for a block; what the same thread writes in it shares the next commit."""
+        """Pause commits for a block. All that the same thread writes in it shares the next
+        commit."""
         return self._changed
 
     def close(self) -> None:
@@ -338,10 +340,9 @@ class Spool(Closing):
         """Return the next batches for a sink, with their numbers: at most ``limit``, and no more
         after the first few MB.
 
-        None for a sink that is not named, whatever is said of it. Others stay the next until
-        ``delivered`` is called for them, and their records are not decoded
-        (``collector.filter.stored.read`` does). Damaged batches are skipped, and quarantined by the
-        next commit. Never blocks.
+        A sink that is not named has no next batches. Batches stay the next ones until ``delivered``
+        is called. Their records are not decoded (``collector.filter.stored.read`` does that).
+        Damaged batches are skipped, and the next commit quarantines them. Never blocks.
         """
         selected = Selection()
         try:
@@ -360,8 +361,8 @@ class Spool(Closing):
         return selected.batches
 
     def delivered(self, sink: str, sequence: int) -> None:
-        """Note that a sink has the batch of that number, and all before it. The next commit stores
-        it."""
+        """Note that a sink has the batch with a number and all before it. The next commit stores
+        this."""
         with self._changed:
             if sink in self._cursors:
                 self._lags[sink] = self._arrivals.age_of(sequence)
@@ -389,8 +390,7 @@ class Spool(Closing):
         return self._depth.records
 
     def absent(self) -> Mapping[str, Depth]:
-        """Return how much waits for each sink that is not named at present, if something does or
-        was set aside for it."""
+        """Return how much waits for each unnamed sink for which something waits or is set aside."""
         return self._seen.absent
 
     def state(self) -> SpoolState:
@@ -422,7 +422,7 @@ class Spool(Closing):
         return at + 1 if self._file is None else self._file.accounts.first_for(sink, at)
 
     def _backlog(self, sink: str) -> Backlog:
-        """Return what waits for a sink, and what became of all that was taken for it."""
+        """Return what waits for a sink, and the sums of its account."""
         depth, account = self._seen.waiting.get(sink, Depth()), self._seen.rows.get(sink, Account())
         room = self._rooms.get(sink) if sink else None
         share = self._shares.get(sink, Share(self._limit))
@@ -457,7 +457,7 @@ class Spool(Closing):
         self._close_file()
 
     def _has_work(self) -> bool:
-        """Wait for work, a checkpoint of the log included; return ``False`` at the end."""
+        """Wait for work, including checkpoints of the log; return ``False`` at the end."""
 
         def is_woken() -> bool:
             must_end = self._is_damaged or self._must_reopen or self._is_closing
@@ -465,7 +465,7 @@ class Spool(Closing):
 
         with self._changed:
             has_log = self._checkpoints.has_log.is_set
-            if not (has_log() or self._sums):  # nothing is to be done later
+            if not (has_log() or self._sums):  # no work is due later
                 self._changed.wait_for(lambda: is_woken() or self._moved)
             self._changed.wait_for(is_woken, _CURSOR_SECONDS if self._moved else IDLE_SECONDS)
             left = self._queue or self._jobs or self._moved or self._sums or has_log()
@@ -478,7 +478,7 @@ class Spool(Closing):
             self._gather()
             if self._is_damaged or self._must_reopen:
                 return False
-            writes, self._due_jobs = self._queue.take(), len(self._jobs)  # what came before them
+            writes, self._due_jobs = self._queue.take(), len(self._jobs)  # earlier jobs
             cursors = self._take_moved()
             unreadable = set(self._unreadable)
             self._gathered = len(writes)
@@ -487,7 +487,7 @@ class Spool(Closing):
         has_log = self._checkpoints.has_log
         try:
             size = self._queue.taken_bytes
-            if size > MOST_SHARED_BYTES and not file.has_room(size):  # of a single request
+            if size > MOST_SHARED_BYTES and not file.has_room(size):  # then it is a single request
                 self._refuse(writes)
                 writes = []
             has_work = bool(writes or cursors or unreadable or sums or file.has_delivered)
@@ -496,7 +496,7 @@ class Spool(Closing):
             found = file.write(writes, cursors, sums, unreadable) if has_work else []
             if has_work:
                 has_log.set()
-        except Exception as error:  # noqa: BLE001 - whatever it is, nothing may be acknowledged
+        except Exception as error:  # noqa: BLE001 - after any error nothing may be acknowledged
             self._is_damaged = is_corrupt(error)
             self._refuse(writes)
             return False
@@ -509,7 +509,7 @@ class Spool(Closing):
         return True
 
     def _take_moved(self) -> dict[str, int]:
-        """Return the cursors that moved since the last commit, which are to be stored."""
+        """Return the cursors that the next commit must store, because they moved."""
         moved = {sink: self._cursors[sink] for sink in self._moved}
         self._moved.clear()
         return moved
@@ -544,14 +544,14 @@ class Spool(Closing):
         return True
 
     def _fail(self, error: Exception) -> None:
-        """Have the file reopened, after another thread could not use it."""
+        """Have the writer reopen the file, after another thread failed to use it."""
         with self._changed:
             self._must_reopen = True
             self._is_damaged |= is_corrupt(error)
             self._changed.notify_all()
 
     def _update(self, file: SpoolFile, unreadable: set[int], new: Sequence[PendingWrite]) -> None:
-        """Update the state after a commit, which added new writes."""
+        """Update the state after a commit that added the writes ``new``."""
         with self._changed:
             self._copy(file)
             self._queue.count_taken()
@@ -566,7 +566,7 @@ class Spool(Closing):
             add_to_sums(self._sums, batch)
 
     def _copy(self, file: SpoolFile) -> None:
-        """Take over what a file has now."""
+        """Copy the present sizes and accounts of the file."""
         self._depth, self._last, self._seen = file.depth, file.last, file.accounts.seen()
         for name, room in self._rooms.items():
             room.is_full(self._used(name))
@@ -589,7 +589,7 @@ class Spool(Closing):
         self._checkpoints.drop()
         with self._reading, self._changed:
             file, self._file = self._file, None
-            self._refuse(self._queue.take_all())  # nothing is put any more
+            self._refuse(self._queue.take_all())  # no more writes are added
             if file is not None:
                 file.close()
 
@@ -616,12 +616,12 @@ class Spool(Closing):
             self._quarantined += [path.name for path in opened.quarantined]
             self._damaged += len(opened.quarantined) + opened.has_new_chain
             self._is_damaged = self._must_reopen = False
-            if shares is not self._shares:  # others were named meanwhile
+            if shares is not self._shares:  # ``name`` changed the sinks meanwhile
                 opened.file.close()
                 return False
             file = self._file = opened.file
             found = {sink: file.accounts.rows[sink].cursor for sink in self._cursors}
-            is_new = file.last < self._last  # the file was lost, and its numbers begin anew
+            is_new = file.last < self._last  # the file was lost, so numbers start again
             known = found if is_new else self._cursors
             self._cursors = {sink: max(known[sink], at) for sink, at in found.items()}
             self._copy(file)
@@ -634,8 +634,8 @@ class Spool(Closing):
         return True
 
     def _try_admit(self, ledger: Ledger) -> None:
-        """Have the file admitted, unless it was. Raises what ``admit`` does, and ``sqlite3.Error``
-        where the ledger cannot be read."""
+        """Call ``admit`` unless it has succeeded before. Raises its ``CollectorError``, and
+        ``sqlite3.Error`` when the ledger cannot be read."""
         if self._admit is None:
             return
         try:

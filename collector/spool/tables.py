@@ -1,6 +1,7 @@
 """The format of the spool's file: connections, tables, and their rows with seals.
 
-A batch has the number of its first receipt as its place in the queue, and names its present one.
+The number of a batch's first receipt is its place in the queue. Its row also names its present
+receipt.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ _ASIDE = (
     "CREATE TABLE aside (sink TEXT NOT NULL, sequence INTEGER NOT NULL,"
     f" {_BATCH}, PRIMARY KEY (sink, sequence)) STRICT"
 )
-"""The batches that a sink did not take, until ``collector store redeliver``. Meanwhile they are
+"""The batches that a sink did not take. They stay until ``collector store redeliver``, and are
 exported, erased and pruned like pending ones."""
 _OTHERS = """
 CREATE TABLE about (format INTEGER NOT NULL) STRICT;
@@ -79,7 +80,7 @@ _GAPS = (
     " seal BLOB NOT NULL, PRIMARY KEY (sink, after)) STRICT, WITHOUT ROWID"
 )
 OPEN = (1 << 63) - 1
-"""The end of a gap that is not closed: the sink is absent, or skips."""
+"""The end of an open gap: the sink is absent, or skips."""
 _UNITS = ("batches", "records", "bytes")
 _SUMS = ("unnoted", *SUMS)
 _NUMBERS = ("sequence", "since", *(f"{sum_}_{unit}" for sum_ in _SUMS for unit in _UNITS))
@@ -122,8 +123,8 @@ NEW_GAP = "INSERT OR REPLACE INTO gaps VALUES (?, ?, ?, ?)"
 NEW_TIP = "INSERT OR REPLACE INTO tip VALUES (1, ?, ?)"
 NEW_START = "INSERT INTO starts VALUES (?, ?, ?)"
 _MOST_OF_HOUR = 1 << 50
-"""The most that is counted of one thing in an hour, so that sums over all hours are integers of
-SQLite's, whatever a worker says."""
+"""The largest hourly count, so that sums over all hours fit SQLite's integers whatever a worker
+reports."""
 NEW_HOUR = (
     f"INSERT INTO hours VALUES (?, ?, ?, ?, min(?, {_MOST_OF_HOUR})) ON CONFLICT"  # noqa: S608
     f" DO UPDATE SET times = min(times + excluded.times, {_MOST_OF_HOUR})"
@@ -131,21 +132,22 @@ NEW_HOUR = (
 
 
 MOST_SHARED_BYTES = 1 << 19
-"""The most bytes of requests that share a commit, which all of them wait for: on a disk that writes
-100 MiB a second, 7 ms. A larger request has a commit of its own."""
+"""The most bytes of requests that share a commit. All of them wait for it: 7 ms on a disk that
+writes 100 MiB a second. A larger request has its own commit."""
 _PIECE = 1 << 17
 """Bytes that are compressed at once."""
 _ZLIB = b"x"
-"""The first byte of what is compressed (RFC 1950: method 8, a window of 32 KiB); records begin with
-``{``."""
+"""The first byte of a compressed payload (RFC 1950: method 8, a window of 32 KiB). Records begin
+with ``{``."""
 _APPLICATION = DEFINITION.application.to_bytes(4)
 _HEAD = 100
 _WHOLE_BYTES = 256 << 20
-"""The largest file that is checked whole; of larger ones, the receipts are not checked."""
+"""The largest file that is checked completely. The receipts of larger files are not checked."""
 _WAL_PAGES = 1024
 _WAL_BYTES = 16 << 20
 _CACHE_KIB = 512
-"""Of each connection: a commit changes a few pages, and of a large batch none is read again."""
+"""The cache of each connection: a commit changes few pages, and none of a large batch is read
+again."""
 _SETTINGS = (
     "cell_size_check = ON",
     f"cache_size = -{_CACHE_KIB}",
@@ -155,9 +157,9 @@ _SETTINGS = (
 
 
 def stored(records: bytes) -> StoredRecords:
-    """Return how the NDJSON of a batch is stored. One that is too large to share a commit is
-    compressed before it: a tenth of the bytes saves more time in the commit, the log, the file and
-    the deletion than compressing takes, and no other sender waits for that."""
+    """Return how the NDJSON of a batch is stored. A batch too large to share a commit is compressed
+    beforehand, while no other sender waits. Writing and deleting a tenth of the bytes saves more
+    time than compressing takes."""
     if len(records) > MOST_SHARED_BYTES:
         packer = zlib.compressobj(1)
         parts = [packer.compress(piece) for piece in pieces(records, _PIECE)]
@@ -167,8 +169,8 @@ def stored(records: bytes) -> StoredRecords:
 
 
 def records_of(payload: bytes) -> bytes | None:
-    """Return the NDJSON of a batch from its row. Return ``None`` if there is none or too much, or
-    if other bytes follow it, which no rule would ever remove."""
+    """Return the NDJSON of a batch from its row. Return ``None`` if there is none or too much of
+    it, or if other bytes follow, because no rule would ever remove these."""
     if not payload.startswith(_ZLIB):
         return payload
     inflater = zlib.decompressobj()
@@ -180,14 +182,14 @@ def records_of(payload: bytes) -> bytes | None:
 
 
 def batch_seal(salt: bytes, commitment: bytes, granted: str | None, *head: object) -> bytes:
-    """Return the seal of a batch: an HMAC over all of its row, which shows damage later, its
-    payload by the receipt's ``commitment``. ``head`` are id, digest of the layout, minute and
-    number of records."""
+    """Return the seal of a batch: an HMAC over its row, which shows later damage. It covers the
+    payload by the receipt's ``commitment``. ``head`` is id, digest of the layout, minute and number
+    of records."""
     return hmac.digest(salt, commitment + _text(*head, granted), "sha256")
 
 
 def is_intact(row: tuple[Any, ...]) -> bool:
-    """Return whether a row of ``BATCH`` is as it was written, by its seal."""
+    """Return whether the seal of a row of ``BATCH`` shows it unchanged."""
     _, *head, salt, seal, payload, granted, _ = row
     if not all(isinstance(part, bytes) for part in (head[0], salt, seal, payload)):
         return False
@@ -195,7 +197,7 @@ def is_intact(row: tuple[Any, ...]) -> bool:
 
 
 def encode_granted(granted: Granted) -> str | None:
-    """Return granted purposes as a batch's row has them; ``None`` where all are granted."""
+    """Return granted purposes as stored in a batch's row; ``None`` if all are granted."""
     return None if granted is None else " ".join(granted)
 
 
@@ -205,7 +207,7 @@ def decode_granted(text: str | None) -> Granted:
 
 
 def checksum(*parts: object) -> bytes:
-    """Return 8 bytes that show damage to a row without a secret; they are no protection against
+    """Return 8 bytes that show damage to a row. Without a secret, they do not protect against
     intent."""
     return hashlib.sha256(_text(*parts)).digest()[:8]
 
@@ -220,8 +222,8 @@ def _text(*parts: object) -> bytes:
 
 
 class Gap(NamedTuple):
-    """The batches that are not for a sink: those after one number up to another, ``OPEN`` while
-    more come. It was absent then, or skipped them."""
+    """The batches after one number and up to another, which a sink does not get because it was
+    absent or skipped them. ``upto`` is ``OPEN`` while more come."""
 
     after: int
     upto: int = OPEN
@@ -229,9 +231,9 @@ class Gap(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Account(SinkSums):
-    """The row of a sink, which has the batches up to ``cursor``. While it skips, ``since`` is the
-    first receipt that the ledger's entries do not cover, else 0, and ``unnoted`` is what was
-    skipped from there on. The others are the sums of ``collector.spool.accounts``."""
+    """The row of a sink, which has the batches up to ``cursor``. While the sink skips, ``since`` is
+    the first receipt that the ledger's entries do not cover, else 0; ``unnoted`` is what it skipped
+    from there on. The other fields are the sums of ``collector.spool.accounts``."""
 
     cursor: int = 0
     since: int = 0
@@ -239,14 +241,14 @@ class Account(SinkSums):
 
     @property
     def numbers(self) -> list[int]:
-        """The numbers of its row."""
+        """The numbers that the row stores."""
         sums = (getattr(self, name) for name in _SUMS)
         return [self.cursor, self.since, *(n for each in sums for n in each.numbers)]
 
 
 def account_row(sink: str, account: Account, *, is_recovered: bool = False) -> tuple[Any, ...]:
-    """Return the row of an account. One that was recovered from a damaged file has no seal: it adds
-    up once it is opened."""
+    """Return the row of an account. An account recovered from a damaged file has no seal: opening
+    the file balances it."""
     numbers = account.numbers
     return (sink, *numbers, b"" if is_recovered else checksum(sink, *numbers))
 
@@ -254,8 +256,8 @@ def account_row(sink: str, account: Account, *, is_recovered: bool = False) -> t
 def read_accounts(
     execute: Callable[[str], Iterable[tuple[Any, ...]]],
 ) -> tuple[dict[str, Account], set[str]]:
-    """Read the account of each sink, and the names of those that need not add up. Of a damaged row
-    nothing is known: then the sink gets all that is there again."""
+    """Read the account of each sink, and the names of accounts that may not add up. A damaged row
+    counts as empty, so its sink gets all present batches again."""
     found, unsettled = dict[str, Account](), set[str]()
     for sink, *numbers, seal in execute("SELECT * FROM sinks"):
         is_sound = seal == checksum(sink, *numbers)
@@ -273,8 +275,8 @@ def read_accounts(
 def read_gaps(
     execute: Callable[[str], Iterable[tuple[Any, ...]]],
 ) -> tuple[dict[str, tuple[Gap, ...]], set[str]]:
-    """Read the gaps of each sink, in order, and the names of sinks of damaged ones, which are left
-    out: then the sink gets more."""
+    """Read the gaps of each sink, in order, and the names of sinks with damaged gaps. These gaps
+    are left out, so the sink gets more batches."""
     found, damaged = dict[str, tuple[Gap, ...]](), set[str]()
     query = "SELECT sink, after, upto, seal FROM gaps ORDER BY sink, after"
     for sink, after, upto, seal in execute(query):
@@ -286,7 +288,7 @@ def read_gaps(
 
 
 def create(path: Path, *starts: Start) -> sqlite3.Connection:
-    """Create a file without batches and receipts, where there is none."""
+    """Create a file without batches and receipts, where none exists."""
     make_private(path, os.O_EXCL | os.O_CREAT)
     db = open_connection(path)
     try:
@@ -310,7 +312,8 @@ def make_private(path: Path, flags: int = 0) -> None:
 
 
 def open_connection(path: Path, *, must_exist: bool = False) -> sqlite3.Connection:
-    """Open a connection to a spool's file, which goes on where a text is damaged: seals show it."""
+    """Open a connection to a spool's file. It reads damaged text without an error: seals show the
+    damage."""
     return decode_leniently(connect(path, *_SETTINGS, must_exist=must_exist))
 
 
@@ -322,8 +325,8 @@ class _DamagedError(Exception):
 
 
 def check_version(path: Path) -> None:
-    """Raise ``ConfigError`` E203 for a file of another format, as far as its head and its log show
-    that. Nothing is made or changed."""
+    """Raise ``ConfigError`` E203 if the file's head and its log show another format. Creates and
+    changes nothing."""
     text = b""
     with suppress(OSError):
         text = wal.head(path)
@@ -367,7 +370,7 @@ class RefusedBatch(NamedTuple):
 
 
 def read_layouts(execute: Callable[[str], Iterable[tuple[Any, ...]]]) -> dict[str, Layout]:
-    """Read the layouts by their digests; without damaged ones."""
+    """Read the intact layouts by their digests."""
     columns: dict[str, list[tuple[str, str]]] = {}
     query = "SELECT digest, name, type FROM columns ORDER BY digest, position"
     for digest, name, kind in execute(query):
@@ -381,7 +384,7 @@ def read_layouts(execute: Callable[[str], Iterable[tuple[Any, ...]]]) -> dict[st
 
 
 def batch_of(row: tuple[Any, ...], layouts: Mapping[str, Layout]) -> Batch | None:
-    """Return the batch of a row of ``BATCH``; ``None`` if it is damaged."""
+    """Build a batch from a row of ``BATCH``; ``None`` if the row is damaged."""
     _, id_, digest, received, _, _, _, found, granted, _ = row
     layout = layouts.get(digest)
     if layout is None or not is_intact(row) or (payload := records_of(found)) is None:
@@ -406,8 +409,8 @@ def pending_batches(path: Path) -> Iterator[Batch | None]:
 
 
 def aside_batches(path: Path) -> list[RefusedBatch]:
-    """Return the intact batches that were set aside, of a file that another process may be writing.
-    None if there is no file. Raises as ``pending_batches``."""
+    """Return the intact batches that were set aside. Another process may be writing the file.
+    Without a file there are none. Raises as ``pending_batches``."""
     found = list[RefusedBatch]()
     with _opened(path) as db:
         if db is None:

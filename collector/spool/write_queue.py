@@ -1,7 +1,7 @@
 """The queue of writes for the next commit, and how batches that share a commit are merged.
 
 Batches of the same layout and minute, with the same granted purposes, share a batch and a receipt.
-So a receipt is no trace of a single request where several arrive at once. All batches of a request
+So a receipt does not reveal a single request when several arrive at once. All batches of a request
 are in one commit.
 """
 
@@ -35,9 +35,9 @@ ID_BYTES = 16
 """The length of a batch's id."""
 
 _MOST_RECENT_BYTES = 4 << 20
-"""Bytes of records of batches whose rows are kept, which take three times as many;"""
+"""Bytes of records in batches whose rows are kept (the rows take three times as many),"""
 _BATCH_BYTES = 1 << 10
-"""and what a batch takes besides."""
+"""and the overhead of a batch."""
 
 HourlySums = Counter[tuple[str, str, str, str]]
 """Counts of an hour: by hour, by what is counted (``dropped``, ``content``, ``bytes``), by field,
@@ -54,8 +54,8 @@ def merge(batches: Sequence[PendingBatch]) -> Sequence[PendingBatch]:
 
 
 def merge_for_commit(batches: Iterable[PendingBatch]) -> list[PendingBatch]:
-    """Merge the batches of one commit likewise. The tallies of merged batches have only the counts
-    that a receipt holds."""
+    """Merge the batches of one commit likewise. Merged tallies have only the counts of a
+    receipt."""
     return [_joined(same, _receipt_counts(same)) for same in _alike(batches)]
 
 
@@ -79,7 +79,7 @@ def _receipt_counts(batches: Sequence[PendingBatch]) -> Tally:
 
 
 def _joined(batches: Sequence[PendingBatch], tally: Tally) -> PendingBatch:
-    """Join batches into one; a single one stays as it is."""
+    """Join batches into one; return a single one unchanged."""
     if len(batches) == 1:
         return batches[0]
     payload = b"".join(batch.payload for batch in batches)
@@ -103,18 +103,19 @@ def add_to_sums(sums: HourlySums, batch: PendingBatch) -> None:
 _MOST_QUEUED_BYTES = 64 << 20
 _MOST_WRITES = 10_000
 _MOST_BEFORE = 8
-"""Commits of small requests that a large one waits for."""
+"""A large request waits for at most this many commits of small ones."""
 _RESERVE, _NOTHING = 10, 100
-"""Parts of a spool's limit: it is full with less than a hundredth left, or when a request finds no
-room, and then until there is room for that request and a tenth."""
+"""Divisors of a spool's limit. The spool is full when less than a hundredth is left, or when a
+request finds no room. It stays full until there is room for that request and a tenth of the
+limit."""
 _MARK_SECONDS = 1.0
 _MOST_MARKS = 256
 _NEWLINE = ord("\n")
 
 
 class PendingWrite(NamedTuple):
-    """What one request adds to one commit: batches and its key, or notes for the ledger. The future
-    is resolved after the commit, as ``Spool.put`` says."""
+    """What one request adds to a commit: batches and its key, or notes for the ledger. The future
+    is resolved after the commit, as in ``Spool.put``."""
 
     batches: tuple[PendingBatch, ...]
     key: RequestKey | None
@@ -123,21 +124,21 @@ class PendingWrite(NamedTuple):
 
     @property
     def keyed(self) -> tuple[RequestKey | None, Tally]:
-        """The key, and the counts of all batches."""
+        """The key, and the summed tally of all batches."""
         return self.key, sum((batch.tally for batch in self.batches), Tally())
 
 
 class WriteQueue:
-    """Pending writes: small ones, first in, first out; and large ones likewise, each of which has
-    its turn when no small one is left, or after some commits of small ones. It is not locked: its
-    owner holds a lock."""
+    """Pending writes: one FIFO queue of small ones and one of large ones. A large write has its
+    turn when no small one is left, or after some commits of small ones. The owner must hold a
+    lock."""
 
     def __init__(self) -> None:
         self._small, self._large = deque[PendingWrite](), deque[PendingWrite]()
         self._commits_before = 0
         self._bytes = 0
         self.taken_bytes: int = 0
-        """Bytes of records that were taken, until they are counted as stored."""
+        """Bytes of records that were taken and are not counted as stored yet."""
 
     def __len__(self) -> int:
         return len(self._small) + len(self._large)
@@ -148,9 +149,9 @@ class WriteQueue:
         return self._bytes + self.taken_bytes
 
     def put(self, batches: Sequence[PendingBatch], key: RequestKey | None, room: int) -> Written:
-        """Add batches, if they and those before them, also those that were taken and not counted
-        since, have at most ``room`` bytes. Raises ``DeliveryError`` E505 otherwise, and E425 if too
-        much is in the queue."""
+        """Add batches. Raises ``DeliveryError`` E505 if all batches that are queued or taken, but
+        not counted as stored, would have more than ``room`` bytes, and E425 if the queue is
+        full."""
         size = self._bytes + size_of(batches)
         if size + self.taken_bytes > room:
             raise SpoolFull
@@ -169,7 +170,7 @@ class WriteQueue:
         return future
 
     def take(self) -> list[PendingWrite]:
-        """Remove and return the writes of the next commit, without those that were cancelled."""
+        """Remove the writes of the next commit; return them without cancelled ones."""
         if self._large and (not self._small or self._commits_before >= _MOST_BEFORE):
             self._commits_before = 0
             taken = [self._large.popleft()]
@@ -192,11 +193,11 @@ class WriteQueue:
         return taken
 
     def count_taken(self) -> None:
-        """Count what was taken no more: it is counted as stored."""
+        """Stop counting taken writes: the caller counts them as stored."""
         self.taken_bytes = 0
 
     def take_all(self) -> list[PendingWrite]:
-        """Remove and return all writes, when none of them can be committed."""
+        """Remove and return all writes, because none can be committed."""
         taken = []
         while self:
             taken += self.take()
@@ -204,21 +205,21 @@ class WriteQueue:
 
 
 class Room:
-    """Whether a spool, or a sink's share, with a ``limit`` of bytes is full, and remains so until
-    there is a reserve: then a sink has really taken something, and the next requests fit, too."""
+    """Tells whether a spool or a sink's share of ``limit`` bytes is full. It stays full until a
+    reserve is free: then a sink has really taken something, and the next requests fit, too."""
 
     def __init__(self, limit: int) -> None:
         self.limit: int = limit
         self._wanted: int | None = None
 
     def refused(self, size: int) -> None:
-        """Note that so many bytes found no room. A request that would not fit into a spool that is
-        nearly empty says nothing about sinks."""
+        """Note that ``size`` bytes found no room. A request that does not fit into a nearly empty
+        spool says nothing about sinks, and is not noted."""
         if size <= self.limit - self.limit // _RESERVE:
             self._wanted = max(size, self._wanted or 0)
 
     def is_full(self, waiting: int) -> bool:
-        """Return whether the spool is full while so many bytes wait for sinks."""
+        """Return whether the spool is full while ``waiting`` bytes wait for sinks."""
         room = self.limit - waiting
         if self._wanted is None and room < self.limit // _NOTHING:
             self._wanted = 0
@@ -234,7 +235,7 @@ class Arrivals:
         self._marks: deque[tuple[int, float]] = deque()
 
     def mark(self, sequence: int, seconds_ago: float = 0.0) -> None:
-        """Note that a batch arrived so long ago, and those after it no earlier."""
+        """Note that a batch arrived ``seconds_ago``, and later batches no earlier."""
         now, marks = monotonic(), self._marks
         if marks and now - marks[-1][1] < _MARK_SECONDS:
             return
@@ -243,7 +244,7 @@ class Arrivals:
         marks.append((sequence, now - seconds_ago))
 
     def age(self, first: int | None) -> float:
-        """Return the age in seconds of the first batch that is left; 0 if there is none."""
+        """Return the age in seconds of the first remaining batch; 0 if there is none."""
         if first is None:
             self._marks.clear()
             return 0.0
@@ -252,8 +253,8 @@ class Arrivals:
         return self.age_of(first)
 
     def age_of(self, sequence: int) -> float:
-        """Return the age in seconds of a batch that is no older than the first that is left; 0 if
-        it is not known."""
+        """Return the age in seconds of a batch that is no older than the first remaining one; 0 if
+        it is unknown."""
         marks = self._marks
         found = next((at for number, at in reversed(marks) if number <= sequence), None)
         if found is None:
@@ -261,7 +262,7 @@ class Arrivals:
         return max(0.0, monotonic() - found)
 
     def restore(self, sequence: int, minute: str) -> None:
-        """Mark the first batch of an earlier process by its minute."""
+        """Mark a batch from an earlier process by its minute."""
         with suppress(ValueError):
             age = datetime.now(UTC) - datetime.fromisoformat(minute)
             self.mark(sequence, max(0.0, age.total_seconds()))
@@ -270,12 +271,12 @@ class Arrivals:
 class RecentBatches:
     """The newest batches whose rows are known, by number: sinks need not read and decode them.
 
-    Of bounded size: the oldest are forgotten first. One thread changes it, others may read.
+    Its size is bounded: the oldest are forgotten first. One thread changes it, others may read.
     """
 
     def __init__(self) -> None:
         self.known: dict[int, Batch] = {}
-        """Only to be read."""
+        """Read only."""
         self._order: deque[int] = deque()
         self._bytes = 0
 
@@ -327,8 +328,8 @@ def _rows(batches: Sequence[PendingBatch]) -> int:
 
 
 def check(batches: Sequence[PendingBatch]) -> None:
-    """Raise ``ValueError`` for a tally that does not add up, for a payload that does not fit to it,
-    and for more than a request may become."""
+    """Raise ``ValueError`` for a tally that does not add up, for a payload that does not match it,
+    and for more records or bytes than a request may become."""
     for batch in batches:
         tally, payload = batch.tally, batch.payload
         if tally.received != tally.admitted + sum(tally.rejected.values()):
