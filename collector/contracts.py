@@ -1,14 +1,14 @@
-"""Types that the packages hand to one another: requests, tallies, batches, and the sink protocol.
+"""Types that the packages exchange: requests, tallies, batches, and the sink protocol.
 
 A payload has seven shapes on its way:
 
-1. ``Request``: a body, as a receiver hands it to the pipeline.
+1. ``Request``: a body that a receiver passes to the pipeline.
 2. ``filter.Admission``: the records and counts of one filter call.
 3. ``PendingBatch``: records of one minute as NDJSON, with their tally, up to the commit.
 4. ``spool.write_queue.PendingWrite``: the batches of one request, with its key and its future.
 5. A row of the spool's table ``batches``.
 6. ``Batch``: records that the spool reads back and a sink takes; decoded on access.
-7. ``Row``: a record's values, as a table of the store takes them.
+7. ``Row``: a record's values for a table of the store.
 
 The reason codes are closed lists; every count in a tally, a metric or a report is keyed by one of
 them, by a field name of the schema, or by a content category.
@@ -96,7 +96,7 @@ Drop = Literal["wrong_type", "invalid_value", "purpose_refused", "expired"]
 Category = Literal["audio", "video", "chat", "transcript", "file"]
 
 MessageOutcome = Refusal | Literal["taken", "repeated", "erased", "expired"]
-"""What became of a message: it was taken, it had been taken before, or erasures or retentions had
+"""The outcome of a message: it was taken, it had been taken before, or erasure or retention had
 left nothing of it."""
 
 Signal = Literal["logs", "traces", "metrics"]
@@ -113,13 +113,13 @@ MESSAGE_OUTCOMES: tuple[MessageOutcome, ...] = (
 SIGNALS: tuple[Signal, ...] = get_args(Signal)
 
 MOST_EVENTS = 20_000
-"""The most events of a request, over lines, elements and nested lists of all levels together, and
-the most records that it becomes. One request is one commit, so a batch has no more records."""
+"""The most events of a request, counted over lines, elements and nested lists of all levels, and
+the most records that they become. One request is one commit, so a batch has no more records."""
 MOST_BYTES = 8 << 20
-"""The most bytes of a request: as it is sent, when it is decompressed, and of its records."""
+"""The most bytes of a request: as sent, after decompression, and of its records."""
 
 Granted = tuple[str, ...] | None
-"""The purposes for which something may be used, in the schema's order; ``None``: all of them."""
+"""The purposes for which records may be used, in the schema's order; ``None`` for all."""
 
 Scalar = str | int | float | bool
 Record = dict[str, Scalar]
@@ -133,8 +133,8 @@ class Tally:
     """The counts of one or more filter calls. Tallies add up with ``+``.
 
     ``received == admitted + sum(rejected.values())`` always holds. ``dropped`` counts fields by
-    reason, ``content`` counts events by content category; bytes are of payloads and records. Of an
-    event that is ``not_selected``, which the schema does not ask for, nothing else is counted.
+    reason, ``content`` counts events by content category; bytes are of payloads and records. An
+    event that is ``not_selected``, because the schema does not ask for it, has no other counts.
     """
 
     received: int = 0
@@ -189,7 +189,7 @@ class Tally:
 
 @dataclass(slots=True, repr=False)
 class Request:
-    """A body as a receiver hands it on: decompressed and not parsed.
+    """A body that a receiver passes on, decompressed but not parsed.
 
     ``form`` is its format: a JSON document, NDJSON, records (NDJSON that another filter wrote), or
     one of OTLP's three signals, as protobuf or as JSON. ``peer`` is the sender's address, or the
@@ -197,9 +197,9 @@ class Request:
     ``key`` is the idempotency key of the request: 16 random bytes.
 
     ``refuses`` is true if the sender signals that every optional purpose is refused; ``refused``
-    are names of purposes that a visitor's cookie refuses, unchecked; ``granted``
-    are the purposes with which the filter of a sender of records ran. ``schema`` is the name of the
-    schema that the sender asks for; ``None`` is the default, or for records that of the records.
+    are the unchecked names of purposes that a visitor's cookie refuses. For records, ``granted``
+    are the purposes with which the sender's filter ran. ``schema`` is the name of the schema that
+    the sender asks for; ``None`` is the default schema, or for records the schema that they name.
     """
 
     form: Form
@@ -218,28 +218,27 @@ _CACHED_MINUTES = 64
 
 
 def to_minute(moment: datetime) -> str:
-    """Format a moment (UTC) as ``received`` is written everywhere: RFC 3339, truncated to the
-    minute."""
+    """Format a moment (UTC) like every ``received``: RFC 3339, truncated to the minute."""
     return moment.strftime("%Y-%m-%dT%H:%M:00Z")
 
 
 @lru_cache(_CACHED_MINUTES)
 def minute_text(number: int) -> str:
-    """Return the minute of a number of minutes since 1970. Raises ``ValueError``, ``OverflowError``
-    and ``OSError`` for one that is too far away."""
+    """Return the minute for a number of minutes since 1970. Raises ``ValueError``,
+    ``OverflowError`` or ``OSError`` for a number out of range."""
     return to_minute(datetime.fromtimestamp(60 * number, UTC))
 
 
 @lru_cache(_CACHED_MINUTES)
 def minute_number(text: str) -> int:
-    """Return the number of a minute."""
+    """Return the number of minutes from 1970 to a minute."""
     return int(datetime.fromisoformat(text).timestamp()) // 60
 
 
 class RequestKey(NamedTuple):
-    """An idempotency key as it is handed on: a hash of the key, and of records an HMAC of the body
+    """An idempotency key for the spool: a hash of the key, and for records an HMAC of the body
     under the key; ``None`` where only the key counts. ``collector.spool.idempotency`` makes
-    them."""
+    these."""
 
     key: bytes
     body: bytes | None = None
@@ -254,13 +253,13 @@ class Earlier(NamedTuple):
 
 
 Written = Future[Earlier | None]
-"""Resolved when a write is on disk, with ``None``. If a request was stored under its key before, it
-is not stored, and that is the result."""
+"""Resolves to ``None`` when a write is on disk. If an earlier request was stored under the key,
+nothing is stored, and the result is the earlier request."""
 
 
 class KeyUsed(InputError):
     """E435: an earlier request has stored something under the idempotency key, so nothing of this
-    one is stored or counted."""
+    request is stored or counted."""
 
     def __init__(self, earlier: Earlier) -> None:
         super().__init__("E435", "an earlier request was stored under this idempotency key")
@@ -268,7 +267,7 @@ class KeyUsed(InputError):
 
 
 class OtherSchema(InputError):
-    """E429: a record is of another schema than that of its request."""
+    """E429: a record has another schema than its request."""
 
     def __init__(self) -> None:
         super().__init__("E429", "the records are of another schema")
@@ -291,25 +290,25 @@ class TooManyBytes(InputError):
 
 
 class UnknownSchema(InputError):
-    """E413: no schema has the name that a request says."""
+    """E413: no schema has the name in the request."""
 
     def __init__(self) -> None:
         super().__init__("E413", "the collector has no such schema")
 
 
 Accept = Callable[[Request, Callable[[Tally | BaseException], object]], None]
-"""Filters a request, and calls the function once, in the event loop, with its tally when all its
-records are on disk. Else with a ``DeliveryError`` if they could not be stored: then none of them
-is, and the sender may retry; or with an ``InputError``: E429 for records of another schema, E416
-for a request that becomes too much, E413 for a schema that there is not, and ``KeyUsed`` E435."""
+"""Filters a request, and calls the function once, in the event loop: with the tally when all
+records are on disk; with a ``DeliveryError`` if none of them could be stored, and the sender may
+retry; or with an ``InputError``: E429 for records of another schema, E416 for a request that
+becomes too large, E413 for an unknown schema, and ``KeyUsed`` E435."""
 
 AcceptNow = Callable[[Request], Tally]
-"""Does the same for a thread, which blocks: returns the tally, or raises the error."""
+"""Does the same for a thread and blocks it: returns the tally, or raises the error."""
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The form of a schema's records, which is all that a spool and a sink know of it.
+    """The form of a schema's records. A spool and a sink know nothing else of the schema.
 
     ``schema`` is ``name/version``, ``digest`` is the schema's, ``table`` its name; ``columns`` are
     field names with their SQLite types, in schema order.
@@ -322,12 +321,12 @@ class Layout:
 
 
 COUNTED_AT_ONCE = 1 << 16
-"""Bytes in which lines are counted while no other thread runs."""
+"""Lines are counted in pieces of this many bytes; other threads run between two pieces."""
 
 
 def count_lines(text: bytes) -> int:
-    """Count the ends of lines, piece by piece, so that other threads run. To remove them takes a
-    third of the time that ``bytes.count`` takes."""
+    """Count the ends of lines, piece by piece, so that other threads run. Removing them takes a
+    third of the time of ``bytes.count``."""
     if len(text) <= COUNTED_AT_ONCE:
         return len(text) - len(text.replace(b"\n", b""))
     starts = range(0, len(text), COUNTED_AT_ONCE)
@@ -335,8 +334,8 @@ def count_lines(text: bytes) -> int:
 
 
 class StoredRecords(NamedTuple):
-    """The records of a batch as its row in the spool has them, compressed if they are many, and the
-    salt and the commitment of that."""
+    """The records of a batch as in its row of the spool, compressed if they are many, with the
+    row's salt and commitment."""
 
     salt: bytes
     commitment: bytes
@@ -350,11 +349,11 @@ class StoredRecords(NamedTuple):
 class PendingBatch:
     """Records of one layout and minute that are not in the spool yet, as NDJSON, and their tally.
 
-    ``received`` is RFC 3339 UTC, truncated to the minute; only records that an SDK sends have
-    another minute than the present one. ``granted`` are the purposes for which the records may be
-    used. ``rows`` are those of the payload, where it was decoded already and they were kept. One
-    with an ``id`` keeps it in the spool, and is not joined with others. ``stored`` is how the spool
-    stores the payload, where that was made already.
+    ``received`` is RFC 3339 UTC, truncated to the minute; only records from an SDK have another
+    minute than the present one. ``granted`` are the purposes for which the records may be used.
+    ``rows`` are the decoded payload, if it was kept. A batch with an ``id`` keeps it in the spool,
+    and is not joined with others. ``stored`` is the payload in the spool's form, if it was made
+    already.
     """
 
     layout: Layout
@@ -368,13 +367,12 @@ class PendingBatch:
 
     @cached_property
     def record_count(self) -> int:
-        """The number of records, which are lines."""
+        """The number of records: one line each."""
         return count_lines(self.payload)
 
 
 class BatchQueue(Protocol):
-    """Takes the batches of requests and stores them: a spool, or a channel to the process that has
-    one."""
+    """Stores the batches of requests: a spool, or a channel to the process that has the spool."""
 
     def put(self, *batches: PendingBatch, key: RequestKey | None = None) -> Written:
         """Store the batches of one request, all of them or none.
@@ -386,16 +384,16 @@ class BatchQueue(Protocol):
 
 @dataclass(frozen=True, repr=False)
 class Batch:
-    """Minimised records in the spool or on their way to a sink.
+    """Minimised records in the spool, or in delivery to a sink.
 
     ``id`` is random and is the idempotency key: a sink that has taken a batch takes it again
     without effect. ``received`` is RFC 3339 UTC, truncated to the minute.
 
-    ``records`` are ``given``, or are decoded when they are used. A batch from a spool also has its
+    ``records`` are ``given``, or are decoded on access. A batch from a spool also has its
     ``layout``, the NDJSON ``payload``, and ``rows``, which decodes the payload faster than
-    ``records``, or has what it was decoded to before; ``collector.filter.stored.read`` adds
-    ``rows`` and ``decode`` to a batch in the spool. ``granted`` are the purposes for which the
-    records may be used.
+    ``records`` or returns rows decoded earlier; ``collector.filter.stored.read`` adds ``rows`` and
+    ``decode`` to a batch in the spool. ``granted`` are the purposes for which the records may be
+    used.
     """
 
     id: bytes
@@ -414,7 +412,7 @@ class Batch:
 
     @property
     def record_count(self) -> int:
-        """The number of records, none of which is decoded for it."""
+        """The number of records, counted without decoding them."""
         return len(self.given) if self.decode is None else count_lines(self.payload)
 
 
@@ -430,9 +428,8 @@ class Subject:
     """Selects a person's records: those with a value in a field, in canonical form, that were
     received in a window. ``start`` is its first minute, ``end`` the first one after it.
 
-    The window is needed because an address is shared and is assigned to others later. With
-    ``schema`` only records of the schema of that name are meant, and never those of the schemas in
-    ``besides``.
+    The window is needed because an address is shared, and is assigned to others later. ``schema``
+    limits the selection to records of that schema; ``besides`` lists schemas that are left out.
     """
 
     field: str
@@ -443,25 +440,25 @@ class Subject:
     besides: frozenset[str] = frozenset()
 
     def concerns(self, schema: str) -> bool:
-        """Return whether records of a schema are meant, by its name or by ``name/version``."""
+        """Return whether the subject selects records of a schema, by its name or by
+        ``name/version``."""
         name = schema.partition("/")[0]
         return self.schema in (None, name) and name not in self.besides
 
 
 RESERVED = ("schema", "received", "count")
-"""Members of a record that are no fields."""
+"""Members of a record that are not fields."""
 FIRST, LAST = "", "~"
-"""Minutes: the first is before all others, and the second after all."""
+"""Minutes before and after all others."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Part:
-    """A part of a rule: the fields that some records lose, ``fields``, or all of them, without
-    those of ``but``.
+    """A part of a rule: some records lose ``fields``, or all fields, except those in ``but``.
 
-    It concerns records that were received from the minute ``start`` on and before ``end``, and if
-    it has a ``field``, of these the ones that have the ``value`` there. A minute that cannot be
-    read precedes all others.
+    It concerns records that were received from the minute ``start`` on and before ``end``. With a
+    ``field``, it concerns only those that have the ``value`` there. A minute that cannot be read
+    precedes all others.
     """
 
     fields: frozenset[str] | None = None
@@ -472,7 +469,7 @@ class Part:
     value: str = ""
 
     def removed(self, names: Iterable[str]) -> frozenset[str]:
-        """Return those of the names that are fields which go."""
+        """Return the names of fields that are removed."""
         found = frozenset(names) if self.fields is None else self.fields.intersection(names)
         return found.difference(self.but, RESERVED)
 
@@ -487,14 +484,14 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class Removal:
-    """What was removed somewhere: the number of records that were ``deleted``, and of those that
-    were ``shortened``, which lost some fields; of a spool also the ``batches`` that had them,
-    ``damaged`` batches and quarantined ``files`` that went whole, and ``hours`` of the ledger's
-    sums. Over several locations ``sinks`` has the number of records of each sink by its name.
+    """What a rule removed: the number of records that were ``deleted``, and of those that lost some
+    fields (``shortened``). For a spool also the ``batches`` that had them, the ``damaged`` batches
+    and quarantined ``files`` that were deleted whole, and ``hours`` of the ledger's sums. Over
+    several locations, ``sinks`` has the number of records by the sink's name.
 
-    ``is_swept`` is true if no byte of it is left; otherwise the same call does that later.
-    ``unruled`` are the names of collections with records of which no retention is known; of lines
-    that is the empty text, which stands for the sink.
+    ``is_swept`` is true if no byte of the removed data is left; if false, repeat the call later.
+    ``unruled`` are the names of collections whose retention is unknown; for lines it is the empty
+    text, which stands for the sink.
     """
 
     deleted: int = 0
@@ -530,7 +527,7 @@ class Removal:
         return self.deleted + self.shortened
 
     def of_sink(self, name: str) -> Removal:
-        """Return what a sink removed as a part of what several locations did."""
+        """Return what a sink removed, as a part of the removal over several locations."""
         unruled = tuple(each or name for each in self.unruled)
         return Removal(is_swept=self.is_swept, unruled=unruled, sinks={name: self.records})
 
@@ -542,7 +539,7 @@ def added(some: Sequence[Removal], more: Sequence[Removal]) -> list[Removal]:
 
 @dataclass(frozen=True, slots=True)
 class Depth:
-    """How much there is of something in the spool; ``bytes`` are of records."""
+    """An amount of data in the spool; ``bytes`` are of records."""
 
     batches: int = 0
     records: int = 0
@@ -570,7 +567,7 @@ EMPTY = Depth()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkSums:
-    """What was ``taken`` for a sink, and what became of it, besides what waits or is set aside."""
+    """What was ``taken`` for a sink, and its outcome, except for what waits or is set aside."""
 
     taken: Depth = EMPTY
     delivered: Depth = EMPTY
@@ -581,7 +578,7 @@ class SinkSums:
 
     @property
     def gone(self) -> Depth:
-        """What was taken, and neither waits nor is set aside."""
+        """What was taken and neither waits nor is set aside."""
         return self.delivered + self.skipped + self.expired + self.erased + self.damaged
 
 
@@ -590,27 +587,27 @@ SUMS: tuple[str, ...] = tuple(each.name for each in fields(SinkSums))
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How many bytes of the spool may wait for a sink, ``None`` for all of it, and whether it skips
-    what comes when they do; else senders are refused."""
+    """How many bytes of the spool may wait for a sink (``None`` for all of it), and what happens at
+    the limit: the sink skips new batches, or senders are refused."""
 
     limit: int | None = None
     skips: bool = False
 
 
 _BLOCKING = 0.9
-"""A sink holds up a full spool if for it as much waits as this share of what waits for the sink for
-which the most does: with less, others would still fill the spool."""
+"""A sink blocks a full spool if at least this share of the largest backlog waits for it. A sink
+with less is no cause: the others alone would still fill the spool."""
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog(SinkSums):
-    """What waits for one sink, and what became of the rest. ``bytes`` are of records; ``oldest`` is
-    the age in seconds of the oldest batch that waits, 0 if none does, and ``lag`` how long the
-    batch had waited that the sink took last.
+    """What waits for one sink, and the outcome of the rest. ``bytes`` are of records; ``oldest`` is
+    the age in seconds of the oldest waiting batch, 0 if none waits; ``lag`` is how long the batch
+    that the sink took last had waited.
 
-    Of the spool, ``limit`` bytes may wait for it. While its share ``is_full``, senders are refused;
-    while it ``is_skipping``, it gets nothing of what comes. Always and exactly, ``taken`` is what
-    waits, is set ``aside``, or is any of the others.
+    ``limit`` bytes of the spool may wait for the sink. While its share ``is_full``, senders are
+    refused; while it ``is_skipping``, it gets no new batches. ``taken`` is always exactly the sum
+    of what waits, what is set ``aside``, and all the other amounts.
     """
 
     batches: int = 0
@@ -638,11 +635,11 @@ class Backlog(SinkSums):
 class SpoolState:
     """The state of a spool. ``bytes`` are of records, out of ``limit``; ``oldest`` is the age of
     the oldest pending batch in seconds; ``backlogs`` is what waits for each sink, and ``absent``
-    what waits for others, which are not named at present.
+    what waits for sinks that the configuration no longer names.
 
-    ``is_ready`` is true while the file can be written; ``is_full`` while there is no room because
-    of what waits for sinks. ``errors`` counts failed writes and syncs, ``damaged`` the files and
-    batches that were quarantined since the start.
+    ``is_ready`` is true while the file can be written; ``is_full`` while waiting batches leave no
+    room. ``errors`` counts failed writes and syncs, ``damaged`` the files and batches that were
+    quarantined since the start.
     """
 
     is_ready: bool
@@ -664,9 +661,9 @@ class SpoolState:
 
     @property
     def blocking(self) -> list[str]:
-        """The sinks because of which senders are refused: whose share is full, and that hold up a
-        full spool, absent ones too; the one with the most bytes first. None while the file cannot
-        be used: then they get nothing."""
+        """The sinks because of which senders are refused: those whose share is full, and those that
+        block a full spool, absent ones too; the one with the most bytes first. Empty while the file
+        cannot be used, because sinks then get nothing."""
         backlogs = {**self.backlogs, **self.absent}
         sizes = {sink: each.bytes for sink, each in backlogs.items() if each.bytes}
         least = _BLOCKING * max(sizes.values(), default=0)
@@ -679,15 +676,15 @@ class SpoolState:
 
 
 _HUNG_SECONDS = 60.0
-"""A sink that takes longer for a call is late."""
+"""A sink whose call takes longer is late."""
 
 
 @dataclass(slots=True)
 class DeliveryState:
-    """The state of delivery to one sink. ``last`` is ``time.monotonic()`` of the last batch that it
-    took, or of the start, and ``since`` that of a call at hand; ``delivered`` counts the batches
-    that it took since the start. ``causes`` counts its failures; ``cause`` is that of the last one,
-    and ``answer`` the code with which the server refused it, as ``HTTP 403``."""
+    """The state of delivery to one sink. ``last`` is the ``time.monotonic()`` when it took a batch
+    last, or of the start; ``since`` is when the current call began. ``delivered`` counts the
+    batches that it took since the start. ``causes`` counts its failures; ``cause`` is the last
+    one's, and ``answer`` the code with which the server refused it, such as ``HTTP 403``."""
 
     delivered: int = 0
     causes: Counter[Cause] = field(default_factory=Counter)
