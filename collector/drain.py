@@ -1,4 +1,4 @@
-"""Deliver the batches of a spool to sinks, to each in a thread of its own and at its own pace."""
+"""Deliver the batches of a spool to sinks. Each sink has its own thread and pace."""
 
 from __future__ import annotations
 
@@ -27,35 +27,35 @@ from collector.spool import Spool
 from collector.spool.tables import aside_batches
 
 FieldsFor = Callable[[str, str, Granted], Container[str] | None]
-"""Returns the fields of records that reach a sink, by its name, by the name of the schema and by
-the granted purposes; ``None``: all. Raises ``LookupError`` where that is not known: a schema that
-was taken out of the configuration."""
+"""Returns the fields of records that reach a sink, from the names of sink and schema and the
+granted purposes; ``None`` for all. Raises ``LookupError`` if a schema is no longer in the
+configuration."""
 _CACHED_FIELDS = 64
 _Result = TypeVar("_Result")
 
 _MOST_BATCHES = 256
 _GATHER_SECONDS = 0.1
-"""How long batches accumulate, as a sink takes many with less effort than one by one."""
+"""How long batches accumulate, because a sink takes many at once with less effort."""
 _POLL_SECONDS = 0.25
 _IDLE_SECONDS = 3600.0
-"""So often a sink has time to tidy up, however much comes in."""
+"""A sink gets time to tidy up at least this often, however much comes in."""
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 30.0
-"""Seconds without a try after a failure."""
+"""Seconds between a failure and the next try."""
 _ENOUGH_BYTES = 1 << 20
 """Bytes of records that are delivered without waiting for more to share their transaction."""
 _MOST_FAILURES = 10
-"""After so many failures of a batch another one is tried, to find out which of the two is at fault:
-the batch, or the sink."""
+"""After more failures of a batch, another batch is tried to find out whether the batch or the sink
+is at fault."""
 
 
 class _NoFields(Exception):
-    """A batch of a schema that is not in force any more, for a sink that gets some fields only: it
-    waits beside the spool until the schema is."""
+    """A batch of a schema that is no longer in force, for a sink that gets some fields only. It is
+    set aside until the schema is in force again."""
 
 
 def _reason(error: BaseException) -> tuple[Cause, str]:
-    """Return the word for why a sink failed, and the code of its server's answer: what it raises
-    may be of any package."""
+    """Return the word for why a sink failed, and the code of its server's answer. The exception may
+    come from any package."""
     if isinstance(error, Unacceptable):
         return "batch", ""
     with suppress(BaseException):
@@ -69,8 +69,8 @@ def all_fields(_sink: str, _schema: str, _granted: Granted) -> None:
 
 
 def redeliver(name: str, sink: Sink, spool: Spool, fields_for: FieldsFor) -> int:
-    """Deliver the batches again that were set aside for a sink; return how many it has taken, which
-    are set aside no longer. Raises ``DeliveryError`` E506 and E507."""
+    """Deliver the batches again that were set aside for a sink; return how many it took. Those are
+    no longer set aside. Raises ``DeliveryError`` E506 and E507."""
     taken = 0
     for each in aside_batches(spool.path):
         if each.sink != name:
@@ -131,12 +131,12 @@ class Drain(threading.Thread):
         self._idled_at = monotonic()
 
     def route(self, fields_for: FieldsFor) -> None:
-        """Deliver the fields that reach the sink by another matrix, from the next batch on."""
+        """Use another flow matrix from the next batch on."""
         self._fields = lru_cache(_CACHED_FIELDS)(partial(fields_for, self.sink_name))
 
     def reopen(self, make: Callable[[], Sink]) -> None:
-        """Have the sink closed and made anew, between two deliveries; tried again before each one
-        until it can be made."""
+        """Have the sink closed and reopened between two deliveries. If that fails, it is tried
+        again before each delivery."""
         self.submit(partial(self._close, make))
 
     def _close(self, make: Callable[[], Sink] | None = None) -> None:
@@ -146,9 +146,9 @@ class Drain(threading.Thread):
 
     @property
     def _opened(self) -> Sink:
-        """The sink, which is made if that is due."""
+        """The sink; makes it first if that is due."""
         if self._sink is None:
-            assert self._make is not None  # noqa: S101 - one of the two is there until the end
+            assert self._make is not None  # noqa: S101 - sink or maker exists until the end
             self._sink = self._make()
         return self._sink
 
@@ -161,7 +161,7 @@ class Drain(threading.Thread):
         return future
 
     def _do_work(self) -> None:
-        """Do what was submitted."""
+        """Run the submitted work."""
         while not self._work.empty():
             work, future = self._work.get_nowait()
             if not future.set_running_or_notify_cancel():
@@ -169,13 +169,13 @@ class Drain(threading.Thread):
             try:
                 with self._lock, self._timed():
                     result = work()
-            except BaseException as error:  # noqa: BLE001 - it is for the thread that waits
+            except BaseException as error:  # noqa: BLE001 - the waiting thread gets it
                 future.set_exception(error)
             else:
                 future.set_result(result)
 
     def _reject_work(self) -> None:
-        """Refuse what nothing will do any more."""
+        """Reject submitted work that will not run any more."""
         with suppress(Empty):
             while True:
                 _, future = self._work.get_nowait()
@@ -184,11 +184,11 @@ class Drain(threading.Thread):
                     future.set_exception(NoTurn(message))
 
     def finish(self) -> None:
-        """Deliver what is pending, then end."""
+        """Deliver all pending batches, then end."""
         self._ending.set()
 
     def stop(self, *, is_retired: bool = False) -> None:
-        """End after the current batch; one that ``is_retired`` closes the sink then."""
+        """End after the current batch; with ``is_retired``, also close the sink."""
         self._is_retired = is_retired
         self._stopped = True
         self._ending.set()
@@ -233,7 +233,7 @@ class Drain(threading.Thread):
             self._ending.wait(min(max(self._due - monotonic(), 0.0), _POLL_SECONDS))
 
     def _idle(self) -> None:
-        """Give the sink time to tidy up; retry one that fails later."""
+        """Give the sink time to tidy up; if it fails, try again later."""
         if monotonic() < self._idle_after:
             return
         self._idled_at = monotonic()
@@ -249,7 +249,7 @@ class Drain(threading.Thread):
 
     @contextmanager
     def _timed(self) -> Iterator[None]:
-        """Let the state tell how long a call of the sink takes."""
+        """Note in the state when a call of the sink began."""
         self.delivery.since = monotonic()
         try:
             yield
@@ -268,7 +268,7 @@ class Drain(threading.Thread):
             with self._lock:
                 pending = self._spool.after(self.sink_name, self._limit)
                 if not pending and self._is_failing and not self._spool.is_open:
-                    self._due = monotonic() + _POLL_SECONDS  # what waits is not known
+                    self._due = monotonic() + _POLL_SECONDS  # the spool cannot be read
                     return False
                 if not pending:
                     self._limit, self._is_full = _MOST_BATCHES, False
@@ -280,7 +280,7 @@ class Drain(threading.Thread):
                 with self._timed():
                     self._hand_over(pending)
                 self._spool.delivered(self.sink_name, pending[-1][0])
-        except BaseException as error:  # noqa: BLE001 - whatever it is, its batches stay the next
+        except BaseException as error:  # noqa: BLE001 - the batches stay next, whatever the error
             self._fail(error)
             return False
         self._succeed()
@@ -288,14 +288,14 @@ class Drain(threading.Thread):
         return True
 
     def _fail(self, error: BaseException) -> None:
-        """Retry after a pause, one batch at a time, so that the sink gets all before one that it
-        cannot take."""
+        """Retry after a pause, one batch at a time, so that the sink gets all batches before the
+        one that it cannot take."""
         self._is_failing, self._limit = True, 1
         self._due = monotonic() + self._backoff.pause()
         self._count_failure(error)
 
     def _succeed(self) -> None:
-        """Go on without a pause."""
+        """Clear the failure and its pause."""
         self._is_failing, self._due = False, 0.0
         self._backoff.reset()
 
@@ -316,9 +316,9 @@ class Drain(threading.Thread):
             self.delivery.last = monotonic()
 
     def _is_unacceptable(self, number: int, batch: Batch, error: BaseException) -> bool:
-        """Return whether a batch is the reason of a failure, not the sink: the sink says so, or the
-        batch failed more than ten times, the sink has taken another one since, and again not this
-        one."""
+        """Return whether the batch caused a failure, not the sink: the sink says so, the batch's
+        fields are unknown, or the batch failed more than ten times while the sink took another one,
+        and fails once more."""
         if isinstance(error, Unacceptable) and error.batch == batch.id:
             return True
         if isinstance(error, _NoFields):

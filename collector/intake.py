@@ -1,10 +1,10 @@
-"""Filter requests: the short ones at once, others so that nobody waits for long.
+"""Filter requests: short ones at once, larger ones without blocking other senders.
 
-A body that is small is filtered as soon as it is there. One of ordinary size, as an SDK sends it,
-has its turn: the event loop filters one of these and serves everybody else before the next. Larger
-bodies, and those of which a parser would make very many objects at once, go to one of two threads,
-so that medium ones need not wait for large ones. A thread that has made many records of a request
-waits until these are stored before it filters another one.
+A small body is filtered on arrival. Bodies of ordinary size, as an SDK sends them, take turns: the
+event loop filters one and serves everybody else before the next. Larger bodies, and those that a
+parser would turn into very many objects at once, go to one of two threads, so that medium ones need
+not wait for large ones. After a request with many records, the thread waits until they are stored
+before it filters the next one.
 """
 
 from __future__ import annotations
@@ -46,19 +46,20 @@ from collector.spool.idempotency import request_key
 from collector.spool.write_queue import merge
 
 _SMALL, _ORDINARY, _MEDIUM = 1 << 16, 1 << 19, 1 << 20
-"""Bytes of a body that is filtered at once, in its turn, or in the first of the threads."""
+"""The most bytes of a body that is filtered at once, in turn, or in the first of the threads."""
 _SLICE = 1 << 18
 """Bytes of lines that are decoded at once."""
 _MOST_LINES = 500
-"""The most lines of a body that an event loop filters: short lines take longer for their size."""
+"""The most lines of a body that the event loop filters: short lines take longer per byte."""
 _MOST_COMMAS = 2_000
-"""The most commas of what an event loop filters, where each could divide two events."""
+"""The most commas in a body that the event loop filters, if each of them could separate two
+events."""
 _MOST_DOCUMENT = 1 << 15
-"""Bytes of an indivisible body, above which it is filtered in a thread."""
+"""A larger body that cannot be divided is filtered in a thread."""
 _FEW_BYTES = 1 << 18
-"""Bytes of records of a request, above which a thread waits until they are stored."""
+"""A thread waits until more bytes of records than this are stored."""
 _BUSY_SECONDS = 5.0
-"""How long a caller's thread waits for one of the two."""
+"""How long a caller's thread waits for one of the two threads."""
 
 _SECOND_LINE = re.compile(rb"\s*+\S")
 _LINE_FORMS = ("ndjson", "records")
@@ -69,8 +70,8 @@ Done = Callable[[Outcome], object]
 
 
 class Filtered:
-    """What has become of a request so far: its tally and its batches. Raises ``InputError`` E416
-    when it becomes too much."""
+    """The result of a request so far: its tally and batches. Raises ``InputError`` E416 when it is
+    too large."""
 
     def __init__(self, most_events: int) -> None:
         self.total: Tally = Tally()
@@ -81,17 +82,17 @@ class Filtered:
 
     @property
     def left(self) -> Bounds:
-        """What the rest of the request may become."""
+        """The bounds for the rest of the request."""
         left = self._most_events - self._events
         return Bounds(left, MOST_BYTES - self.size, self._elements)
 
     @property
     def _events(self) -> int:
-        """The records so far, and the events that became none."""
+        """The number of records so far and of rejected events."""
         return self._records + self.total.rejected.total()
 
     def add(self, batches: Sequence[PendingBatch]) -> None:
-        """Add what a piece has become."""
+        """Add the batches of a piece."""
         for batch in batches:
             self.total = self.total + batch.tally if self._batches else batch.tally
             self._records += batch.record_count
@@ -126,9 +127,9 @@ class _Filters:
 
 
 class Acceptor:
-    """Filter requests, each by the filter of its schema, the first by default; have what they
-    become stored by ``queue``. ``most_events`` limits a request. ``accept`` is for an event loop,
-    ``accept_now`` for threads; both may be used at once.
+    """Filter requests, each by the filter of its schema, by default the first one; ``queue`` stores
+    the batches. ``most_events`` limits a request. ``accept`` is for an event loop, ``accept_now``
+    for threads; both may be used at once.
     """
 
     def __init__(
@@ -141,7 +142,7 @@ class Acceptor:
         self._filters, self._most_events = _Filters(filters), most_events
         self._queue = queue
         self.watch: Callable[[Request, Filter], None] | None = None
-        """Sees each request that is filtered, with its filter; is called from several threads."""
+        """Called with each filtered request and its filter, from several threads."""
         self._waiting: deque[Callable[[], None]] = deque()
         self._threads = {
             place: ThreadPoolExecutor(1, thread_name_prefix=f"collector-filter-{place}")
@@ -175,15 +176,15 @@ class Acceptor:
             self._threads[place].submit(work, is_alone=True)
 
     def _next(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Do the work for one request that waits for its turn, and let others be served."""
+        """Handle one request that waits for its turn, then let others be served."""
         work = self._waiting.popleft()
         if self._waiting:
             loop.call_soon(self._next, loop)
         work()
 
     def accept_now(self, request: Request) -> Tally:
-        """Do the same in a thread, which blocks. Raises ``DeliveryError`` E425 as well, if too many
-        large requests are before it."""
+        """Do the same in a thread and block it. Also raises ``DeliveryError`` E425 if too many
+        large requests are waiting."""
         told: Future[Outcome] = Future()
         filter_ = self._filters.chosen(request)
         place = place_of(request, filter_)
@@ -209,8 +210,8 @@ class Acceptor:
         *,
         is_alone: bool = False,
     ) -> None:
-        """Filter a request by what its sender grants, commit it, and call ``done``. One that
-        ``is_alone`` in a thread waits for the commit where it has become large."""
+        """Filter a request by what its sender grants, commit it, and call ``done``. With
+        ``is_alone``, in a thread, wait for the commit of a large result."""
         try:
             refused = _refused(request, filter_)
             found = self._filtered(request, filter_.without(refused) if refused else filter_)
@@ -219,7 +220,7 @@ class Acceptor:
                 stored = self._queue.put(*found.batches(), key=key)
             else:
                 stored = None
-        except BaseException as error:  # noqa: BLE001 - whatever it is, the sender has an answer
+        except BaseException as error:  # noqa: BLE001 - the sender gets an answer, whatever it is
             done(error)
             return
         if stored is None:
@@ -244,7 +245,7 @@ class Acceptor:
 
 
 def _key(request: Request, filter_: Filter, total: Tally) -> RequestKey | None:
-    """Return the key under which a request is stored: one that is refused as a whole uses none."""
+    """Return the key under which a request is stored; ``None`` if it is refused as a whole."""
     if request.key is None or (request.form not in _LINE_FORMS and refused_whole(total)):
         return None
     records = request.body if request.form == "records" else None
@@ -253,16 +254,16 @@ def _key(request: Request, filter_: Filter, total: Tally) -> RequestKey | None:
 
 
 def _call(done: Done, loop: asyncio.AbstractEventLoop, thread: int, outcome: Outcome) -> None:
-    """Call a function in an event loop, which runs in a thread: at once where that is this one."""
+    """Call a function in an event loop that runs in ``thread``: at once if that is this thread."""
     if get_ident() == thread:
         done(outcome)
     else:
-        with suppress(RuntimeError):  # the loop has ended, and so have the connections
+        with suppress(RuntimeError):  # loop and connections have ended
             loop.call_soon_threadsafe(done, outcome)
 
 
 def _tell(done: Done, total: Tally, stored: Written) -> None:
-    """Say what became of a request that was put into a queue."""
+    """Report the outcome of a queued request."""
     if (error := stored.exception()) is not None:
         done(error)
     elif (earlier := stored.result()) is not None:
@@ -287,7 +288,7 @@ def place_of(request: Request, filter_: Filter) -> Place:
 
 
 def _batches(request: Request, filter_: Filter, found: Filtered) -> Iterator[list[PendingBatch]]:
-    """Yield what the slices of a request become, within what is left for it."""
+    """Yield the batches of each slice of a request, within its remaining bounds."""
     minute = minute_text(int(time() // 60))
     if request.form == "records":
         minutes = filter_.minutes()
@@ -313,8 +314,8 @@ def _batches(request: Request, filter_: Filter, found: Filtered) -> Iterator[lis
 
 
 def _refused(request: Request, filter_: Filter) -> Collection[str]:
-    """Return the optional purposes that are refused for a whole request, besides those that its
-    events refuse."""
+    """Return the optional purposes that are refused for a whole request; its events may refuse
+    more."""
     if not request.refuses and not request.refused and request.granted is None:
         return ()
     optional = filter_.schema.optional
@@ -325,8 +326,8 @@ def _refused(request: Request, filter_: Filter) -> Collection[str]:
 
 
 def _is_divisible(request: Request) -> bool:
-    """Return whether a body has several lines and more than one slice. The events of one with a
-    single line may be filled with the peer's address."""
+    """Return whether a body has several lines and more than one slice. Only the event of a body
+    with a single line may get the peer's address."""
     if request.form != "ndjson" or len(request.body) <= _SLICE:
         return False
     body = request.body.lstrip()

@@ -20,7 +20,7 @@ from collector.spool import Spool
 
 _Result = TypeVar("_Result")
 _LAST_SECONDS = 1.0
-"""How long a sink may take for the batches at hand when the time for delivery is over."""
+"""How long a sink may take for its current batches after the time for delivery is over."""
 
 
 class Delivery:
@@ -34,7 +34,7 @@ class Delivery:
         fields_for: FieldsFor = all_fields,
     ) -> None:
         self._spool = spool
-        # It is never changed, but replaced: several threads look at it.
+        # It is replaced, never changed, because several threads read it.
         self._drains = {name: self._drain(name, sink, fields_for) for name, sink in sinks.items()}
 
     def _drain(self, name: str, sink: Sink | Callable[[], Sink], fields_for: FieldsFor) -> Drain:
@@ -50,7 +50,7 @@ class Delivery:
         return {name: drain.delivery for name, drain in self._drains.items()}
 
     def close(self, seconds: float) -> bool:
-        """Deliver pending batches for at most ``seconds``, and a moment more for those at hand;
+        """Deliver pending batches for at most ``seconds``, plus a moment for the current ones;
         return whether none is left."""
         deadline, drains = monotonic() + seconds, self._drains.values()
         for drain in drains:
@@ -66,12 +66,12 @@ class Delivery:
         return self._drains[name].submit(work)
 
     def route(self, fields_for: FieldsFor) -> None:
-        """Deliver by another matrix, from the next batches on."""
+        """Use another flow matrix from the next batches on."""
         for drain in self._drains.values():
             drain.route(fields_for)
 
     def reopen(self, name: str, make: Callable[[], Sink]) -> None:
-        """Have a sink closed and made anew in its thread, as ``Drain.reopen`` does."""
+        """Have a sink closed and reopened in its thread, as ``Drain.reopen`` does."""
         self._drains[name].reopen(make)
 
     def add(self, name: str, make: Callable[[], Sink], fields_for: FieldsFor) -> None:
@@ -81,7 +81,7 @@ class Delivery:
         drain.start()
 
     def remove(self, name: str) -> None:
-        """Deliver nothing more to a sink, and close it. One that does not return from a call is
+        """Deliver nothing more to a sink, and close it. A sink that does not return from a call is
         left to its thread after a moment."""
         drain = self._drains[name]
         drain.stop(is_retired=True)

@@ -1,7 +1,7 @@
-"""Long work, done a little at a time, so that others have their turns.
+"""Do long work in short steps, so that other threads get their turns.
 
-A small request passes through several threads and processes. Where all CPUs compute, Linux lets
-each of these steps wait until a time slice ends: some milliseconds. A thread that sleeps for a
+A small request passes through several threads and processes. When all CPUs are busy, Linux lets
+each of these steps wait for the end of a time slice: some milliseconds. A thread that sleeps for a
 moment ends its slice, and gives up the interpreter's lock.
 """
 
@@ -13,13 +13,14 @@ from time import sleep
 from typing import TypeVar
 
 _MOMENT = 1e-6
-"""Seconds; Linux makes some 60 microseconds of it. Of zero, later versions of Python make none."""
+"""Seconds; Linux sleeps for some 60 microseconds. With zero, later versions of Python do not
+sleep."""
 _T = TypeVar("_T")
 
 
 def in_turns(items: Iterable[_T], number: int = 200) -> Iterator[_T]:
-    """Yield items, so many at a time, which should take less than a millisecond; others go on
-    before the next ones."""
+    """Yield items. After every ``number`` of them, which should take less than a millisecond, let
+    other threads run."""
     left = iter(items)
     some = [*islice(left, number)]
     while some:
