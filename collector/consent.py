@@ -93,7 +93,7 @@ def refused_by_application(schema: Schema, consent: Consent | None) -> frozenset
 
 
 def granted(schema: Schema, refused_purposes: Collection[str], within: Granted = None) -> Granted:
-    """Return the granted purposes: those of ``within`` that are not refused.
+    """Return the purposes in ``within`` that are not refused.
 
     ``None`` stands for all purposes of the schema.
     """

@@ -595,8 +595,8 @@ class Share:
 
 
 _BLOCKING = 0.9
-"""A sink blocks a full spool if at least this share of the largest backlog waits for it. A sink
-with less is no cause: the others alone would still fill the spool."""
+"""A sink blocks a full spool if at least this share of the largest backlog waits for it. With less,
+the other sinks alone would still fill the spool."""
 
 
 @dataclass(frozen=True, slots=True)

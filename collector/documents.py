@@ -190,7 +190,7 @@ def parsed() -> bytes:
 
 
 def read_bytes(data: bytes, document: Document, most: int = MAX_BYTES) -> Document:
-    """Fill a document from YAML of at most so many bytes, and return it."""
+    """Fill a document from YAML of at most ``most`` bytes, and return it."""
     if len(data) > most:
         document.report((), "E101", f"the file is too large; the limit is {size_text(most)}")
         return document
@@ -677,7 +677,7 @@ class Layers:
             self.faults.append(Fault(ENVIRONMENT, 0, 0, name, message, code))
             return
         found = document.fault(loc, code, message)._replace(field=name)
-        if loc in document.values and code != "E105":  # what is no setting has its fault at the key
+        if loc in document.values and code != "E105":  # an unknown setting has its fault at the key
             line, column = document.values.get(item or loc, document.values[loc])
             found = found._replace(line=line, column=column)
         self.faults.append(found)

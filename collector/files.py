@@ -146,7 +146,7 @@ def _exists(path: Path) -> bool:
 
 
 def need_room(directory: Path, size: int) -> None:
-    """Raise ``OSError`` unless the disk of a directory has room for so many bytes."""
+    """Raise ``OSError`` unless the disk of a directory has room for ``size`` bytes."""
     disk = os.statvfs(directory)
     if disk.f_bavail * disk.f_frsize < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -150,7 +150,7 @@ class Acceptor:
         }
 
     def close(self) -> None:
-        """Finish what is in progress."""
+        """Finish the requests in progress."""
         for thread in self._threads.values():
             thread.shutdown()
 

@@ -116,6 +116,6 @@ class Pipeline(Delivery):
         return self._acceptor.accept_now(request)
 
     def close(self, seconds: float) -> bool:
-        """Finish what is in progress, and deliver as ``Delivery.close`` does."""
+        """Finish the requests in progress, and deliver as ``Delivery.close`` does."""
         self._acceptor.close()
         return super().close(seconds)

@@ -1,4 +1,5 @@
-"""The risk of identification: events and people that stand alone in a store, and what would help.
+"""The risk of identification: events and people that are alone in a store, and which changes would
+help.
 
 Computed in memory from a store that is only read; the result holds names and counts, no values.
 Events are alike if all their fields are equal. Many equal events may come from one person. So if a
@@ -73,7 +74,7 @@ class Risk:
 def risks(path: Path, schemas: Sequence[Schema]) -> list[Risk]:
     """Compute the risk of each table of a store; only tables of ``schemas`` have reductions.
 
-    Raises ``ConfigError`` E203 where there is no store, ``DeliveryError`` if it cannot be read.
+    Raises ``ConfigError`` E203 if there is no store, ``DeliveryError`` if it cannot be read.
     """
     fields = {schema.name: schema.fields for schema in schemas}
     with reading(path) as db:

@@ -235,7 +235,7 @@ def _record_path(way: str, selection: int | None) -> RecordPath:
 
 
 def _record_paths(schema: Schema) -> tuple[tuple[RecordPath, ...], tuple[RecordSelection, ...]]:
-    """Return the ways to records, and their selections."""
+    """Return the paths to records, and their selections."""
     paths: list[RecordPath] = []
     selections: list[RecordSelection] = []
     for way in schema.records or ():

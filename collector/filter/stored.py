@@ -47,8 +47,8 @@ def project(batch: Batch, names: Container[str]) -> Batch:
     """Return a batch of a spool with only the columns in ``names``; records without any of them are
     left out.
 
-    Values stay unchanged bytes; those of other columns are skipped. Raises ``DeliveryError`` E507
-    for anything but NDJSON of records.
+    Values stay unchanged bytes; other columns are skipped. Raises ``DeliveryError`` E507 for
+    anything but NDJSON of records.
     """
     layout = layout_of(batch)
     columns = tuple(column for column in layout.columns if column[0] in names)

@@ -1,4 +1,4 @@
-"""The schemas of a configuration: one, or several of which the first is the default."""
+"""The schemas of a configuration: one, or several, with the default first."""
 
 from __future__ import annotations
 

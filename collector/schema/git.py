@@ -61,7 +61,7 @@ def split(reference: str) -> tuple[str, str] | None:
 def read(revision: str, path: str, where: Path, shown: str) -> Document:
     """Read any YAML document as plain values, with its faults; E101 if it cannot be read.
 
-    Arguments are those of ``parse``. Raises ``ConfigError`` E201 where git is missing.
+    Arguments are those of ``parse``. Raises ``ConfigError`` E201 if git is missing.
     """
     try:
         place = _place(revision, path, where)

@@ -244,7 +244,7 @@ def _head_placeholder(document: dict[str, Any]) -> DocumentHead:
 
 
 def _paths(value: Any) -> Any:
-    """Return sources, or ways to records, without their conditions."""
+    """Return sources, or paths to records, without their conditions."""
     if not isinstance(value, list):
         return value
     return [item.get("path") if isinstance(item, dict) else item for item in value]

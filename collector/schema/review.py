@@ -114,7 +114,7 @@ class _Head(Part):
 
 @dataclass(frozen=True)
 class ApprovedCopy:
-    """An approved copy as it was read. ``digest`` is the SHA-256 of its bytes, in hex, and ``None``
+    """An approved copy from a file. ``digest`` is the SHA-256 of its bytes, in hex, and ``None``
     without a readable regular file. ``entries`` are all approvals, or none if there is any fault;
     ``written`` has each entry as in the file.
     """

@@ -131,7 +131,7 @@ def keys(path: str) -> tuple[str | int, ...]:
 
 
 def levels(way: str) -> tuple[str, ...]:
-    """Split a way to records at its lists: ``a.b[].c[]`` leads to ``c`` in each element of
+    """Split a path to records at its lists: ``a.b[].c[]`` leads to ``c`` in each element of
     ``a.b``. Its last path may end in ``.*``."""
     found: list[str] = []
     path: list[str] = []

@@ -85,7 +85,7 @@ _COARSER = ((24, 48), (16, 32))
 
 
 def _packed(text: str) -> bytes | None:
-    """Parse a unicast address into 4 or 16 bytes; an IPv4 address embedded in IPv6 becomes IPv4."""
+    """Parse a unicast address into 4 or 16 bytes; mapped, 6to4 and NAT64 addresses become IPv4."""
     if ":" not in text:
         return _unicast(_pton(AF_INET, text))
     address = _pton(AF_INET6, text)

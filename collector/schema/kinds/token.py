@@ -181,7 +181,7 @@ class TokenField(FieldBase):
         return 0.0 if bits and self._is_shipped() else bits
 
     def _is_shipped(self) -> bool:
-        """Return whether the entries are those of the shipped catalogue of this name."""
+        """Return whether the shipped catalogue of this name has the same entries."""
         try:
             shipped = catalogue.read(self.catalogue or "", None)
         except catalogue.CatalogueFault:
