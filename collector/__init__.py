@@ -1,4 +1,4 @@
-"""Collector: telemetry that can hold nothing but an allowlist.
+"""Collector: telemetry that holds only allowlisted fields.
 
     from collector import Collector
 

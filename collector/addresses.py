@@ -1,4 +1,4 @@
-"""Addresses to listen on, and the IP addresses that they are."""
+"""Addresses to listen on, and their IP addresses."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ IpAddress = IPv4Address | IPv6Address
 
 
 class Address(NamedTuple):
-    """An address to listen on: a host name or an IP address without brackets, and a port (0: any
-    free one)."""
+    """An address to listen on: a host name or an IP address without brackets, and a port (0 for any
+    free port)."""
 
     host: str
     port: int
@@ -21,7 +21,7 @@ class Address(NamedTuple):
 
     @property
     def hosts(self) -> tuple[IpAddress, ...]:
-        """Return the IP addresses that the host is; none for a name that has to be resolved."""
+        """Return the host's IP addresses; none for a name that has to be resolved."""
         if self.host.lower() == "localhost":
             return ip_addresses("127.0.0.1", "::1")
         return ip_addresses(self.host) if is_ip(self.host) else ()
@@ -34,7 +34,7 @@ class Address(NamedTuple):
 
 
 def ip_addresses(*hosts: str) -> tuple[IpAddress, ...]:
-    """Parse IP addresses. An IPv4 address that is mapped to IPv6 is that IPv4 address."""
+    """Parse IP addresses. An IPv4-mapped IPv6 address becomes the IPv4 address."""
     found = map(ip_address, hosts)
     return tuple(getattr(each, "ipv4_mapped", None) or each for each in found)
 
@@ -42,13 +42,13 @@ def ip_addresses(*hosts: str) -> tuple[IpAddress, ...]:
 def overlap(
     first: Address, hosts: Iterable[IpAddress], second: Address, others: Iterable[IpAddress]
 ) -> bool:
-    """Return whether two sockets cannot listen on these addresses, which are resolved, at once."""
+    """Return whether two sockets cannot listen on these resolved addresses at once."""
     is_same_port = first.port == second.port > 0
     return is_same_port and any(_conflict(one, other) for one in hosts for other in others)
 
 
 def _conflict(one: IpAddress, other: IpAddress) -> bool:
-    """Return whether an address takes the place of another: ``::`` also stands for all of IPv4."""
+    """Return whether two addresses conflict: ``::`` also stands for all of IPv4."""
     if one == other:
         return True
     wide = [each for each in (one, other) if each.is_unspecified]
@@ -56,7 +56,7 @@ def _conflict(one: IpAddress, other: IpAddress) -> bool:
 
 
 def is_ip(host: str) -> bool:
-    """Return whether a host is an IP address, and no name."""
+    """Return whether a host is an IP address, not a name."""
     try:
         ip_address(host)
     except ValueError:

@@ -1,7 +1,7 @@
 """Pauses after failures: each twice as long as the one before it, up to the longest.
 
-A pause is drawn between half of that and one and a half times that, so that what has failed
-together is not tried again together.
+A random factor between 0.5 and 1.5 spreads the pauses, so that clients that failed together do not
+retry together.
 """
 
 from __future__ import annotations
@@ -26,5 +26,5 @@ class Backoff:
         return pause * uniform(0.5, 1.5)  # noqa: S311 - no secret
 
     def reset(self) -> None:
-        """Begin anew, after a success."""
+        """Start again from ``first``, after a success."""
         self._next = self._first

@@ -1,7 +1,7 @@
 """Buckets behind obstore: how one is opened, for a lake or for recordings.
 
-What obstore raises is never repeated: its text may hold credentials, or what a server echoes. It
-has no root of its errors either, so callers take whatever it raises for a failure.
+Errors of obstore are never repeated: their text may hold credentials, or data that a server echoes.
+obstore has no root class of errors, so callers treat whatever it raises as a failure.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _CONNECT_TIMEOUT = timedelta(seconds=10)
 _RETRIES, _RETRY_TIMEOUT = 2, timedelta(seconds=20)
-"""How often, and for how long, a request is repeated that the bucket fails."""
+"""How often, and for how long, a failed request is repeated."""
 
 
 def open_store(
@@ -32,9 +32,9 @@ def open_store(
     of_client: Collection[str] = (),
     proxy: str | None = None,
 ) -> ObjectStore:
-    """Open the store of a URL, with ``options`` of obstore, of which those named in ``of_client``
-    are for its HTTP client; where nothing is set, it reads the environment as the provider's tools
-    do. ``timeout`` is that of one request, ``needs`` what needs it and its extra.
+    """Open the store of a URL with ``options`` of obstore; those named in ``of_client`` are for its
+    HTTP client. For unset options, obstore reads the environment as the provider's tools do.
+    ``timeout`` is for one request; ``needs`` names the feature that needs obstore, and its extra.
 
     Raises ``ConfigError``: E201 without obstore, E122 for a URL or options that cannot be used.
     """

@@ -1,9 +1,9 @@
-"""The table of error codes: what each means, why it is checked, and what to do about it.
+"""The table of error codes: what each one means, why it is checked, and what to do.
 
 Two faults share a code if the user fixes both the same way; the message and its place say the rest.
-A code never changes its meaning, and the number of a code that was dropped is never used again.
-E1xx are about documents and settings, E2xx about the machine and what runs on it, E3xx about the
-policy, E4xx about input and requests, and E5xx about what is stored and delivered.
+A code never changes its meaning, and the number of a dropped code is never used again. E1xx are
+about documents and settings, E2xx about the machine and what runs on it, E3xx about the policy,
+E4xx about input and requests, and E5xx about what is stored and delivered.
 
 ``collector error`` prints the table, and ``make tables`` writes docs/errors.md from it.
 """
@@ -55,8 +55,8 @@ GROUPS: dict[str, Group] = {
 
 
 class Code(NamedTuple):
-    """An entry of the table. ``bad`` is an example that gives the code, ``good`` is how it is
-    written without the fault; both are snippets of ``language``."""
+    """An entry of the table. ``bad`` is an example that gives the code, ``good`` is the same
+    without the fault; both are snippets of ``language``."""
 
     title: str
     means: str

@@ -1,4 +1,4 @@
-"""The purposes that a person refuses, and those that are granted then, in the schema's order.
+"""The purposes that a person refuses, and the granted rest, in the schema's order.
 
 There are three ways to refuse: a signal of the request (Global Privacy Control, Do Not Track), the
 ``consent`` that an application passes, and the choices that an event carries. A purpose refused in
@@ -21,13 +21,14 @@ https://www.w3.org/TR/tracking-dnt/. Only the value ``1`` means anything."""
 
 Consent = bool | Mapping[str, bool] | Collection[str]
 """The consent that an application passes for a person: purposes with ``False`` where they are
-refused, or the names of refused ones; ``False`` refuses all that can be, ``True`` none."""
+refused, or the names of the refused purposes. ``False`` refuses every optional purpose, ``True``
+none."""
 
 
 def is_refusal(values: Iterable[str | bytes]) -> bool:
     """Tell whether the values of a signal's header refuse every optional purpose.
 
-    Of several that disagree, the one that refuses counts.
+    If several values disagree, the refusal counts.
     """
     return any(value in ("1", b"1") for value in values)
 
@@ -35,9 +36,9 @@ def is_refusal(values: Iterable[str | bytes]) -> bool:
 def refused(optional: Collection[str], choices: object) -> frozenset[str]:
     """Return the purposes that choices refuse.
 
-    Choices are ``{"<purpose>": bool}``, the names of refused purposes, or ``False`` for all; those
-    of any other form refuse all. Only exact built-in types are read: any other object could be of
-    any class.
+    Choices are ``{"<purpose>": bool}``, the names of refused purposes, or ``False`` for all.
+    Choices of any other form refuse all. Only exact built-in types are read: any other object could
+    be of any class.
     """
     if choices is None or choices is True:
         return frozenset()
@@ -92,9 +93,9 @@ def refused_by_application(schema: Schema, consent: Consent | None) -> frozenset
 
 
 def granted(schema: Schema, refused_purposes: Collection[str], within: Granted = None) -> Granted:
-    """Return the granted purposes: those of ``within`` that are not refused.
+    """Return the purposes in ``within`` that are not refused.
 
-    ``None`` is all of the schema's.
+    ``None`` stands for all purposes of the schema.
     """
     available = schema.purposes if within is None else within
     purposes = tuple(

@@ -1,6 +1,6 @@
-"""The control socket of a sidecar or a recorder: one line of JSON is asked, and one is answered.
+"""The control socket of a sidecar or a recorder: one line of JSON per request, and one per answer.
 
-``control.sock`` lies in the data directory, for its owner only. An orchestrator's health check asks
+``control.sock`` is in the data directory, for its owner only. An orchestrator's health check asks
 every few seconds, so this imports little.
 """
 
@@ -18,8 +18,8 @@ _MOST_BYTES = 16 << 20
 
 
 def exchange(data: Path, line: bytes, seconds: float | None = None) -> bytes | None:
-    """Return the answer to a line, as far as it comes within so many seconds; ``None`` if nothing
-    listens in the data directory."""
+    """Return the part of the answer that arrives within ``seconds``; ``None`` if nothing listens in
+    the data directory."""
     end, answer = None if seconds is None else monotonic() + seconds, b""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
         connection.settimeout(seconds)

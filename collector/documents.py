@@ -1,19 +1,19 @@
 """Read documents: YAML into models and settings, with every fault at its line and column.
 
-Schemas, configurations, claims, approved copies and phrases are read here. ``read`` makes a
-``Document`` of a file: plain values, and the place of each key and value. ``validate`` makes a
-model of one of its parts and reports all that is wrong with it. ``Layers`` does the same for
-settings, whose values come from a document or from arguments, and from the environment above it.
+Schemas, configurations, claims, approved copies and phrases are read here. ``read`` turns a file
+into a ``Document``: plain values, and the place of each key and value. ``validate`` turns a part of
+it into a model and reports all faults. ``Layers`` does the same for settings, whose values come
+from a document or from arguments, and from the environment above it.
 
-The values of a shipped document are kept beside it in JSON (``parsed``), because parsing YAML
-takes most of the time in which a command starts; it is parsed only to place a fault.
+The values of a shipped document are kept beside it in JSON (``parsed``), because parsing YAML takes
+most of the time in which a command starts; the YAML is parsed only to locate a fault.
 
-Only the data of JSON come through: anchors, aliases, merge keys and tags are refused (an alias can
-make a small file enormous), and so are numbers and texts that JSON cannot carry. A key written
-twice is a fault, not a quiet overwrite. Size, depth and number of values are limited.
+Only JSON data is accepted: anchors, aliases, merge keys and tags are refused (an alias can make a
+small file enormous), and so are numbers and texts that JSON cannot carry. A key written twice is a
+fault, not a quiet overwrite. Size, depth and number of values are limited.
 
-No message quotes a value, as a secret may stand in the wrong line. So pydantic's own texts are not
-used: validators raise ``fault``, whose text is a constant, and ``explain`` has words for the rest.
+No message quotes a value, because a secret may be in the wrong line. So pydantic's own texts are
+not used: validators raise ``fault``, whose text is a constant, and ``explain`` words the rest.
 """
 
 from __future__ import annotations
@@ -36,29 +36,29 @@ from collector.errors import CODES, Fault
 from collector.units import size_text
 
 MAX_BYTES = 256 << 10
-"""The most bytes of a document, but for one that may be larger."""
+"""The most bytes of a document, unless its reader allows more."""
 ENVIRONMENT = "environment"
-"""What faults and origins call the environment."""
+"""The name of the environment in faults and origins."""
 BUILDS_LATER = tuple(map(int, VERSION.split(".")[:2])) >= (2, 14)
-"""Whether a model is built when it is first needed, so that a process starts faster: a worker needs
-none, and most schemas few. Older versions of pydantic do not keep threads apart that build one."""
+"""Whether a model is built on first use, so that a process starts faster: a worker needs none, and
+most schemas few. In older versions of pydantic, two threads cannot safely build one."""
 
 _KEPT = "parsed.json"
 _MAX_DEPTH = 64
 _MAX_NODES = 20_000
 _MAX_SHOWN = 80
 _LIKENESS = 0.8
-"""How like a known word a key must be to be quoted: a secret may stand in the place of a key."""
+"""How similar to a known word a key must be to be quoted: a secret may be in the place of a key."""
 
 Loc = tuple[str | int, ...]
-"""Where something is in a document: keys and list indices from the top."""
+"""A location in a document: keys and list indices from the top."""
 Place = tuple[int, int]
 """Line and column, counted from 1."""
 _M = TypeVar("_M", bound=BaseModel)
 
 
 class Part(BaseModel):
-    """A part of a document, with these keys and no other."""
+    """A part of a document; unknown keys are faults."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(
         extra="forbid", frozen=True, strict=True, defer_build=BUILDS_LATER
@@ -74,7 +74,7 @@ def nearest(word: str, known: Iterable[str], prefix: str = "") -> str:
 
 
 def resembles(word: str, known: Iterable[str]) -> bool:
-    """Return whether a word is so like a known one that it is a slip, and no secret."""
+    """Return whether a word is so similar to a known one that it is a typo, not a secret."""
     from difflib import get_close_matches  # noqa: PLC0415 - only for a fault
 
     return bool(get_close_matches(word, list(known), n=1, cutoff=_LIKENESS))
@@ -87,7 +87,7 @@ def resembles(word: str, known: Iterable[str]) -> bool:
 class Document:
     """A document as plain values (``None`` if it could not be read), with positions: ``places`` of
     keys and of items of lists, ``values`` of the values behind the keys. ``start`` is where it
-    begins: (0, 0) for values that are in no file."""
+    begins: (0, 0) for values without a file."""
 
     file: str
     directory: Path | None = None
@@ -98,7 +98,7 @@ class Document:
     unread: set[Loc] = field(default_factory=set)
     start: Place = (1, 1)
     unplaced: bytes | None = None
-    """The YAML of values that were kept in JSON, until a fault needs their positions."""
+    """The YAML source of values that were read from JSON, until a fault needs their positions."""
 
     def fault(self, loc: Loc, code: str, message: str) -> Fault:
         """Make a fault at a place, or at the nearest enclosing place that is known."""
@@ -112,14 +112,14 @@ class Document:
         return Fault(self.file, line, column, ".".join(map(_shown, loc)), message, code)
 
     def _written(self, loc: Loc) -> Loc:
-        """Return a place without the index of an only item that is written without a list."""
+        """Return a place without the index of a single item that is written without a list."""
         is_item = len(loc) > 1 and type(loc[1]) is int and isinstance(self.value, dict)
         if is_item and not isinstance(self.value.get(loc[0]), list):
             return (loc[0], *loc[2:])
         return loc
 
     def report(self, loc: Loc, code: str, message: str) -> None:
-        """Record a fault, unless the value there could not be read in the first place."""
+        """Record a fault, unless the value there could not be read."""
         if loc not in self.unread:
             self.faults.append(self.fault(loc, code, message))
 
@@ -129,7 +129,7 @@ class Document:
         self.unread.add(loc)
 
     def all_faults(self) -> list[Fault]:
-        """Return the faults by line and column, each once."""
+        """Return the faults by line and column, without repetitions."""
         return sorted(dict.fromkeys(self.faults), key=lambda each: (each.line, each.column))
 
 
@@ -141,7 +141,7 @@ def _shown(part: str | int) -> str:
 
 
 def read(path: Path, file: str = "") -> Document:
-    """Read a file of YAML, which faults call ``file``, or by its path. Raises nothing."""
+    """Read a YAML file. Faults call it ``file``, by default its path. Raises nothing."""
     document = Document(file or str(path))
     try:
         document.directory = path.resolve().parent
@@ -171,7 +171,8 @@ def shipped() -> Path:
 
 
 def _kept(data: bytes, directory: Path) -> Any:
-    """Return the kept values of a shipped document of which no byte has changed, else ``None``."""
+    """Return the values kept for a shipped document, or ``None`` if any of its bytes has
+    changed."""
     if shipped() not in (directory, *directory.parents):
         return None
     try:
@@ -189,7 +190,7 @@ def parsed() -> bytes:
 
 
 def read_bytes(data: bytes, document: Document, most: int = MAX_BYTES) -> Document:
-    """Fill a document from YAML of at most so many bytes, and return it."""
+    """Fill a document from YAML of at most ``most`` bytes, and return it."""
     if len(data) > most:
         document.report((), "E101", f"the file is too large; the limit is {size_text(most)}")
         return document
@@ -244,13 +245,13 @@ _HIDDEN = (
     "[\0-\x08\x0b-\x1f\x7f-\x9f\u061c\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f"
     "\ufeff\ufff9-\ufffb\U000e0000-\U000e01ef]"
 )
-"""Control characters but tab and line feed, and characters that reverse or hide text: a terminal or
-a reader of a review would see something else than what is written."""
+"""Control characters except tab and line feed, and characters that reverse or hide text: a terminal
+or a reviewer would see something else than the file says."""
 _HIDDEN_MESSAGE = "a control character, or one that reverses or hides text, is here; delete it"
 
 
 def is_visible(text: str) -> bool:
-    """Return whether all of a text, of one line, is seen as it is written."""
+    """Return whether a text is one line without hidden or control characters."""
     return text.isprintable() and not re.search(_HIDDEN, text)
 
 
@@ -274,7 +275,7 @@ _END = _Token("end")
 
 def _tokens(text: str, document: Document) -> Iterator[_Token]:
     """Parse the text. Anything that JSON lacks, a second document, and anything beyond the limits
-    is a fault, and the document then has no value."""
+    is a fault; then the document has no value."""
     from ruamel.yaml import YAML, events  # noqa: PLC0415 - it loads slowly
 
     depth = nodes = documents = 0
@@ -324,7 +325,7 @@ def _token(event: Any, place: Place, events: Any) -> _Token:
 
 
 def _parts(tokens: Iterator[_Token]) -> Iterator[_Token]:
-    """Yield the first token of each part of a collection. The caller takes the rest of the part."""
+    """Yield the first token of each part of a collection. The caller reads the rest of the part."""
     for token in tokens:
         if token is _END:
             return
@@ -372,7 +373,7 @@ def _members(tokens: Iterator[_Token], loc: Loc, document: Document) -> Iterator
 
 
 def _scalar(token: _Token, loc: Loc, document: Document) -> Any:
-    """Return a scalar by the core schema; dates stay the text they are written as."""
+    """Return a scalar by the core schema; dates stay text."""
     text = token.text
     if re.search(_HALF_A_PAIR, text):
         message = "half a surrogate pair is not text; write the character itself"
@@ -397,7 +398,7 @@ def _scalar(token: _Token, loc: Loc, document: Document) -> Any:
 
 
 def _number(text: str) -> int | float | None:
-    """A number as JSON can carry it: a whole one of 64 bits or a finite double."""
+    """Return a number that JSON can carry: an integer of 64 bits or a finite double."""
     if not re.fullmatch(_WHOLE, text):
         number = float("nan") if re.fullmatch(_NOT_FINITE, text) else float(text)
         return number if isfinite(number) else None
@@ -434,13 +435,13 @@ _LENGTHS = {"string": " characters", "too": " entries"}
 
 
 def fault(code: str, message: str, *about: str) -> PydanticCustomError:
-    """Make an error that carries one of our codes through pydantic. ``about`` are the keys that
-    lead to what it is about, from the value that is being validated."""
+    """Make an error that carries one of our codes through pydantic. ``about`` are the keys from the
+    validated value to the faulty part."""
     return PydanticCustomError(code, message, {"about": about} if about else None)
 
 
 def explain(detail: ErrorDetails, written: Callable[[Any], object] = str) -> tuple[str, str]:
-    """Return the code and the text of a pydantic error; ``written`` writes a limit."""
+    """Return the code and the text of a pydantic error; ``written`` formats a limit."""
     kind, context = detail["type"], detail.get("ctx") or {}
     if kind in CODES:
         return kind, detail["msg"]
@@ -463,7 +464,7 @@ def explain(detail: ErrorDetails, written: Callable[[Any], object] = str) -> tup
 def validate(model: type[_M], value: Any, loc: Loc, document: Document) -> _M | None:
     """Validate a part of the document; report its faults and return ``None`` if it has any.
 
-    A key that is left blank is one: a limit left blank does not mean no limit.
+    A blank key is a fault: a blank limit does not mean no limit.
     """
     part, details = None, []
     try:
@@ -486,7 +487,7 @@ def validate(model: type[_M], value: Any, loc: Loc, document: Document) -> _M | 
 
 
 def fields_by_key(model: type[BaseModel]) -> dict[str, FieldInfo]:
-    """Return pydantic's facts about the fields of a model, by the keys of a document."""
+    """Return pydantic's ``FieldInfo`` of a model's fields, by the keys of a document."""
     return {info.alias or name: info for name, info in model.model_fields.items()}
 
 
@@ -534,9 +535,9 @@ DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 class Hint:
-    """Keywords of JSON Schema about a type, for editors, where pydantic does not know them. They
-    may be looser than a validator and never stricter: an editor must not underline what loads.
-    Patterns use only what Python's and ECMAScript's regular expressions read alike."""
+    """JSON Schema keywords for a type that pydantic does not know, for editors. They may be looser
+    than the validator, but never stricter: an editor must not underline what loads. Patterns use
+    only syntax with one meaning in Python and ECMAScript."""
 
     def __init__(self, **keywords: Any) -> None:
         self.keywords = keywords
@@ -551,7 +552,7 @@ LISTED = Hint(minItems=1, uniqueItems=True)
 
 
 def pattern(text: str, message: str, **more: Any) -> Hint:
-    """Return the hint for a text that matches as a whole, with the message if it does not."""
+    """Return the hint for a text that must match as a whole, with the message if it does not."""
     return Hint(pattern=f"^{text}$", patternErrorMessage=message, **more)
 
 
@@ -562,7 +563,7 @@ def editor_schema(model: type[BaseModel], title: str) -> dict[str, Any]:
 
 
 def _written(node: Any, defs: Mapping[str, Any]) -> Any:
-    """Remove generated titles, and null: a key that is left blank is a fault."""
+    """Remove generated titles, and null, because a blank key is a fault."""
     if isinstance(node, list):
         return [_written(part, defs) for part in node]
     if not isinstance(node, dict):
@@ -592,10 +593,10 @@ def _written(node: Any, defs: Mapping[str, Any]) -> Any:
 
 @dataclass(slots=True)
 class Layers:
-    """Settings as they were written in a document, with the environment over it, and their faults.
+    """Settings of a document, overridden by the environment, and their faults.
 
-    ``see`` is the page that has all settings, and ``words`` are the keys that a fault may name.
-    ``written`` writes a limit of a setting in the notation of the document.
+    ``see`` is the page with all settings; ``words`` are the keys that a fault may name. ``written``
+    formats a setting's limit in the notation of the document.
     """
 
     document: Document
@@ -610,7 +611,7 @@ class Layers:
     def take_environment(
         self, environ: Mapping[str, str], prefix: str, known: Mapping[str, Loc]
     ) -> None:
-        """Take the variables with this prefix; one that is no setting is a fault."""
+        """Read the variables with this prefix; an unknown setting is a fault."""
         for name in sorted(environ):
             if name in known:
                 self.values[known[name]] = environ[name]
@@ -625,10 +626,10 @@ class Layers:
                 self.faults.append(Fault(ENVIRONMENT, 0, 0, shown, message, "E105"))
 
     def build(self, model: type[_M], loc: Loc = (), parts: Mapping[str, Any] | None = None) -> _M:
-        """Build a model from the settings of a section, and from ``parts``, which are sound, with
-        defaults in the place of faulty settings.
+        """Build a model from the settings of a section and from valid ``parts``, with defaults in
+        place of faulty settings.
 
-        Raises ``ValidationError`` if one without a default is faulty or missing.
+        Raises ``ValidationError`` if a setting without a default is faulty or missing.
         """
         found: dict[str, Any] = dict(parts or {})
         infos = fields_by_key(model)
@@ -664,25 +665,25 @@ class Layers:
         self.report((*loc, key), code, message, (*loc, *detail["loc"]))
 
     def report(self, loc: Loc, code: str, message: str, item: Loc = ()) -> None:
-        """Record a fault of one setting, which is not looked at any further. ``item`` is what of
-        its value is faulty."""
+        """Record a fault of one setting and skip its further checks. ``item`` is the faulty part of
+        its value."""
         self.faulty.add(loc)
         self.add(loc, code, message, item)
 
     def add(self, loc: Loc, code: str, message: str, item: Loc = ()) -> None:
-        """Record a fault at the place that the setting comes from."""
+        """Record a fault where the setting was written."""
         name, document = self.shown(loc), self.document
         if loc in self.from_environment:
             self.faults.append(Fault(ENVIRONMENT, 0, 0, name, message, code))
             return
         found = document.fault(loc, code, message)._replace(field=name)
-        if loc in document.values and code != "E105":  # what is no setting has its fault at the key
+        if loc in document.values and code != "E105":  # an unknown setting has its fault at the key
             line, column = document.values.get(item or loc, document.values[loc])
             found = found._replace(line=line, column=column)
         self.faults.append(found)
 
     def shown(self, loc: Loc) -> str:
-        """Name a setting, without keys that resemble no known one."""
+        """Name a setting, without keys that resemble no known key."""
         return ".".join(
             str(part) if part in self.words or resembles(str(part), self.words) else "…"
             for part in loc

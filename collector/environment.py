@@ -1,4 +1,4 @@
-"""The environment of a process that we start to look at what others sent: no secret is in it."""
+"""The environment of a process that examines untrusted data: it holds no secrets."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import os
 import sys
 
 _INHERITED = ("LD_", "DYLD_", "MALLOC_", "FAKETIME")
-"""What the dynamic linker, the allocator and libfaketime read;"""
+"""Prefixes of variables for the dynamic linker, the allocator and libfaketime."""
 _PYTHON = ("PYTHONHOME", "PYTHONPLATLIBDIR")
-"""and where Python is."""
+"""Variables that say where Python is."""
 
 
 def clean_environment() -> dict[str, str]:
-    """Return what such a process needs of this one's environment, and where its modules are."""
+    """Return the variables that such a process needs, with the path of its modules."""
     environ = {
         name: value
         for name, value in os.environ.items()

@@ -48,7 +48,7 @@ Cause = Literal[
     "slow",
     "failed",
 ]
-"""Why a sink fails. The log says only this word, because a server's text may quote data."""
+"""Why a sink fails. The log has only this word, because a server's text may quote data."""
 
 CAUSES: tuple[Cause, ...] = get_args(Cause)
 
@@ -91,7 +91,8 @@ _MOST_OF_NAME = 200
 
 
 def file_name(path: object) -> str:
-    """Name a file in a message: on one line, without control characters, its end if it is long."""
+    """Name a file in a message: on one line, without control characters, and only the end of a long
+    path."""
     text = str(path)
     text = text if text.isprintable() else ascii(text)[1:-1]
     return text if len(text) <= _MOST_OF_NAME else f"…{text[-_MOST_OF_NAME:]}"
@@ -125,7 +126,7 @@ class Fault(NamedTuple):
 
 class CollectorError(Exception):
     """Root of the tree. ``code`` is a key of ``CODES``; ``str()`` is a full sentence. ``may_pass``
-    says whether a later try may succeed though nobody changes a setting or a file."""
+    says whether a later try may succeed without a change of a setting or a file."""
 
     may_pass: bool = False
 
@@ -144,7 +145,7 @@ class CollectorError(Exception):
 def _remade(
     kind: type[CollectorError], args: tuple[object, ...], state: Mapping[str, object]
 ) -> CollectorError:
-    """Make an error again that was pickled, whatever its constructor takes."""
+    """Rebuild a pickled error without calling its constructor."""
     error = kind.__new__(kind, *args)
     error.__dict__.update(state)
     return error
@@ -167,8 +168,8 @@ class ConfigError(CollectorError):
 
 
 class ConfigFaults(ConfigError):
-    """The sidecar's settings are faulty; ``faults`` lists every fault. ``may_pass`` is true
-    only if it is true of each."""
+    """The sidecar's settings are faulty; ``faults`` lists every fault. ``may_pass`` is true only if
+    it is true for every fault."""
 
     def __init__(self, faults: Iterable[Fault], *, may_pass: bool = False) -> None:
         self.faults: tuple[Fault, ...] = tuple(faults)
@@ -199,7 +200,8 @@ class InputError(CollectorError):
 
 
 class UsageError(InputError):
-    """What the caller named cannot be read, found or answered; the command line exits with 2."""
+    """The caller named something that cannot be read, found or answered; the command line exits
+    with 2."""
 
 
 class DeliveryError(CollectorError):

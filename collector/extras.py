@@ -1,4 +1,4 @@
-"""Optional dependencies: whether they are installed, and how they are."""
+"""Optional dependencies: whether they are installed, and how to install them."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from collector.errors import ConfigError
 
 
 def is_installed(module: str) -> bool:
-    """Look for a module without loading it. A directory without code, such as an uninstalled
-    package may leave, is no module."""
+    """Look for a module without loading it. A directory without code, which an uninstalled package
+    may leave, is not a module."""
     try:
         found = find_spec(module)
-    except ModuleNotFoundError:  # its parent is not there
+    except ModuleNotFoundError:  # its parent package is missing
         return False
     return found is not None and found.origin is not None
 

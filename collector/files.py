@@ -1,5 +1,5 @@
-"""Files and directories of Collector: made for their owner only, checked before they are needed,
-and synced. They are never opened through a symbolic link."""
+"""Files and directories of Collector: private to their owner, checked before use, and synced. They
+are never opened through a symbolic link."""
 
 from __future__ import annotations
 
@@ -23,20 +23,20 @@ _OURS = re.compile(
 ).fullmatch
 _OTHERS = 0o077
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
-"""The error numbers of a disk that is full, or of which no more may be used."""
+"""The error numbers of a full disk and of an exhausted quota."""
 _LONGEST_NAME = 255
 _LONGEST_SOCKET = 100
 MISSING = (
     "the directory above it does not exist: mount the volume that it is on, or make it, as with"
     " `mkdir -p`"
 )
-"""What is said where a directory would have to be made together with the one above it."""
+"""The message if the directory above a missing directory is missing too."""
 
 # -- directories ----------------------------------------------------------------------------------
 
 
 def check_directory(path: Path, *, within: Path | None = None, must_exist: bool = False) -> None:
-    """Check that a directory is writable, or that ``make_directory`` can make it; make nothing.
+    """Check that a directory is writable, or that ``make_directory`` can make it. Makes nothing.
 
     Raises ``ConfigError`` E203 if not, and ``NotNow`` where the directory above is missing.
     """
@@ -49,7 +49,7 @@ def check_directory(path: Path, *, within: Path | None = None, must_exist: bool 
         is_named = all(len(os.fsencode(name)) <= _LONGEST_NAME for name in names)
         is_missing = len(there.parts) < len(above.parts) or _leads_nowhere(there)
         is_usable = there.is_dir() and os.access(there, os.W_OK | os.X_OK)
-        is_usable = is_usable and os.statvfs(there).f_blocks > 0  # none: as in /proc
+        is_usable = is_usable and os.statvfs(there).f_blocks > 0  # 0 in /proc
     except OSError:
         is_named = is_missing = is_usable = False
     if is_named and is_missing:
@@ -62,8 +62,8 @@ def check_directory(path: Path, *, within: Path | None = None, must_exist: bool 
 
 
 def make_directory(path: Path, *, within: Path | None = None) -> None:
-    """Make a directory (0700) unless it exists, and those between it and ``within``, that one
-    included. The directory above them must exist: below a mount point whose volume is missing, a
+    """Make a directory (0700) unless it exists, and the missing ones above it up to and including
+    ``within``. The directory above these must exist: below a mount point whose volume is missing, a
     new directory would fill the disk of the system.
 
     Raises ``ConfigError`` E203, and ``NotNow`` where the directory above is missing or its disk is
@@ -85,8 +85,8 @@ def make_directory(path: Path, *, within: Path | None = None) -> None:
 
 
 def make_directories(path: Path, top: Path) -> list[Path]:
-    """Make a directory (0700) and those above it from ``top`` on, where they are missing; return
-    those that were made. Raises ``OSError``."""
+    """Make a directory (0700) and the missing ones above it, from ``top`` on; return the new ones.
+    Raises ``OSError``."""
     made, below = list[Path](), path.parts[len(top.parts) :]
     for depth in range(len(below) + 1):
         each = top.joinpath(*below[:depth])
@@ -102,7 +102,7 @@ def _topmost(path: Path, within: Path | None) -> Path:
 
 
 def _leads_nowhere(path: Path) -> bool:
-    """Return whether a path is a link to what is not there."""
+    """Return whether a path is a link to a missing target."""
     return path.is_symlink() and not path.exists()
 
 
@@ -137,8 +137,8 @@ def _is_link(path: Path) -> bool:
 
 
 def _exists(path: Path) -> bool:
-    """Return whether there is anything of that name, also a link. Raises ``OSError`` where the name
-    cannot be used."""
+    """Return whether anything has that name, even a link. Raises ``OSError`` if the name cannot be
+    used."""
     with suppress(FileNotFoundError):
         path.lstat()
         return True
@@ -146,15 +146,15 @@ def _exists(path: Path) -> bool:
 
 
 def need_room(directory: Path, size: int) -> None:
-    """Raise ``OSError`` unless the disk of a directory has room for so many bytes."""
+    """Raise ``OSError`` unless the disk of a directory has room for ``size`` bytes."""
     disk = os.statvfs(directory)
     if disk.f_bavail * disk.f_frsize < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 def sync(directory: Path) -> None:
-    """Sync a directory: a file that was made, renamed or removed in it is so after a crash as well.
-    Raises ``OSError``."""
+    """Sync a directory, so that files that were made, renamed or removed in it stay so after a
+    crash. Raises ``OSError``."""
     handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(handle)
@@ -173,7 +173,7 @@ def lock_file(handle: int) -> bool:
 
 
 def is_locked(path: Path) -> bool:
-    """Return whether a process is at work on a file, which it holds locked. Raises ``OSError``."""
+    """Return whether a process holds a lock on a file. Raises ``OSError``."""
     handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
         return not lock_file(handle)
@@ -190,9 +190,9 @@ def failing_as(
     *kinds: type[BaseException],
     but: type[BaseException] | tuple[type[BaseException], ...] = (),
 ) -> Iterator[None]:
-    """Raise ``failure``, or what it returns for the error, in the place of errors of these kinds
-    (``OSError`` if none is named), apart from those of ``but``. It has no context: the text of an
-    error of the disk or of a database may hold paths and values."""
+    """Raise ``failure``, or what it returns for the error, in place of errors of these kinds (by
+    default ``OSError``), except those in ``but``. It has no context, because the text of a disk or
+    database error may hold paths and values."""
     try:
         yield
         return
@@ -209,8 +209,8 @@ def failing_as(
 
 @contextmanager
 def short_path(socket: Path) -> Iterator[str]:
-    """Yield a path of a socket's file that the system takes, which is about 100 bytes at most: in
-    the place of a longer one, it leads through an open handle of the directory (Linux)."""
+    """Yield a path of a socket file that is short enough for the system (about 100 bytes). In place
+    of a longer path, it leads through an open handle of the directory (Linux)."""
     path = str(socket)
     if len(os.fsencode(path)) <= _LONGEST_SOCKET or sys.platform != "linux":
         yield path
@@ -226,20 +226,20 @@ def short_path(socket: Path) -> Iterator[str]:
 
 
 class Entry(NamedTuple):
-    """What is below a directory, of any type; without a ``status``, what cannot be read."""
+    """An entry of any type below a directory. Without a ``status`` it cannot be read."""
 
     path: Path
     status: os.stat_result | None
 
     @property
     def kind(self) -> str:
-        """``file``, ``directory``, ``link``, ``socket``, ``pipe`` or ``device``; of what cannot be
-        read ``unknown``."""
+        """``file``, ``directory``, ``link``, ``socket``, ``pipe`` or ``device``; ``unknown`` if it
+        cannot be read."""
         return "unknown" if self.status is None else _KINDS[stat.S_IFMT(self.status.st_mode)]
 
     @property
     def readable(self) -> Path:
-        """The path. Raises ``OSError`` for what cannot be read."""
+        """The path. Raises ``OSError`` if the entry cannot be read."""
         if self.status is None:
             raise OSError(errno.EACCES, os.strerror(errno.EACCES))
         return self.path
@@ -257,10 +257,11 @@ _KINDS = {
 
 
 def walk(top: Path, *, follow: bool = False) -> Iterator[Entry]:
-    """Yield what is below a directory: first what it holds, then what the directories in it hold,
-    in order. What cannot be read is yielded as such; what goes meanwhile is not. Links are not
-    followed. With ``follow``, a link to a file is a file, and links to directories are followed, to
-    each of them once. The ``lost+found`` of a file system whose top the directory is is left out.
+    """Yield the entries below a directory, sorted by name: first its own, then those of the
+    directories in it. An unreadable entry has no status; entries that vanish meanwhile are left
+    out. Links are not followed. With ``follow``, a link to a file is a file, and links to
+    directories are followed, once per directory. If the directory is the top of a file system, its
+    ``lost+found`` is left out.
     """
     seen, folders = set[tuple[int, int]](), [top]
     while folders:
@@ -287,7 +288,7 @@ def walk(top: Path, *, follow: bool = False) -> Iterator[Entry]:
 
 
 def _is_of_system(each: os.DirEntry[str]) -> bool:
-    """Return whether an entry is a directory without contents, or root's if it cannot be read."""
+    """Return whether an entry is an empty directory, or an unreadable one that belongs to root."""
     is_plain = each.is_dir(follow_symlinks=False) and not has_attributes(Path(each.path))
     try:
         return is_plain and not [*os.scandir(each.path)]
@@ -300,28 +301,28 @@ def _entry(each: os.DirEntry[str], follow: bool) -> Entry:
     with suppress(OSError):
         status = each.stat(follow_symlinks=False)
         if follow and stat.S_ISLNK(status.st_mode):
-            status = each.stat()  # a link that leads nowhere stays one
+            status = each.stat()  # a dangling link stays a link
     return Entry(Path(each.path), status)
 
 
 def foreign_entries(top: Path, owned: Mapping[str, Callable[[str], object]]) -> list[Path]:
     """Return the entries below a directory that are not on their owner's list, and those with
-    attributes that a user has set. By the kind of an entry, ``owned`` tells whether a path within
-    the directory is on the list. What cannot be read is not."""
+    attributes that a user has set. ``owned`` has a test by kind of entry, which tells whether a
+    path within the directory is on the list. An unreadable entry is not."""
     found = [top] if has_attributes(top) else []
     for entry in walk(top):
         is_owned, name = owned.get(entry.kind), entry.path.relative_to(top).as_posix()
         is_known = is_owned is not None and bool(is_owned(name)) and name != "."
         if is_known and not has_attributes(entry.path):
             continue
-        with suppress(FileNotFoundError):  # it went meanwhile
+        with suppress(FileNotFoundError):  # it vanished meanwhile
             entry.path.lstat()
             found.append(entry.path)
     return found
 
 
 _OF_SYSTEM = ("security.", "system.")
-"""The beginnings of attributes that labels, capabilities and access lists have."""
+"""Prefixes of the attributes for labels, capabilities and access lists."""
 
 
 def has_attributes(path: Path) -> bool:
@@ -337,7 +338,8 @@ def has_attributes(path: Path) -> bool:
 
 
 class Tightened(NamedTuple):
-    """How many files and directories were made their owner's alone, and how many could not be."""
+    """How many files and directories were made private to their owner, and how many could not
+    be."""
 
     tightened: int = 0
     loose: int = 0
@@ -347,10 +349,10 @@ class Tightened(NamedTuple):
 
 
 def make_private(path: Path) -> None:
-    """Create a file (0600) where there is none; make it, and what SQLite keeps beside it, readable
-    by its owner only.
+    """Create a file (0600) if it is missing; make it and SQLite's files beside it readable by its
+    owner only.
 
-    An existing file is not opened: closing it would end the locks that this process has on it.
+    An existing file is not opened, because closing it would release this process's locks on it.
     Raises ``OSError``, with ``ELOOP`` for a symbolic link.
     """
     for name in (path, *(path.with_name(f"{path.name}{end}") for end in _COMPANIONS)):
@@ -361,8 +363,8 @@ def make_private(path: Path) -> None:
 
 
 def write_private(path: Path, pieces: Iterable[bytes]) -> None:
-    """Write a new file (0600) and sync it; where that fails, nothing is left of it. Raises
-    ``OSError``, ``FileExistsError`` where there is something, and what ``pieces`` raise."""
+    """Write a new file (0600) and sync it; if that fails, remove it. Raises ``OSError``,
+    ``FileExistsError`` if the path exists, and what ``pieces`` raise."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
     handle = os.open(path, flags, 0o600)
     try:
@@ -376,7 +378,7 @@ def write_private(path: Path, pieces: Iterable[bytes]) -> None:
 
 
 def tighten(paths: Iterable[Path], mode: int = _OTHERS) -> Tightened:
-    """Take the permissions of ``mode`` from files that exist. Symbolic links are left alone."""
+    """Remove the permissions in ``mode`` from files that exist. Symbolic links are left alone."""
     found = Tightened()
     for path in paths:
         with suppress(OSError):
@@ -385,8 +387,8 @@ def tighten(paths: Iterable[Path], mode: int = _OTHERS) -> Tightened:
 
 
 def tighten_directory(directory: Path, own: Iterable[Path] = ()) -> Tightened:
-    """Make a directory its owner's alone if all that is in it is of Collector, or one of ``own``;
-    others may need the way into any other."""
+    """Make a directory private to its owner if everything in it is Collector's or in ``own``. Other
+    programs may need access to any other directory."""
     directory = Path(realpath(directory))
     try:
         entries = [Path(entry) for entry in os.scandir(directory)]
@@ -400,7 +402,7 @@ def tighten_directory(directory: Path, own: Iterable[Path] = ()) -> Tightened:
 def _tighten(
     path: Path, mode: int = _OTHERS, is_expected: Callable[[int], bool] = stat.S_ISREG
 ) -> Tightened:
-    """Raise ``OSError`` with ``ELOOP`` for a symbolic link, ``EINVAL`` for no file."""
+    """Raise ``OSError`` with ``ELOOP`` for a symbolic link, ``EINVAL`` for anything but a file."""
     try:
         status = path.lstat()
     except FileNotFoundError:

@@ -1,9 +1,9 @@
 """An HTTP/1.1 client for one peer, with a deadline for each exchange and a limit for responses.
 
 One deadline covers connection, TLS handshake, request and response, on a monotonic clock; another
-thread may bring it forward. The standard library's client has a time limit for each single read
-instead, and reads interim responses without end. No proxy, redirect or environment variable is
-followed, and no response is decompressed.
+thread may move it forward. The standard library's client instead has a time limit for each read,
+and reads interim responses without end. No proxy, redirect or environment variable is followed, and
+no response is decompressed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _POLL_SECONDS = 0.1
 """The longest wait of a system call before the deadline is checked again."""
 _PIECE = 1 << 16
 _MOST_BYTES = 1 << 17
-"""For a response together with the interim ones before it."""
+"""The most bytes of a response, including the interim responses before it."""
 _MOST_INTERIM = 16
 _MOST_HEADERS = 100
 _STATUS = re.compile(rb"HTTP/1\.([01]) ([1-5][0-9]{2})(?: [^\r\n]*)?").fullmatch
@@ -41,8 +41,8 @@ _SWITCHING = 101
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _T = TypeVar("_T")
 Failure = Literal["refused", "timed_out", "tls", "network", "malformed"]
-"""Why there is no response: nothing listens, the deadline, TLS, the network, or a response that is
-none of HTTP or too large."""
+"""Why there is no response: nothing listens, the deadline has passed, TLS or the network failed, or
+the response is not HTTP or too large."""
 
 
 class Peer(Protocol):
@@ -70,7 +70,7 @@ class Response:
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """A peer of which nothing else is known."""
+    """A peer given by its address alone."""
 
     scheme: str
     host: str = "localhost"
@@ -79,7 +79,7 @@ class Endpoint:
 
 
 class HttpConnection:
-    """An open connection. ``deadline`` returns the ``time.monotonic`` at which the exchange at hand
+    """An open connection. ``deadline`` returns the ``time.monotonic`` at which the current exchange
     must end. Raises ``FAILURES``."""
 
     def __init__(
@@ -118,7 +118,7 @@ class HttpConnection:
         self._sock.close()
 
     def exchange(self, head: bytes, body: bytes) -> Response:
-        """Send a request and read its response. ``is_reusable`` says afterwards whether another
+        """Send a request and read its response. Afterwards, ``is_reusable`` says whether another
         exchange may follow."""
         self.is_reusable = False
         self._received = len(self._buffer)
@@ -139,8 +139,8 @@ class HttpConnection:
                 return operation()
 
     def _send(self, data: bytes) -> bool:
-        """Send all data. Returns ``False`` if the peer has answered or gone before that: a receiver
-        that refuses a body for its size does not read it to the end."""
+        """Send all data. Returns ``False`` if the peer answers or closes the connection earlier: a
+        receiver that refuses a body for its size does not read it to the end."""
         view = memoryview(data)
         while view:
             self._sock.settimeout(min(_left(self._deadline), _POLL_SECONDS))
@@ -154,7 +154,7 @@ class HttpConnection:
         return True
 
     def _is_answered(self) -> bool:
-        """Return whether the response has begun although the peer reads no more of the request."""
+        """Return whether the response has begun after the peer stopped reading the request."""
         self._sock.settimeout(0.001)
         with suppress(TimeoutError):
             self._fill_from(self._sock.recv(_PIECE))
@@ -214,7 +214,7 @@ class HttpConnection:
         raise ValueError("the response has too many headers")
 
     def _body(self, status: int, headers: Mapping[str, str]) -> tuple[bytes, bool]:
-        """Read the body, and return also whether it has a delimited end."""
+        """Read the body; also return whether its end is delimited."""
         if status in _WITHOUT_BODY:
             return b"", True
         length, coding = headers.get("content-length"), headers.get("transfer-encoding")
@@ -247,9 +247,9 @@ class HttpConnection:
 
 
 class HttpClient:
-    """Requests to one peer, over a connection that is kept while it can be used again.
+    """Requests to one peer, over a connection that is kept as long as it is reusable.
 
-    ``deadline`` is that of the exchange at hand, as for a connection; ``context`` is for TLS.
+    ``deadline`` is as for a connection; ``context`` is for TLS.
     """
 
     def __init__(
@@ -266,9 +266,9 @@ class HttpClient:
     def request(
         self, method: str, target: str, headers: Mapping[str, str], body: bytes = b""
     ) -> Response | None:
-        """Return the response to a request, or ``None`` if there is none in time. If a connection
-        that was open already fails, the peer may have closed it meanwhile: try a new one. Raises
-        ``UnicodeError`` unless all is ASCII."""
+        """Return the response to a request, or ``None`` if none arrives in time. If an open
+        connection fails, the peer may have closed it meanwhile, so a new one is tried. Raises
+        ``UnicodeError`` for anything but ASCII."""
         all_headers = {"Host": host_header(self._peer), **_ALWAYS, **headers}
         fields = "".join(f"{name}: {text}\r\n" for name, text in all_headers.items())
         length = "" if method == "GET" else f"Content-Length: {len(body)}\r\n"
@@ -305,8 +305,8 @@ class HttpClient:
 
 
 def _kind(error: OSError | ValueError) -> Failure:
-    """Return the kind of a failure, without its text: that may quote the peer."""
-    if isinstance(error, ssl.SSLError):  # before ``ValueError``, which some of them are
+    """Return the kind of a failure, without its text, which may quote the peer."""
+    if isinstance(error, ssl.SSLError):  # some are ``ValueError`` too
         return "tls"
     if isinstance(error, TimeoutError):
         return "timed_out"
@@ -324,10 +324,10 @@ def host_header(peer: Peer) -> str:
 
 
 def tls(ca: Path | None, certificate: Path | None, key: Path | None = None) -> ssl.SSLContext:
-    """Make a context for TLS 1.2 and later, with host names checked. ``ca`` signs the peer's
+    """Make a context for TLS 1.2 and later that checks host names. ``ca`` signs the peer's
     certificate, by default one of the system's authorities; ``certificate`` is the client's own,
-    with its private key in it or in ``key``. The standard library's default context writes session
-    keys to a file if an environment variable is set.
+    with its private key in the same file or in ``key``. The standard library's default context
+    writes session keys to a file if an environment variable is set.
 
     Raises ``ConfigError`` E212 for a file that cannot be used.
     """
@@ -355,7 +355,7 @@ def _left(deadline: Callable[[], float]) -> float:
 
 
 def _connect(peer: Peer, deadline: Callable[[], float]) -> socket.socket:
-    """Connect to one of the host's addresses, which share the time that is left."""
+    """Connect to one of the host's addresses, which share the remaining time."""
     if peer.scheme == "unix":
         with short_path(peer.path) as path:
             return _connected(socket.AF_UNIX, path, _left(deadline))

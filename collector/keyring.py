@@ -26,7 +26,7 @@ class Keyring:
     """Resolves key references. Call it with a reference and the number of the period.
 
     Safe to use from several threads; in one period, all of them get the same key. Raises
-    ``ConfigError`` E202 when a reference leads to no secret of 16 to 4096 bytes.
+    ``ConfigError`` E202 if a reference does not lead to a secret of 16 to 4096 bytes.
     """
 
     def __init__(self) -> None:
@@ -73,6 +73,6 @@ def _secret(reference: str) -> bytes:
         elif scheme == "file":
             with Path(place).open("rb") as handle:
                 secret = handle.read(_MAX_BYTES + 1).strip()
-    except (OSError, ValueError):  # the latter for names that no system takes
+    except (OSError, ValueError):  # the latter for names that no system accepts
         return b""
     return secret if _MIN_BYTES <= len(secret) <= _MAX_BYTES else b""

@@ -1,8 +1,8 @@
 """A visitor's choices for optional purposes: a first-party cookie, and the page that sets it.
 
 The cookie holds the names of refused purposes between dots, and nothing that differs between two
-visitors with the same choices. Of a ``Cookie`` header only that name is read; it is never stored.
-There is no I/O here: an ASGI app and the HTTP receiver serve the page.
+visitors with the same choices. Only the cookie of that name is read from a ``Cookie`` header; it is
+never stored. There is no I/O here: an ASGI app and the HTTP receiver serve the page.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _FIND = re.compile(rb"(?:^|;)[ \t]*" + COOKIE.encode() + rb"[ \t]*=([^;]*)").fin
 _VALUE = re.compile(rb"[a-z0-9_.-]{1,4000}").fullmatch
 _FORM = b"application/x-www-form-urlencoded"
 MOST_BYTES = 8192
-"""The size of a form that is read."""
+"""The most bytes of a form."""
 _SECONDS = 180 * 86_400
 """How long a browser keeps the cookie: half a year, as supervisory authorities advise."""
 _OWN_SITES = (b"same-origin", b"none")
@@ -68,7 +68,7 @@ class PageResponse(NamedTuple):
 def choices_in(cookies: Iterable[bytes]) -> Choices:
     """Return the choices in ``Cookie`` headers.
 
-    Of several cookies with the name, each refusal counts; one of any other form refuses all.
+    If several cookies have the name, each refusal counts. A cookie of any other form refuses all.
     """
     values = [value.strip() for line in cookies for value in _FIND(line)]
     if not values:
@@ -97,7 +97,7 @@ class PreferencePage:
         self, choices: Choices, *, is_saved: bool = False, has_signal: bool = False
     ) -> PageResponse:
         """Build the page, with the choices so far. ``has_signal`` says that the browser refuses
-        everything optional by a header."""
+        every optional purpose by a header."""
         refused = frozenset(self._purposes) if choices is False else choices or frozenset()
         lines = (
             f'<p><label><input type="checkbox" name="allow" value="{name}"'
@@ -111,10 +111,10 @@ class PreferencePage:
         return _answer(200, _HTML, page.encode())
 
     def choose(self, headers: Mapping[bytes, Sequence[bytes]], body: bytes) -> PageResponse:
-        """Build the response to a submitted form, which sets the cookie, or takes it away where
-        nothing is refused.
+        """Build the response to a submitted form: it sets the cookie, or deletes it if nothing is
+        refused.
 
-        ``headers`` have lower-case names. A form of a page of another origin is refused.
+        ``headers`` have lower-case names. A form from another origin is refused.
         """
         if not _is_own(headers):
             return _answer(403, _TEXT, b"forms of other origins are refused\n")

@@ -1,9 +1,10 @@
-"""The risk of identification: events and people that stand alone in a store, and what would help.
+"""The risk of identification: events and people that are alone in a store, and which changes would
+help.
 
 Computed in memory from a store that is only read; the result holds names and counts, no values.
-Events are alike if all their fields are equal. Many events that are alike may be of one person; so
-where a field identifies, an address or a pseudonym, people are counted by it, and are alike if all
-other fields of one event of each are equal.
+Events are alike if all their fields are equal. Many equal events may come from one person. So if a
+field identifies people (an address or a pseudonym), people are counted by it; two people are alike
+if an event of each has the same values in all other fields.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ _DROPPED = "dropped"
 
 @dataclass(frozen=True)
 class GroupStats:
-    """Groups of events or people that are alike: the number of groups, the members of all of them
-    and of the smallest (k), and the members that are alone."""
+    """Groups of events or people that are alike: the number of groups, the members in total and of
+    the smallest group (k), and the members that are alone."""
 
     groups: int
     total: int
@@ -38,8 +39,8 @@ class GroupStats:
 
 @dataclass(frozen=True)
 class Reduction:
-    """A field made coarser: ``how`` is the option as a schema has it, or that it is dropped.
-    ``people`` as in ``Risk``; ``None`` where the identifying field is dropped."""
+    """A field made coarser: ``how`` is the option in a schema's notation, or says that the field is
+    dropped. ``people`` is as in ``Risk``; ``None`` if the identifying field is dropped."""
 
     field: str
     how: str
@@ -49,8 +50,8 @@ class Reduction:
 
 @dataclass(frozen=True)
 class Risk:
-    """A table: its events, its people by the field that identifies them, if there is one, and the
-    effect of making one field coarser, the most helpful first."""
+    """A table: its events, its people by the field that identifies them, if any, and the effect of
+    each coarser field, the most helpful first."""
 
     table: str
     fields: tuple[str, ...]
@@ -71,9 +72,9 @@ class Risk:
 
 
 def risks(path: Path, schemas: Sequence[Schema]) -> list[Risk]:
-    """Compute the risk of each table of a store; reductions for the tables of the schemas only.
+    """Compute the risk of each table of a store; only tables of ``schemas`` have reductions.
 
-    Raises ``ConfigError`` E203 where there is no store, ``DeliveryError`` if it cannot be read.
+    Raises ``ConfigError`` E203 if there is no store, ``DeliveryError`` if it cannot be read.
     """
     fields = {schema.name: schema.fields for schema in schemas}
     with reading(path) as db:
@@ -110,7 +111,7 @@ def _risk(db: sqlite3.Connection, table: str, known: Mapping[str, FieldBase]) ->
 def _reductions(
     db: sqlite3.Connection, names: list[str], known: Mapping[str, FieldBase]
 ) -> Iterator[tuple[str, str]]:
-    """Yield each field with each reduction of it, after defining an SQL function that is named
+    """Yield each field with each of its reductions, after defining an SQL function that is named
     after the reduction and makes a value coarser."""
     for name in names:
         yield name, _DROPPED

@@ -1,7 +1,7 @@
-"""What a sample of events says of schemas: which fields are found, in how many of the events, and
-where values collapse; and a schema that is proposed after it.
+"""Compare a sample of events with schemas: which fields are found, in how many events, and where
+values collapse. Also propose a schema for the sample.
 
-Nothing of an event is given back but what a schema lists: names of the schema, and counts.
+Results consist of names that a schema lists, and of counts, never of anything else in an event.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from collector.schema.starter import AROUND, PLACES, propose
 _BASE = "conferencing"
 _HEAD_BYTES = 1 << 20
 _TRIED_EVENTS = 1_000
-"""So many events of a sample a proposal is made after."""
+"""A proposal looks at this many events of a sample."""
 _SHARE = 0.5
 _FINER = 1_000
 _UNREAD: tuple[Rejection, ...] = (
@@ -49,14 +49,15 @@ _Fields = dict[str, tuple[dict[str, Any], list[Any]]]
 
 
 def _no_key(reference: str, period: int) -> bytes:
-    """Stand in for the keys of pseudonyms, of which no sample needs any."""
+    """Stand in for the keys of pseudonyms: a sample needs none."""
     return bytes(32)
 
 
 class Sample:
     """Events of a file: lines of JSON, or one document.
 
-    Lines of which hardly any can be read are taken for a document, if they are one.
+    If more than half of the lines are malformed, and the whole text is a document, it is read as
+    one.
     """
 
     def __init__(self, data: bytes, *, lines: bool) -> None:
@@ -73,7 +74,7 @@ class Sample:
         return not base.admit(self.data).tally.rejected["malformed"]
 
     def beginning(self) -> Sample:
-        """Return the sample without the lines after the first megabyte; a document is whole."""
+        """Return the sample without the lines after the first megabyte; a document stays whole."""
         if not self.is_lines or len(self.data) <= _HEAD_BYTES:
             return self
         return Sample(self.data[: self.data.rfind(b"\n", 0, _HEAD_BYTES) + 1], lines=True)
@@ -85,17 +86,17 @@ class Sample:
     def explained(
         self, schema: Schema, most: int = MOST_EVENTS, keys: Keys = _no_key
     ) -> list[Explanation]:
-        """Explain the events, ``most`` at most. One that cannot be read has no ``paths``."""
+        """Explain the first ``most`` events. An unreadable event has no ``paths``."""
         return list(explain(Filter(schema, keys=keys).router, self.data, self.is_lines, most))
 
     def known(self, places: Collection[str], around: Collection[str]) -> dict[str, set[str]]:
-        """Return the paths that have known names: see ``known_places``."""
+        """Return the paths with known names: see ``known_places``."""
         return known_places(self.data, self.is_lines, places, around)
 
 
 class Collapse(NamedTuple):
-    """A number whose values mostly become one: ``share`` of those of ``field`` are ``value``,
-    though a smaller step would keep them apart."""
+    """A number whose values mostly become equal: a ``share`` of the values of ``field`` are
+    ``value``, although a smaller step would keep them apart."""
 
     field: str
     share: float
@@ -104,7 +105,7 @@ class Collapse(NamedTuple):
 
 @dataclass(frozen=True)
 class Reach:
-    """What a schema makes of a sample: the counts, in how many records each field is, and the
+    """The result of a schema for a sample: the counts, in how many records each field is, and the
     numbers that collapse."""
 
     tally: Tally
@@ -112,7 +113,7 @@ class Reach:
     collapses: tuple[Collapse, ...]
 
     def share(self, name: str) -> float:
-        """Return the share of the events that have a field, of those that could be read."""
+        """Return the share of the readable, selected events that have a field."""
         return self.kept[name] / max(self.events, 1)
 
     @property
@@ -122,8 +123,8 @@ class Reach:
 
 
 def reach(schema: Schema, sample: Sample, keys: Keys = _no_key) -> Reach:
-    """Filter a sample, and count in how many records each field is. Raises ``ConfigError`` E202
-    where ``keys`` has none for a pseudonym."""
+    """Filter a sample, and count in how many records each field is. Raises ``ConfigError`` E202 if
+    ``keys`` has no key for a pseudonym."""
     admission = sample.admit(Filter(schema, keys=keys))
     records = admission.records
     kept = {name: sum(1 for each in records if name in each) for name in schema.fields}
@@ -133,8 +134,8 @@ def reach(schema: Schema, sample: Sample, keys: Keys = _no_key) -> Reach:
 def _collapses(
     schema: Schema, sample: Sample, records: Iterable[Mapping[str, Any]]
 ) -> Iterator[Collapse]:
-    """Yield the numbers of which at least half become one value, and would not with a step that is
-    a thousand times smaller."""
+    """Yield the numbers of which at least half become one value, but would not with a step a
+    thousand times smaller."""
     suspects: dict[str, tuple[Any, float]] = {}
     for name, each in schema.fields.items():
         if isinstance(each, IntegerField | NumberField):
@@ -165,7 +166,8 @@ def _finer(one: Any) -> Any:
 
 class Fit(NamedTuple):
     """How a shipped schema or template fits a sample: ``kept`` of its ``fields`` are found, in
-    ``share`` of the events; with ``is_map``, once it says that its events stand in a map."""
+    ``share`` of the events; with ``is_map``, only if the schema says that its events are in a
+    map."""
 
     name: str
     kept: int
@@ -196,7 +198,7 @@ def fitting(sample: Sample) -> list[Fit]:
 @cache
 def _candidates() -> tuple[tuple[str, Schema, dict[str, Any]], ...]:
     """Return the shipped schemas and templates, by name, with their documents; those whose records
-    are the members of an object also as schemas of a map alone."""
+    are the members of an object also as schemas of a map."""
     found = []
     for name in [
         *sorted(resources.names(), key=lambda name: name != _BASE),
@@ -222,7 +224,7 @@ def _document(name: str) -> dict[str, Any]:
 
 @dataclass
 class Proposal:
-    """A schema of what a sample has of the fields that shipped schemas and templates know."""
+    """A schema of the fields of shipped schemas and templates that a sample has."""
 
     name: str
     sample: Sample
@@ -232,23 +234,23 @@ class Proposal:
 
     @cached_property
     def text(self) -> str:
-        """The document. It does not load before its author has written what it asks for."""
+        """The document. It does not load until its author has filled in the placeholders."""
         parts = (self.name, self.fields, self.records, self.user_agent)
         schema = _loaded(propose(*parts))
         return propose(*parts, outside=() if schema is None else scope(schema).without_sentence)
 
     def others(self) -> tuple[int, int]:
-        """Return the number of events that were looked at, and of their members that are in no
-        field."""
+        """Return the number of examined events, and of their members that no field reads."""
         schema = _loaded(self.text)
         found = [] if schema is None else self.sample.explained(schema, _TRIED_EVENTS)
         return sum(1 for each in found if each.paths), sum(each.unlisted or 0 for each in found)
 
 
 def proposed(name: str, sample: Sample) -> Proposal:
-    """Propose a schema after a sample. It has no field if nothing of the sample is known.
+    """Propose a schema for a sample. It has no fields if nothing in the sample is known.
 
-    A schema that reads lists of records stands alone, where it finds more than all the others.
+    A schema with lists of records is proposed alone, if it finds more fields than all others
+    together.
     """
     plain: _Fields = {}
     best = Proposal(name, sample)
@@ -271,7 +273,7 @@ def proposed(name: str, sample: Sample) -> Proposal:
 
 def _found(schema: Schema, options: Mapping[str, Any], sample: Sample) -> tuple[_Fields, bool]:
     """Return the fields of a schema that a sample has, each with the paths of its values, and
-    whether a user agent fills some."""
+    whether a user agent fills any."""
     found: _Fields = {}
     agent = False
     for name, source in _kept(schema, sample):
@@ -288,8 +290,8 @@ def _found(schema: Schema, options: Mapping[str, Any], sample: Sample) -> tuple[
 
 
 def _named(sample: Sample, fields: _Fields) -> tuple[_Fields, tuple[str, ...]]:
-    """Add what is found under other names that are known in telemetry, and a user agent that says
-    anything."""
+    """Add fields found under other names that are usual in telemetry, and a user agent that fills
+    any field."""
     known = sample.known({place for places in PLACES.values() for place in places}, AROUND)
     documents = _document(_BASE)["fields"]
     at = {
@@ -312,7 +314,7 @@ def _named(sample: Sample, fields: _Fields) -> tuple[_Fields, tuple[str, ...]]:
 def _derived(
     sample: Sample, fields: _Fields, user_agent: tuple[str, ...]
 ) -> tuple[_Fields, tuple[str, ...]]:
-    """Add the fields that a user agent fills, if there is one that does."""
+    """Add the fields that a user agent fills, if any."""
     web = _document("web")["fields"]
     everything: _Fields = {name: (web[name], []) for name in DERIVABLE if name in web}
     everything |= fields
@@ -330,14 +332,13 @@ def _of(fields: _Fields, user_agent: tuple[str, ...] = ()) -> Schema | None:
 
 
 def _loaded(text: str) -> Schema | None:
-    """Load a proposed document as if its author had written what it asks for."""
+    """Load a proposed document as if its author had filled in the placeholders."""
     written = text.replace(TO_WRITE, "Say")
     return parse_source(read_bytes(written.encode(), Document("proposed")))[0]
 
 
 def _kept(schema: Schema, sample: Sample) -> Iterator[tuple[str, str]]:
-    """Yield each field that is kept of an event, with the path of its value, or where else it
-    is."""
+    """Yield each field that is kept from an event, with the path or other source of its value."""
     for explanation in sample.explained(schema, _TRIED_EVENTS):
         for name, each in explanation.fields.items():
             known = {*schema.fields[name].paths(name), _FROM_AGENT, _OUTSIDE}

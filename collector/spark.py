@@ -6,9 +6,8 @@
     minimised.records.write.parquet("s3a://minimised/2025")
     print(minimised.tally().as_dict())
 
-Spark distributes the work; each task filters the rows that it is handed. It needs pyspark and
-pyarrow (the extra ``spark``), on the machines of the executors too, and is imported only where that
-is used.
+Spark distributes the work; each task filters its rows. It needs pyspark and pyarrow (the extra
+``spark``), on the machines of the executors too, and is imported only when it is used.
 """
 
 from __future__ import annotations
@@ -52,14 +51,14 @@ _TYPES: dict[str, DataType] = {
     "number": DoubleType(),
 }
 _ROWS = 2_000
-"""Rows that are filtered at once, whatever number Spark hands over."""
+"""Rows that are filtered at once, however many Spark passes."""
 _Tallies = dict[int, dict[int, tuple[int, Tally]]]
 """The tally of each partition of a stage, with the number of the attempt at it."""
 
 
 class Minimised:
-    """Records of a frame of events, and what became of the events. Nothing is read before Spark
-    runs an action, such as a write."""
+    """Records of a frame of events, and their tally. Spark reads nothing until it runs an action,
+    such as a write."""
 
     def __init__(self, records: DataFrame, tallies: Any) -> None:
         self.records: DataFrame = records
@@ -71,7 +70,7 @@ class Minimised:
 
     def tally(self) -> Tally:
         """Return the counts of the last action; each partition counts once, however often Spark
-        tried it. They are of all events if the action has read all records."""
+        tried it. They cover all events if the action read all records."""
         total = Tally()
         for partitions in self._tallies.value.values():
             for _, tally in partitions.values():
@@ -88,16 +87,16 @@ def minimise(
     as_of: date | None = None,
     keys: Callable[[str, int], bytes] | None = None,
 ) -> Minimised:
-    """Filter the events in a column of texts or binaries, of which a row holds one as JSON.
+    """Filter the events in a column of texts or binaries: one JSON event per row.
 
-    A row is taken as ``collector filter`` takes a line of a file; one that has several lines, as it
-    takes a ``.json`` file. An empty one is no event. The records have no order. ``purposes`` are
-    the granted ones (``None``: all). ``as_of`` fixes the present, for expiry and time windows;
-    ``None`` is the time of this call, for all tasks. ``keys`` returns the key of a pseudonym by its
+    A row is read as ``collector filter`` reads a line of a file, or a ``.json`` file if the row has
+    several lines. An empty row is not an event. The records have no order. ``purposes`` are the
+    granted ones (``None``: all). ``as_of`` fixes the present, for expiry and time windows; ``None``
+    is the time of this call, for all tasks. ``keys`` returns the key of a pseudonym by its
     reference and period, and is called in each task: it has to return the same key in all of them.
 
     Raises ``SchemaError``, and ``ConfigError`` for an unknown purpose (E132), missing keys (E202),
-    a column that is not there or is of another type (E107), and a session of Spark Connect (E122).
+    a column that is missing or has another type (E107), and a session of Spark Connect (E122).
     """
     loaded = schema if isinstance(schema, Schema) else load_schema(schema)
     if column not in frame.columns or frame.schema[column].dataType not in (
@@ -106,7 +105,7 @@ def minimise(
     ):
         raise ConfigError("E107", "`column` must name a column of texts or binaries of the frame")
     moment = datetime.now(UTC) if as_of is None else as_of
-    Filter(loaded, purposes=purposes, as_of=moment, keys=keys)  # what cannot be is found here
+    Filter(loaded, purposes=purposes, as_of=moment, keys=keys)  # finds invalid arguments early
     context = getattr(frame.sparkSession, "sparkContext", None)
     if context is None:
         raise ConfigError("E122", "Spark Connect has no accumulators; use a classic session")
@@ -118,8 +117,8 @@ def minimise(
 
 
 class _Newest(AccumulatorParam[_Tallies]):  # type: ignore[misc]
-    """Adds up tallies of the newest stage that has run, and of the newest attempt at each of its
-    partitions: Spark runs some again, and all of them again for each action."""
+    """Adds up the tallies of the newest stage, with the newest attempt at each of its partitions:
+    Spark repeats some partitions, and all of them for each action."""
 
     def zero(self, value: _Tallies) -> _Tallies:
         return {}
@@ -139,7 +138,7 @@ class _Newest(AccumulatorParam[_Tallies]):  # type: ignore[misc]
 
 
 class _Filtering:
-    """What runs in a task. It holds a schema, and no event."""
+    """The function that runs in a task. It holds a schema, but no events."""
 
     def __init__(
         self,
@@ -195,7 +194,7 @@ def _joined(rows: pa.Array) -> bytes:
 
 
 def _columns(schema: Schema) -> StructType:
-    """Return the columns of records as Spark has them, in the order of ``arrow_schema``."""
+    """Return the columns of records as Spark types, in the order of ``arrow_schema``."""
     name, _, count = RESERVED
     fields = [StructField(field, _TYPES[type_]) for field, type_ in column_types(schema).items()]
     return StructType([StructField(name, StringType()), *fields, StructField(count, LongType())])

@@ -1,6 +1,6 @@
-"""Seeded synthetic meetings: what clients of a video meeting would send, content and all.
+"""Seeded synthetic meetings: what clients of a video meeting would send, including content.
 
-Addresses are of the documentation ranges (RFC 5737, RFC 3849), names are invented. Each event
+Addresses are from the documentation ranges (RFC 5737, RFC 3849); names are invented. Each event
 carries the given canaries in every content member and in many other unlisted places: a canary in an
 output is a leak.
 """

@@ -1,7 +1,7 @@
 """Durations and sizes: one notation for schemas, the configuration and the SDK's settings.
 
 A number and a unit: ``5s`` is five seconds everywhere, ``64MiB`` is 64 · 2²⁰ bytes. A reader
-returns ``None`` for other texts; its caller raises the error, under the code of its own document.
+returns ``None`` for other texts; its caller raises the error with its document's own code.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ def parse_size(text: str) -> int | None:
 def parse_span(text: str, units: str) -> int | None:
     """Read a time span of a schema, in seconds: ``30d``, where ``units`` are the letters allowed.
 
-    Schemas have whole numbers above zero without a blank, so that a span is written in one way.
-    A year has 365 days.
+    Schemas use whole numbers above zero, without a blank, so that a span has one spelling. A year
+    has 365 days.
     """
     found = _SPAN(text)
     return int(found[1]) * _SECONDS[found[2]] if found and found[2] in units else None
 
 
 def duration_text(seconds: float) -> str:
-    """Write a duration as ``parse_duration`` reads it, so that it reads the same again."""
+    """Write a duration that ``parse_duration`` reads as the same value."""
     if seconds >= _SETTING_SECONDS["h"] and seconds % _SETTING_SECONDS["h"] == 0:
         return f"{int(seconds // _SETTING_SECONDS['h'])}h"
     units = ("s", "ms") if seconds >= 1 else ("ms", "s")
@@ -56,7 +56,7 @@ def duration_text(seconds: float) -> str:
 
 
 def size_text(size: int) -> str:
-    """Write a size as ``parse_size`` reads it, in the largest unit without a fraction."""
+    """Write a size for ``parse_size``, in the largest unit without a fraction."""
     for unit, factor in reversed(_BYTES.items()):
         if size and size % factor == 0 and unit != "B":
             return f"{size // factor}{unit}"
@@ -64,6 +64,6 @@ def size_text(size: int) -> str:
 
 
 def span_text(seconds: int) -> str:
-    """Write a span as ``parse_span`` reads it, in days at most."""
+    """Write a span for ``parse_span``, in days at most."""
     unit = next(unit for unit in ("d", "h", "m", "s") if seconds % _SECONDS[unit] == 0)
     return f"{seconds // _SECONDS[unit]}{unit}"

@@ -27,7 +27,7 @@ from collector.extras import NO_GRPC_ORIGIN, is_installed
 from collector.schema import resources
 
 FileStats = Mapping[Path, tuple[int, ...] | None]
-"""What tells the versions of files apart; ``None`` for one that is not there."""
+"""Distinguishes versions of files; ``None`` for a missing one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +43,12 @@ class Loaded:
     faults: tuple[Fault, ...] = ()
     faulty: frozenset[str] = frozenset()
     places: Mapping[str, tuple[int, int]] = field(default_factory=dict)
-    """Line and column of the values that stand in the file, and of the names of its sinks."""
+    """Line and column of the values in the file, and of the names of its sinks."""
     file: Path | None = None
     environ: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Where they were read, to be read there again."""
+    """The environment that they were read from, to be read again."""
     stats: FileStats = field(default_factory=dict, repr=False)
-    """Of each file that settings are read from or name, from before it was read."""
+    """The state, before reading, of each file that the settings come from or name."""
 
     @property
     def lacks_grpc(self) -> bool:
@@ -92,13 +92,13 @@ Members = dict[str, type[Section] | type[Sinks] | None]
 def load(path: Path | None = None) -> Config:
     """Return the settings of a file, with the environment over it.
 
-    Raises ``ConfigFaults``, whose ``faults`` are all that is wrong.
+    Raises ``ConfigFaults``, which lists all faults.
     """
     return read(path).config
 
 
 def read(file: Path | Document | None = None, environ: Mapping[str, str] = os.environ) -> Loaded:
-    """Do the same, and return the origin of each setting; also for a file that is read already."""
+    """Do the same, also for a file that was read already, and return the origin of each setting."""
     loaded = examine(file, environ)
     if loaded.faults:
         raise ConfigFaults(loaded.faults)
@@ -106,10 +106,9 @@ def read(file: Path | Document | None = None, environ: Mapping[str, str] = os.en
 
 
 def examine(file: Path | Document | None = None, environ: Mapping[str, str] = os.environ) -> Loaded:
-    """Do the same, with defaults in the place of faulty settings. Raises nothing.
+    """Do the same, with defaults in place of faulty settings. Raises nothing.
 
-    Where grpcio is not installed, the default of ``grpc.address`` is ``off``, unless nothing else
-    would receive.
+    Without grpcio, the default of ``grpc.address`` is ``off``, unless there is no other receiver.
     """
     path = file if isinstance(file, Path) else None
     seen = file_stats([] if path is None else [path])
@@ -143,7 +142,7 @@ def examine(file: Path | Document | None = None, environ: Mapping[str, str] = os
 
 
 def file_stats(paths: Iterable[Path]) -> FileStats:
-    """Return the state of files, and of what they lead to if they are links. Never raises."""
+    """Return the state of files; for links, also of their targets. Never raises."""
     found: dict[Path, tuple[int, ...] | None] = {}
     for path in paths:
         found[path] = None
@@ -193,7 +192,7 @@ class _Draft(Layers):
         self.sinks: dict[str, type[SinkSettings]] = Sinks().sections()
 
     def find_sinks(self, environ: Mapping[str, str]) -> None:
-        """Find the sinks that are named, and the settings that each has by its type."""
+        """Find the named sinks, and the settings that each one has by its type."""
         value = self.document.value
         written = value.get("sinks") if isinstance(value, dict) else None
         types: dict[str, tuple[str, bool]] = {}
@@ -217,7 +216,7 @@ class _Draft(Layers):
             self.report(loc, code, message)
 
     def _find_sink(self, name: str, type_: str, *, is_written: bool) -> tuple[Loc, str, str] | None:
-        """Find the settings of a sink; return what is wrong with its type, and where."""
+        """Find the settings of a sink; return the fault of its type, with its place."""
         known = sink_types.names()
         try:
             self.sinks[name] = settings_of(type_)
@@ -234,7 +233,7 @@ class _Draft(Layers):
         return ("sinks", name, "type"), code, message
 
     def take_file(self) -> None:
-        """Take the settings of the file, and its faults."""
+        """Read the settings of the file, and its faults."""
         for fault in self.document.faults:
             name = self.shown(tuple(fault.field.split("."))) if fault.field else ""
             self.faults.append(fault._replace(field=name))
@@ -269,7 +268,7 @@ class _Draft(Layers):
                 self.values[(*inner, SWITCH)] = part
                 for known_places in (self.document.places, self.document.values):
                     known_places[(*inner, SWITCH)] = known_places[inner]
-            elif part is not None:  # a section with nothing in it says nothing
+            elif part is not None:  # an empty section has no settings
                 self.report(inner, "E107", "this must be a mapping of settings, such as `{a: 1}`")
 
     def _report_unknown(self, loc: Loc, known: list[str]) -> None:
@@ -288,13 +287,13 @@ class _Draft(Layers):
         self.report(loc, "E105", f"{problem}{hint}")
 
     def take_variables(self, environ: Mapping[str, str]) -> None:
-        """Take the settings of the environment."""
+        """Read the settings of the environment."""
         known: dict[str, Loc] = {one.variable: one.loc for one in settings(self.sinks)}
         known |= {variable(one.loc[:-1]): one.loc for one in settings(self.sinks) if one.is_switch}
         self.take_environment(environ, PREFIX, known)
 
     def build_section(self, section: type[Section], loc: Loc) -> Any:
-        """Build a section and those in it, with defaults in the place of faulty settings."""
+        """Build a section and those in it, with defaults in place of faulty settings."""
         parts: dict[str, Any] = {}
         for key, within in self._members(section).items():
             if within is Sinks:
@@ -304,12 +303,12 @@ class _Draft(Layers):
         return self.build(section, loc, parts)
 
     def _build_sinks(self, loc: Loc) -> Sinks:
-        """Build all sinks but those whose settings are faulty."""
+        """Build all sinks except those with faulty settings."""
         made: dict[str, SinkSettings] = {}
         for name, section in self.sinks.items():
             if name in self.refused:
                 continue
-            with suppress(ValidationError):  # a required setting is faulty, which is told
+            with suppress(ValidationError):  # a required setting is faulty and reported
                 sink: SinkSettings = self.build_section(section, (*loc, name))
                 made[name] = sink.model_copy(update={"type": sink.type or name})
         return Sinks(made)

@@ -1,4 +1,4 @@
-"""The settings: sections, keys, defaults, limits, and what each is for.
+"""The settings: sections, keys, defaults, limits, and the purpose of each.
 
 The documentation's table is checked against these models by a test.
 """
@@ -43,7 +43,7 @@ from collector.contracts import MOST_BYTES, MOST_EVENTS
 from collector.schema import resources
 
 SWITCH = "enabled"
-"""The setting that a section stands for where it is written as ``true`` or ``false``."""
+"""The setting that a section written as ``true`` or ``false`` sets."""
 
 _KIB, _MIB, _GIB = 1 << 10, 1 << 20, 1 << 30
 _HOUR = 3600
@@ -237,7 +237,7 @@ class About(Section):
 
 
 class RecorderSection(Section):
-    """Recordings, which `collector recording serve` keeps: a process of its own."""
+    """Recordings. A process of its own, `collector recording serve`, keeps them."""
 
     enabled: Flag = Field(
         False,
@@ -379,7 +379,7 @@ class Config(Section):
 
     @property
     def schema_setting(self) -> str:
-        """The setting that names them: ``schema`` or ``schemas``."""
+        """The setting that names the schemas: ``schema`` or ``schemas``."""
         return "schemas" if self.schemas else "schema"
 
 
@@ -396,7 +396,7 @@ class Setting(NamedTuple):
 
     @property
     def is_switch(self) -> bool:
-        """Return whether its section stands for it."""
+        """Return whether ``true`` or ``false`` in place of its section sets it."""
         return self.loc[-1] == SWITCH
 
     @property

@@ -86,7 +86,7 @@ def certificate_pairs(config: Config) -> Iterator[Finding]:
 
 
 def different_ports(config: Config) -> Iterator[Finding]:
-    """Refuse two listeners on one address, by whatever name; port 0 stands for any free one.
+    """Refuse two listeners on one address, by whatever name; port 0 stands for any free port.
 
     Names other than ``localhost`` are compared with others only where they are resolved.
     """
@@ -150,7 +150,7 @@ def has_sink(config: Config) -> Iterator[Finding]:
 
 
 _MOST_SHARED = 0.9
-"""Of the spool, so much may wait for sinks that skip: what is left lets other sinks go on."""
+"""The most of the spool that may wait for sinks that skip; the rest is for other sinks."""
 
 
 def shares_that_fit(config: Config) -> Iterator[Finding]:

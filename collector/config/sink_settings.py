@@ -137,7 +137,7 @@ class SinkSettings(Section):
 
     @property
     def is_on(self) -> bool:
-        """Whether records go there."""
+        """Whether the sink gets records."""
         return True
 
     @property

@@ -1,6 +1,6 @@
-"""The types of sinks: a table of built-in ones, and what other packages offer as entry points.
+"""The types of sinks: a table of built-in ones, and entry points of other packages.
 
-A type is loaded when a configuration names it, and not before.
+A type is loaded only when a configuration names it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ GROUP = "collector.sinks"
 
 
 class BuiltInType(NamedTuple):
-    """A type of this package: where its class is, and the scheme of the SDK's ``to=`` for it, after
-    which a path follows, or an address with ``has_address``."""
+    """A type of this package: the place of its class, and its scheme in the SDK's ``to=``, followed
+    by a path, or with ``has_address`` by an address."""
 
     value: str
     scheme: str
@@ -125,5 +125,6 @@ def _offered() -> list[EntryPoint]:
 
 @cache
 def _offered_in(path: tuple[str, ...]) -> list[EntryPoint]:
-    """Read what the packages in these directories offer: it takes a tenth of a command's start."""
+    """Read the entry points of packages in these directories, which takes a tenth of a command's
+    start."""
     return [each for each in entry_points(group=GROUP) if is_sink_name(each.name)]

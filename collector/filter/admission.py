@@ -1,9 +1,9 @@
 """The result of a filter call, and its builder: records, and the tally of everything else.
 
 The hot path only appends to lists; ``AdmissionBuilder.finish`` adds them up once, at the end. Most
-calls are for one event, and most events are counted alike. The counts of such a call are a verdict,
-which costs nothing to make; a tally is made from it on request. ``TallyAccumulator`` adds up the
-verdicts of events that are filtered one by one.
+calls are for one event, and most events have the same counts. The counts of such a call are a
+verdict, which costs nothing to make; a tally is made from it on request. ``TallyAccumulator`` adds
+up the verdicts of events that are filtered one by one.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from collector.filter.members import named_members
 from collector.filter.plan import Plan, SenderInfo, content_code
 
 Verdict = tuple[Rejection | None, tuple[Category, ...], tuple[tuple[str, Drop], ...]]
-"""The counts of one event: the reason of its rejection, if it is rejected; the categories of
-content in it; the fields that are dropped, with the reasons."""
+"""The counts of one event: why it is rejected, if it is; the categories of its content; the dropped
+fields, with the reasons."""
 
 _MAX_VERDICTS = 1024
 _PIECE = 1000
-"""Records that are encoded at once: other threads wait meanwhile."""
+"""Records that are encoded at once, while other threads wait."""
 _encode_lines = msgspec.json.Encoder().encode_lines
 
 
@@ -45,10 +45,10 @@ _encode_lines = msgspec.json.Encoder().encode_lines
 class Bounds:
     """The most events that a call may read, and the most bytes of records it may make.
 
-    A small body can become very much: a list of three bytes an element gets the values of the
-    document around it in every record. So elements are counted before records are made of them, and
-    records are encoded a piece at a time. ``elements`` holds one number, how many elements that
-    hold lists of records were read so far; they count as events do.
+    A small body can become very large: an element of three bytes becomes a record with the values
+    of the whole document around it. So elements are counted before they become records, and records
+    are encoded piece by piece. ``elements`` holds one number: how many elements with lists of
+    records were read so far. They count like events.
     """
 
     events: int
@@ -105,7 +105,7 @@ class Admission(msgspec.Struct, eq=False, gc=False):
 
     @property
     def records(self) -> list[Record]:
-        """The records as dictionaries, in the order of the events; made anew at each call."""
+        """The records as dictionaries, in the order of the events; new at each call."""
         return cast("list[Record]", msgspec.to_builtins(self._structs))
 
     def encode(self) -> bytes:
@@ -200,19 +200,19 @@ class AdmissionBuilder:
     """The codes of dropped fields and of content."""
     rejected: list[Rejection] = field(default_factory=list)
     oversized: list[int] = field(default_factory=list)
-    """The number of events in documents that hold too many of them, if any: ``too_large``."""
+    """The numbers of events in documents with too many events: ``too_large``."""
     sender: SenderInfo | None = None
     """Sender values of a request that holds a single event."""
     by_grant: bool = False
     """Whether the call makes one admission for each set of granted purposes."""
     bounds: Bounds | None = None
-    """What the call may become, if that is bounded."""
+    """The bounds of the call, if any."""
     _builders: dict[Granted, AdmissionBuilder] = field(default_factory=dict)
 
     def for_plan(self, plan: Plan) -> AdmissionBuilder:
         """Return the builder of this call for events that another plan reads.
 
-        It shares the lists of this one, unless the call is ``by_grant``.
+        It shares this builder's lists, unless the call is ``by_grant``.
         """
         builders = self._builders
         if not builders:
@@ -241,13 +241,13 @@ class AdmissionBuilder:
         return len(self.records) + len(self.rejected) + sum(self.oversized)
 
     def expect(self, number: int) -> None:
-        """Note that so many events follow. Raises ``InputError`` E416 if these are too many."""
+        """Announce this many events. Raises ``InputError`` E416 if there are too many."""
         if self.bounds is not None:
             self.bounds.check(self.received + number)
 
     def expect_elements(self, number: int) -> None:
-        """Note that so many elements follow which may hold lists of records. Raises ``InputError``
-        E416 if these are too many."""
+        """Announce this many elements that may hold lists of records. Raises ``InputError`` E416 if
+        there are too many."""
         if self.bounds is not None:
             self.bounds.elements[0] += number
             self.bounds.check(self.received)
@@ -257,8 +257,8 @@ class AdmissionBuilder:
         self.oversized[:] = [sum(self.oversized) + number]
 
     def finish_all(self, bytes_in: int, merge: bool) -> list[Admission]:
-        """Finish every builder of the call that counted an event, or content around events, or at
-        least this one.
+        """Finish every builder of the call that counted an event or content around events; if there
+        is none, this one.
 
         The bytes are counted with the first admission.
         """
@@ -306,9 +306,9 @@ class AdmissionBuilder:
 
 
 class SingleAdmissions:
-    """Makes the admissions of calls for a single event, which the ``judge`` of a plan decides.
+    """Makes the admissions of calls for a single event with the ``judge`` of a plan.
 
-    Most events are counted alike, so that verdicts are remembered by what the judge noted.
+    Most events have the same counts, so verdicts are cached by the codes that the judge noted.
     """
 
     __slots__ = ("_admitted", "_granted", "_judge", "_plan")
@@ -323,7 +323,7 @@ class SingleAdmissions:
         return f"<SingleAdmissions of {self._plan.schema_id}>"
 
     def of(self, event: Any, bytes_in: int) -> Admission:
-        """Return the admission of a call for one event, which is decoded."""
+        """Return the admission of a call for one decoded event."""
         records: list[Any] = []
         notes: list[int] = []
         rejected: list[Rejection] = []

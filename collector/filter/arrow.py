@@ -1,6 +1,6 @@
 """Records as Arrow tables: NDJSON that a filter wrote, read into columns of real types.
 
-It needs pyarrow (the extra ``parquet``), and is imported only where that is used.
+It needs pyarrow (the extra ``parquet``), and is imported only when it is used.
 """
 
 from __future__ import annotations
@@ -32,11 +32,12 @@ _TYPES: Mapping[str, pa.DataType] = {
 }
 _STORED_AS = {"TEXT": "text", "INTEGER": "integer", "REAL": "number"}
 _BLOCK = 1 << 20
-"""A record is shorter than this."""
+"""Longer than any record, in bytes."""
 _GROUP_BYTES = 4 << 20
-"""Of records as lines, for one row group."""
+"""The bytes of record lines for one row group."""
 _MOST_CELLS = 1 << 20
-"""Of a table that is read at once: a field without a value takes as much memory as one with it."""
+"""The most cells of a table that is read at once: a field without a value takes as much memory as
+one with a value."""
 
 
 def column_types(schema: Schema) -> dict[str, str]:
@@ -54,9 +55,9 @@ def seen_types(
     rows: Sequence[Row],
     likely: Sequence[Mapping[str, str]] = (),
 ) -> dict[str, str]:
-    """Return the types of a layout's columns whose schema is not known, by the values in rows: the
-    first of the ``likely`` ones that all of them have. A column without a type has no value and no
-    likely type."""
+    """Return the column types of a layout whose schema is unknown, from the values in rows: the
+    first ``likely`` type that fits all values. A column without values and without a likely type is
+    left out."""
     types: dict[str, str] = {}
     for place, (name, column) in enumerate(columns):
         values = [row[place] for row in rows if row[place] is not None]
@@ -70,8 +71,8 @@ def seen_types(
 
 
 class ColumnTypes:
-    """The types of layouts' columns: of the schema with a layout's digest; else of the values, for
-    which those of the schema with the same name that runs are likely."""
+    """The column types of layouts: those of the schema with the layout's digest, or else by the
+    values, where the types of the running schema of the same name are likely."""
 
     def __init__(
         self, schemas: Sequence[Schema], schema_of: Callable[[str], Schema | None]
@@ -84,7 +85,7 @@ class ColumnTypes:
         return "<ColumnTypes>"
 
     def known(self, digest: str) -> Mapping[str, str]:
-        """Return the types of a schema's columns; none if it is not known."""
+        """Return the types of a schema's columns; none for an unknown schema."""
         if digest not in self._known:
             schema = self._schema_of(digest)
             self._known[digest] = {} if schema is None else column_types(schema)
@@ -93,8 +94,8 @@ class ColumnTypes:
     def of(
         self, layout: Layout, rows: Callable[[], Sequence[Row]], noted: Mapping[str, str]
     ) -> Mapping[str, str | None]:
-        """Return the types of the columns of some rows; ``noted`` ones stay, unless they differ
-        from the schema's, or a value contradicts."""
+        """Return the column types of some rows. ``noted`` types stay, unless they differ from the
+        schema's or a value contradicts them."""
         if known := self.known(layout.digest):
             return known
         likely = noted, self._likely.get(layout.table, {})
@@ -138,8 +139,8 @@ def arrow_schema(
 def read_table(
     payload: bytes, schema: pa.Schema, minute: str | None = None, name: str | None = None
 ) -> pa.Table:
-    """Read records into a table; ``minute`` is when all of them were received, and ``name`` that of
-    their schema, where it is known: then none is read. Fields that are no columns are left out.
+    """Read records into a table. If ``minute`` (when all were received) or ``name`` (of their
+    schema) is given, that member is not read. Fields without a column are left out.
 
     Raises ``DeliveryError`` E507 for anything but NDJSON of records.
     """
@@ -167,7 +168,7 @@ def read_table(
 
 
 def read_tables(text: bytes, schema: pa.Schema, minute: str, name: str) -> Iterator[pa.Table]:
-    """Yield records as tables of a bounded number of cells, without lines that cannot be read."""
+    """Yield records as tables with a bounded number of cells; unreadable lines are left out."""
     most = max(1, _MOST_CELLS // len(schema))
     if count_lines(text) <= most:
         with suppress(DeliveryError):
@@ -180,12 +181,12 @@ def read_tables(text: bytes, schema: pa.Schema, minute: str, name: str) -> Itera
 
 
 def moment(text: str) -> pa.Scalar:
-    """Return a moment as a value of a column."""
+    """Return a moment as a column's value."""
     return pa.scalar(datetime.fromisoformat(text), _INSTANT)
 
 
 def shuffled(table: pa.Table) -> pa.Table:
-    """Return the rows in random order, so that it tells nothing."""
+    """Return the rows in random order, so that the order reveals nothing."""
     number = len(table)
     keys = pa.Array.from_buffers(pa.uint64(), number, [None, pa.py_buffer(os.urandom(8 * number))])
     return table.take(pc.sort_indices(keys))
@@ -194,7 +195,7 @@ def shuffled(table: pa.Table) -> pa.Table:
 class ParquetRecords:
     """Writes NDJSON of one schema's records into an open file as Parquet, in their order.
 
-    ``close`` makes the file whole.
+    ``close`` completes the file.
     """
 
     def __init__(self, file: Any, schema: Schema) -> None:
@@ -215,7 +216,7 @@ class ParquetRecords:
         return len(records)
 
     def close(self) -> None:
-        """Write what is pending, and the end of the file."""
+        """Write the pending records and the end of the file."""
         self._flush()
         self._writer.close()
 

@@ -1,8 +1,8 @@
 """Records as typed rows: NDJSON that a filter wrote, decoded once and checked column by column.
 
-A text is read only if it is, byte for byte, what its records are when they are written anew: so no
-member stands twice, in another order, under another name, or in another notation. Then each kind
-checks its column at once.
+A text is accepted only if encoding its records again gives the same bytes. So no member is
+repeated, out of order, misnamed, or in another notation. Then each kind checks a whole column at
+once.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ NOT_AS_WRITTEN = "the records are not written as a filter writes them"
 _TYPES: dict[str, set[type]] = {"TEXT": {str}, "INTEGER": {bool, int}, "REAL": {float}}
 """The types of canonical values, by the type of their column."""
 _MOST_KNOWN = 4096
-"""Values of a column that are remembered, besides those of one text."""
+"""The most remembered values of a column, not counting those of the current text."""
 _MINUS_ZERO = b":-0.0"
 Checks = Sequence[tuple[int, str, ColumnCheck]]
 """Columns by number and name, with their checks."""
@@ -36,15 +36,14 @@ _encode_lines = msgspec.json.Encoder().encode_lines
 
 
 def demand(holds: bool, otherwise: str) -> None:
-    """Raise ``RecheckError`` unless something holds."""
+    """Raise ``RecheckError`` with the message ``otherwise`` unless a condition holds."""
     if not holds:
         raise RecheckError(otherwise)
 
 
 class RecordColumns:
-    """The columns of one plan's records. ``lasting`` are the checks that remember values, by the
-    names of their fields, for all plans of a schema. Records need not have all that is required
-    unless they are ``whole``."""
+    """The columns of one plan's records. ``lasting`` are the checks that remember values, by field
+    name, for all plans of a schema. Only ``whole`` records need all required fields."""
 
     def __init__(self, plan: Plan, lasting: dict[str, ColumnCheck], *, whole: bool = True) -> None:
         self._decode = msgspec.json.Decoder(_record_type(plan)).decode_lines
@@ -57,15 +56,15 @@ class RecordColumns:
 
     def checks(self, first: datetime, last: datetime) -> Checks:
         """Return the checks of columns, for values that were canonical at some moment between two.
-        Closed lists need none: the decoder knows them."""
+        Closed lists need no check: the decoder knows them."""
         return [
             (column.index, column.name, self._check(column, first, last))
             for column in self._checked
         ]
 
     def read(self, text: bytes, checks: Checks) -> tuple[list[Any], list[Row], bytes]:
-        """Read NDJSON; return the records as objects, as rows, and as they are written anew. Raises
-        ``RecheckError``, in constants and names of the schema."""
+        """Read NDJSON; return the records as objects, as rows, and encoded again. Raises
+        ``RecheckError``, whose text consists of constants and names of the schema."""
         records, encoded = list[Any](), b""
         with suppress(*FAILURES):
             records = self._decode(text)
@@ -94,7 +93,7 @@ class RecordColumns:
 
 
 def _types(column: Column) -> set[type]:
-    """Return the types of a column's canonical values, which its kind reads too."""
+    """Return the types of a column's canonical values, which its kind also reads."""
     return _TYPES[column.field.column] & column.wire
 
 
@@ -127,7 +126,7 @@ def _record_type(plan: Plan) -> type[msgspec.Struct]:
 
 
 def _each(column: Column, first: datetime, last: datetime) -> ColumnCheck:
-    """Return the function that looks at each value of a column, and at its type."""
+    """Return a function that checks each value of a column, and its type."""
     stored = column.field.stored_between(first, last)
 
     def check(values: Collection[Any]) -> bool:
@@ -137,7 +136,7 @@ def _each(column: Column, first: datetime, last: datetime) -> ColumnCheck:
 
 
 def _remembering(check: ColumnCheck) -> ColumnCheck:
-    """Return the function that checks the values of a column which it has not seen yet."""
+    """Return a function that checks only values it has not seen yet."""
     known: set[Any] = {None}
 
     def check_new(values: Collection[Any]) -> bool:
@@ -155,7 +154,8 @@ def _remembering(check: ColumnCheck) -> ColumnCheck:
 
 
 def _has_minus_zero(rows: list[Row]) -> bool:
-    """Return whether a number is a negative zero, which equals the one that a filter writes."""
+    """Return whether a number is a negative zero, which compares equal to the zero that a filter
+    writes."""
     numbers = (value for row in rows for value in row if type(value) is float and not value)
     return any(copysign(1.0, number) < 0 for number in numbers)
 

@@ -1,4 +1,4 @@
-"""Derive device and system from a user-agent string, and nothing else.
+"""Derive only device and system from a user-agent string.
 
 The string itself is free text and is never stored. ua-parser recognises devices and systems by the
 public table of uap-core, on an engine whose time is linear in the text (Rust's regex); its result
@@ -63,7 +63,7 @@ class Agents(dict[str, tuple[str | None, ...]]):
 
 
 def parse_user_agent(user_agent: str) -> dict[str, str]:
-    """Return the values that a user-agent string yields, by field name; empty for none."""
+    """Return the values that a user-agent string yields, by field name."""
     try:
         if not user_agent or len(user_agent.encode()) > MAX_BYTES:
             return NOTHING
@@ -102,7 +102,7 @@ def _system(system: Any) -> dict[str, str]:
 
 
 def _device(device: Any) -> dict[str, str]:
-    """Apple strings give names of product lines, others the model as the vendor calls it."""
+    """Apple's strings name a product line; others name the vendor's model."""
     if device is None or device.brand is None or device.brand in _NO_BRAND:
         return NOTHING
     values = {"device.manufacturer": device.brand}

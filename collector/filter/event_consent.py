@@ -1,8 +1,8 @@
-"""Read the choices that an event carries, before anything else of it is read.
+"""Read the choices in an event before anything else in it.
 
-The types name nothing but the path to the choices and the purposes that can be refused. Most texts
-hold no choices, and to decode each of them for nothing would take a third of the filter's time. So
-a text is searched for the names first.
+The types name only the path to the choices and the purposes that can be refused. Most texts hold no
+choices, and decoding each of them in vain would take a third of the filter's time. So a text is
+first searched for the names.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collector.filter.records import Form
 from collector.filter.text import name_search
 
 MAX_BYTES = 1 << 12
-"""The most bytes that choices may take; longer ones are not read, and refuse every purpose."""
+"""The most bytes that choices may take; longer choices are not read, and refuse every purpose."""
 
 _NOTHING: frozenset[str] = frozenset()
 _FLAGS = {b"true": True, b"false": False}
@@ -52,8 +52,8 @@ class EventConsent:
     def refused_in(self, event: Any, form: Form) -> frozenset[str]:
         """Return the refused purposes in an event.
 
-        What cannot be read as an event has no choices. Only how deep a text may be depends on the
-        call, so one that is too deep here refuses all.
+        Unreadable events have no choices. But the allowed depth of a text depends on the call, so a
+        text that is too deep here refuses all purposes.
         """
         found = form.read(self._readers, event)
         if not isinstance(found, tuple):
@@ -64,7 +64,7 @@ class EventConsent:
             return _NOTHING
         if type(choices) is msgspec.Raw:
             return refused(self.optional, self._decoded(choices))
-        # a bare ``true``, which would consent to everything, is no choice
+        # a bare ``true`` would consent to everything, so it is not a choice
         is_readable = type(choices) in (dict, list, tuple)
         return refused(self.optional, choices if is_readable else False)
 

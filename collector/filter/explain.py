@@ -1,7 +1,7 @@
 """Explain which record an event becomes: per field the value found, its path, and the outcome.
 
-Shown are names of the schema, canonical values that are admitted anyway, content categories, and a
-count of the unlisted members. Unlisted names and refused values are never shown.
+It shows names of the schema, admitted canonical values, content categories, and the number of
+unlisted members. It never shows unlisted names or refused values.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from collector.filter.text import BOM, is_list, readable_lines
 from collector.schema.conditions import ClosedList
 
 MOST_EVENTS = 10_000
-"""So many events of a sample are looked at."""
+"""The most events of a sample that are examined."""
 _SEGMENT = re.compile(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*")
 _DEEPEST = 6
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -48,7 +48,7 @@ _TYPES: Mapping[str, JsonType] = {
     "t": "boolean",
     "f": "boolean",
 }
-"""The types of values by their first character; numbers have many."""
+"""The types of values by their first character, except for numbers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,8 +66,8 @@ class FieldOutcome:
 class Explanation:
     """One event: ``admitted`` or the reason of its rejection, and the outcome of each field.
 
-    ``content`` and ``unlisted`` are ``None`` where nothing of the event was looked at: it is
-    unreadable, or not selected.
+    ``content`` and ``unlisted`` are ``None`` if the event was not examined, because it is
+    unreadable or not selected.
     """
 
     verdict: Rejection | str
@@ -76,11 +76,12 @@ class Explanation:
     content: tuple[Category, ...] | None = None
     unlisted: int | None = None
     paths: dict[str, str | None] = field(default_factory=dict)
-    """For each listed path what is near it, or nothing; ``None`` if its field has a value."""
+    """For each listed path a description of what is near it, or an empty text; ``None`` if its
+    field has a value."""
 
 
 def unmatched(explanations: Iterable[Explanation]) -> dict[str, str]:
-    """Return the paths of fields that have a value in none of the events, with what was near."""
+    """Return the paths of fields without a value in any event, with what was near."""
     found: dict[str, str | None] = {}
     for explanation in explanations:
         for path, near in explanation.paths.items():
@@ -90,7 +91,7 @@ def unmatched(explanations: Iterable[Explanation]) -> dict[str, str]:
 
 
 class _EnoughError(Exception):
-    """So many events are explained as were asked for."""
+    """The requested number of events is explained."""
 
 
 class _ExplainingRouter(EventRouter):
@@ -109,7 +110,7 @@ class _ExplainingRouter(EventRouter):
         self.explanations = explanations
 
     def _explaining(self, _granted: Granted, refused: frozenset[str]) -> EventRouter:
-        """Explain events that another router reads because of their choices too."""
+        """Also explain events that another router reads because of their choices."""
         return _ExplainingRouter(self._router.without(refused), self.explanations, self._most)
 
     def _add_slices(self, text: bytes, builder: AdmissionBuilder) -> None:
@@ -216,14 +217,14 @@ class _ExplainingRouter(EventRouter):
 
 
 class _Near:
-    """Says what an event has at or near a path; each object and list of it is decoded once."""
+    """Describes what an event has at or near a path; decodes each object and list once."""
 
     def __init__(self, payload: Any) -> None:
         self._payload = payload
         self._decoded: dict[tuple[Keys, type], _Decoded | None] = {}
 
     def to(self, path: Keys) -> str | None:
-        """Say it in names of the schema; ``None`` if the path leads to a value."""
+        """Describe it with names of the schema; ``None`` if the path leads to a value."""
         raw = self._payload
         for depth, key in enumerate(path):
             above = _written(path[:depth]) if depth else ""
@@ -257,13 +258,13 @@ class _Near:
         return None if raw is None else _TYPES.get(chr(bytes(raw).lstrip()[0]), "number")
 
     def holds(self, path: Keys, listed: ClosedList) -> bool:
-        """Return whether the value at a path is one of these."""
+        """Return whether the value at a path is in the list."""
         raw = self.value(path)
         return raw is not None and listed.has(decode_scalar(raw, _COMPARED))
 
     def _members(self, path: Keys, raw: Any, of: type) -> _Decoded | None:
-        """Return the members or elements at a path, and their names by what spellings share;
-        ``None`` if it is no object or no list."""
+        """Return the members or elements at a path, and their names in normalised spelling;
+        ``None`` if the value there is not of that type."""
         if (path, of) not in self._decoded:
             decoded: _Decoded | None = None
             with suppress(*FAILURES):
@@ -280,7 +281,7 @@ class _Near:
 
 @cache
 def _spelled(path: Keys) -> tuple[str, str]:
-    """Return what other spellings of a path's first name, or of all of it, would share with it."""
+    """Return the normalised spellings of a path's first name and of the whole path."""
     return _plain(path[0]), _plain("".join(map(str, path)))
 
 
@@ -289,9 +290,9 @@ def known_places(
 ) -> dict[str, set[str]]:
     """Return the paths at which events have members of known names, each with these names.
 
-    ``places`` are names with dots, of at most three parts, that a path may end in; what stands
-    before must be among ``around``. Neither is compared by its case, dots, lines and underscores.
-    No path with any other name is returned.
+    ``places`` are dotted names, of at most three parts, that a path may end in; the names before
+    must be in ``around``. Case, dots, hyphens and underscores are ignored. No path with any other
+    name is returned.
     """
     names: dict[str, set[str]] = {}
     for place in places:
@@ -319,7 +320,7 @@ def known_places(
 
 
 def _plain(name: object) -> str:
-    """Return a name without what spellings differ in."""
+    """Return a name in normalised spelling."""
     return "".join(filter(str.isalnum, str(name))).lower()
 
 
@@ -340,7 +341,7 @@ def _outcome(
     near_by: _Near,
     outcome: tuple[int, Scalar | None, Drop | None],
 ) -> FieldOutcome:
-    """Return the outcome of a field, as the judge tells it."""
+    """Return the outcome of a field from the judge's report."""
     where, value, why = outcome
     if value is None and why is None:
         return FieldOutcome("absent")
@@ -356,7 +357,7 @@ ELSEWHERE: Mapping[int, str] = {
     AGENT_OUTSIDE: "(the user agent)",
     OUTSIDE: "(outside the list of records)",
 }
-"""Where else than at one of its paths the value of a field may come from."""
+"""Sources of a field's value other than its paths."""
 
 
 @clearing
@@ -367,7 +368,7 @@ def explain(
     most: int = sys.maxsize,
     sender: SenderInfo | None = None,
 ) -> Iterator[Explanation]:
-    """Explain each event of a document, or of NDJSON lines, ``most`` at most. ``sender`` is for a
+    """Explain the first ``most`` events of a document or of NDJSON lines. ``sender`` is for a
     single event."""
     explanations: list[Explanation] = []
     explaining = _ExplainingRouter(router, explanations, most)

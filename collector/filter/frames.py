@@ -1,4 +1,4 @@
-"""Leave nothing of an event in the frames that an exception refers to."""
+"""Remove events from the frames that an exception refers to."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _T = TypeVar("_T")
 
 
 def clear(error: BaseException) -> None:
-    """Clear the variables of a failed call, and of all that it has called. What it was handling
-    when it failed, which may be an error about a value, is no more referred to; what its caller
-    handles is."""
+    """Clear the variables of a failed call and of all its inner calls. The reference to the
+    exception that it was handling is removed, because that may be an error about a value; the
+    exception that the caller handles is kept."""
     clear_frames(error.__traceback__)
     handled = error.__context__
-    with suppress(RuntimeError):  # what a caller handles was caught in a frame that goes on
+    with suppress(RuntimeError):  # the frame that caught the caller's exception is still running
         while handled is not None and handled.__traceback__ is not None:
             handled.__traceback__.tb_frame.clear()
             handled = handled.__context__
@@ -26,8 +26,8 @@ def clear(error: BaseException) -> None:
 
 
 def clearing(call: Callable[_P, _T]) -> Callable[_P, _T]:
-    """Clear the variables of a call, and of all that it has called, where it raises anything: an
-    interrupt, or what ``keys`` of pseudonyms raise. The exception goes on."""
+    """Clear the variables of a call and of all its inner calls if it raises anything, such as an
+    interrupt or an error from ``keys``. The exception propagates."""
 
     @wraps(call)
     def cleared(*args: _P.args, **kwargs: _P.kwargs) -> _T:

@@ -1,12 +1,12 @@
 """The judge: one generated function that decides what an event becomes.
 
-It takes events as the structs of their plan's shape, whichever decoder filled them. For each
-column it takes the first value that is present: the event's own, one derived from a user agent, one
-of the context. The kind of the column makes it canonical or refuses it. Then it makes a record, or
-says why there is none. ``collector schema show --code`` prints what is written here.
+It takes events as the structs of their plan's shape, whichever decoder filled them. For each column
+it takes the first value that is present: the event's own, one derived from a user agent, one of the
+context. The kind of the column makes it canonical or refuses it. Then it makes a record, or notes
+why there is none. ``collector schema show --code`` prints the generated function.
 
 The source consists of numbers and of names given here; no name or value from a schema is ever part
-of it. Only values of exact built-in types are passed on: another could be of any class.
+of it. Only values of exact built-in types are passed on: others could belong to any class.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ from collector.schema.conditions import ClosedList
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Context:
-    """The values around events, by column: canonical in ``values``, or a code in ``drops``.
+    """The values around events, by column: canonical ones in ``values``, or a code in ``drops``.
 
-    ``lent`` are those of the sender: a record needs another one. So does a user agent that
-    ``is_lent``. ``content`` are the categories that are present. The ``document`` (of the outermost
-    context, the sender) lies in ``around``, and is read again under other plans; ``by_grant`` has
-    its contexts under these.
+    ``lent`` marks values of the sender, and ``is_lent`` a user agent of the sender: a record needs
+    at least one other value. ``content`` are the categories that are present. The ``document`` (in
+    the outermost context, the sender) is inside ``around``. Other plans read it again; ``by_grant``
+    has its contexts under them.
     """
 
     values: tuple[Any, ...]
@@ -57,7 +57,7 @@ class Context:
 
 
 def sender_context(plan: Plan, sender: SenderInfo | None) -> Context:
-    """Return the outermost context: what the request says of its sender, if that is used."""
+    """Return the outermost context: the request's data about its sender, if used."""
     nothing = (None,) * len(plan.columns)
     no = (False,) * len(plan.columns)
     if sender is None:
@@ -80,23 +80,25 @@ def sender_context(plan: Plan, sender: SenderInfo | None) -> Context:
 
 
 Judge = Callable[..., None]
-"""``judge(events, records, notes, rejected)``: append records; codes of drops and of categories of
-content; and the reasons of rejections. With a context it takes that too, and with a listener it
-calls ``tell((sources, values, reasons))`` for each event, with an item for each column."""
+"""``judge(events, records, notes, rejected)``: append records, codes of drops and content
+categories, and reasons of rejections. Variants with a context take it as a further argument; those
+with a listener call ``tell((sources, values, reasons))`` for each event, with an item for each
+column."""
 
 Surround = Callable[[Any, Context, Any], Context]
 """``surround(event, around, document)``: make a context of a document."""
 
 Variant = Literal["events", "records", "told", "context"]
-"""Events alone; in a context; in a context and with a listener; or documents, as contexts."""
+"""Events alone; events in a context; the same with a listener; or documents that become
+contexts."""
 
 OUTSIDE, FROM_AGENT, AGENT_OUTSIDE = -1, -2, -3
-"""Sources that are no path of the event itself: its context, its user agent, and that of the
-context."""
+"""Sources other than paths of the event: its context, its user agent, and the context's user
+agent."""
 
 
 _OFTEN = frozenset("fkmr")
-"""Names that begin so are used for every event: functions, types, dictionaries and the record."""
+"""First letters of names that every event uses: functions, types, dictionaries and the record."""
 
 
 class Code:
@@ -152,7 +154,7 @@ class Code:
     # -- the members of the event ------------------------------------------------------------------
 
     def _open(self, shape: Shape, variable: str, path: Keys) -> None:
-        """Note the expression of each member, and put the objects among them into variables."""
+        """Note the expression of each member, and assign the objects among them to variables."""
         for key, node in shape.members.items():
             here = (*path, key)
             self._paths[here] = node, variable
@@ -164,11 +166,12 @@ class Code:
                 self._open(inner, name, here)
 
     def _read_object(self, shape: Shape, name: str) -> None:
-        """Write the lines that read an object of a mapping; anything else is one of no members."""
+        """Write the lines that read an object of a mapping; any other value counts as an empty
+        object."""
         kinds = ("list", "tuple") if shape.is_list else ("dict",)
         self._add(f"if {' or '.join(f'type({name}) is {kind}' for kind in kinds)}:", 1)
         read = f"{name} = {self._bind('q', mapping_decoder(shape))}({name})"
-        if shape.is_typed:  # without a call, except where this fails
+        if shape.is_typed:  # calls only if this fails
             self._add("try:", 2)
             self._add(f"{name} = convert({name}, {self._bind('j', shape.loose)})", 3)
             self._add("except FAILURES:", 2)
@@ -179,12 +182,12 @@ class Code:
         self._add(f"{name} = {self._bind('n', shape.nothing)}", 2)
 
     def _member(self, path: Keys, *uses: str) -> str:
-        """Return the expression of a member, as the first of these uses that it has."""
+        """Return the expression of a member, for the first of these uses that it has."""
         node, variable = self._paths[path]
         return f"{variable}.{next(node.slots[use] for use in uses if use in node.slots)}"
 
     def _own(self, paths: Sequence[Keys]) -> Iterator[Keys]:
-        """Yield the paths that begin as events of this shape do."""
+        """Yield the paths whose first key fits events of this shape."""
         return (path for path in paths if type(path[0]) is self._root)
 
     def _is_present(self, member: str) -> str:
@@ -202,7 +205,7 @@ class Code:
                 self._add(f"if {variable} is None:", deeper)
 
     def _test(self, conditions: Conditions) -> str:
-        """Return the condition that members have their values; nothing if there are none."""
+        """Return the expression that tests conditions; empty without conditions."""
         return " and ".join(
             self._is_one_of(self._member(path, "value"), listed)
             if type(path[0]) is self._root
@@ -223,7 +226,7 @@ class Code:
     # -- the values of columns ---------------------------------------------------------------------
 
     def _agent(self) -> None:
-        """Write the lines that find the user agent, and what it says."""
+        """Write the lines that find the user agent and its values."""
         self._first("a", [self._member(path, "value") for path in self._own(self._plan.user_agent)])
         if self._is_within:
             self._add("is_outside = a is None")
@@ -256,7 +259,7 @@ class Code:
             self._canonical(column, is_lendable=is_lendable)
 
     def _sources(self, column: Column) -> Iterator[str]:
-        """Yield the expressions of a column's values, each ``None`` where a condition fails."""
+        """Yield the expressions of a column's values, each ``None`` if a condition fails."""
         for path, conditions in zip(column.paths, column.conditions, strict=True):
             if type(path[0]) is self._root:
                 member = self._member(path, "value", "raw")
@@ -282,7 +285,7 @@ class Code:
         else:
             self._add("try:", 1)
             self._add(f"c{i} = {self._bind('m', column.memo.known)}[v]", 2)
-            self._add("except KeyError:", 1)  # not met before
+            self._add("except KeyError:", 1)  # a new value
             self._accept(column, f"c{i} = {accept}(v)", 2)
         self._add("elif v is None:")
         if self._is_within:
@@ -318,7 +321,8 @@ class Code:
             self._add(f"y{column.index} = {reason!r}", deeper)
 
     def _dropped(self, code: str, deeper: int) -> None:
-        """Write the line that counts a drop; of a context, that keeps one of what is around it."""
+        """Write the line that counts a drop; in a context, that keeps the drop of the outer
+        context."""
         self._add(f"d{code[1:]} = {code}" if self._is_context else f"notes.append({code})", deeper)
 
     def _withheld(self, column: Column) -> None:
@@ -390,7 +394,7 @@ class Code:
 
     @property
     def source(self) -> str:
-        """The text of the function."""
+        """The source text of the function."""
         often = (name for name in self._names if name[0] in _OFTEN)
         bound = "".join(f", {name}={name}" for name in ("type", "str", *often))
         head: list[str] = []
@@ -410,7 +414,7 @@ class Code:
 
     @property
     def legend(self) -> Iterator[str]:
-        """What stands behind the names in the source: columns and members, as comments."""
+        """Comments that say which columns and members the names in the source stand for."""
         for column in self._plan.columns:
             yield f"# c{column.index}: {column.name}"
         for path, (node, variable) in self._paths.items():
@@ -418,8 +422,8 @@ class Code:
                 yield f"# {variable}.{attribute}: {' > '.join(map(str, path))}"
 
     def function(self, record: type[msgspec.Struct]) -> Any:
-        """Compile the function. What it uses for every event becomes a default argument, and so a
-        local variable; to copy others at each call would take longer."""
+        """Compile the function. Objects that it uses for every event become default arguments, and
+        so local variables; copying the others at each call would take longer."""
         self._names["record"] = record
         if self._is_told:
             self._names["reasons"] = {
@@ -432,5 +436,5 @@ class Code:
 
 @lru_cache(maxsize=64)
 def _compiled(text: str) -> CodeType:
-    """Compile a function's text, once for filters that are alike."""
+    """Compile a function's text, once for all filters with the same text."""
     return compile(text, "<filter>", "exec")

@@ -2,7 +2,7 @@
 
 Counts are of closed vocabularies: reasons of rejections, and for each field of a schema an outcome
 and the JSON type of its value. Nothing else of an event is kept. At most ``MOST_IN_SECOND`` events
-are looked at in a second, and none once that has taken ``_SECONDS`` of processor time in it.
+are examined in a second, and at most ``_SECONDS`` of processor time is spent on them.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from collector.filter.text import is_list
 _MOST_EXPLAINED = 50
 """Events of one request that are explained, which takes about half a millisecond each."""
 _MOST_FIELDS = 3_000
-"""Fields of the events of one request that are explained: ten microseconds each."""
+"""Fields that are explained in the events of one request: ten microseconds each."""
 _SECONDS = 0.05
 _MOST_BYTES, _MOST_COUNTED = 1 << 15, 1 << 19
-"""Larger documents are not looked at, and larger bodies of telemetry or records are not counted; of
-more lines, the first ones are looked at."""
+"""Larger documents are not examined, and larger bodies of telemetry or records are not counted. Of
+longer NDJSON, only the first lines are examined."""
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class LiveSample:
-    """Looks at requests as they come, until it is told what was seen. Safe to use from several
-    threads: one looks, and the requests of the others are passed over meanwhile."""
+    """Examines requests on arrival until ``end``. Safe to use from several threads: while one
+    examines a request, those of the others are skipped."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class LiveSample:
         spent: Callable[[], float] = thread_time,
     ) -> None:
         self.seen: dict[str, Seen] = {}
-        """By the digest of the schema's layout."""
+        """Counts by the digest of the schema's layout."""
         self._clock, self._spent = clock, spent
         self._lock, self._has_ended = Lock(), False
         self._second, self._left, self._seconds_left = -1, 0, 0.0
@@ -54,7 +54,7 @@ class LiveSample:
         return f"<LiveSample of {len(self.seen)} schemas>"
 
     def look(self, request: Request, filter_: Filter) -> None:
-        """Count what a filter makes of some events of a request. Never raises for one."""
+        """Count the outcomes of some events of a request. Never raises for a request."""
         if not self._lock.acquire(blocking=False):
             return
         try:
@@ -68,7 +68,7 @@ class LiveSample:
                 begun = self._spent()
                 seen = self.seen.setdefault(filter_.schema.layout.digest, Seen())
                 before = seen.events
-                with suppress(Exception):  # it is filtered next, and what it raises is told then
+                with suppress(Exception):  # the filter reports the same error next
                     self._count(request, filter_, seen)
                 self._left -= seen.events - before
                 self._left_in_all -= seen.events - before
@@ -77,7 +77,7 @@ class LiveSample:
             self._lock.release()
 
     def end(self) -> dict[str, Seen]:
-        """Return what was seen; look at nothing more."""
+        """Return the counts; examine no more requests."""
         with self._lock:
             self._has_ended = True
             return self.seen
@@ -120,7 +120,7 @@ class LiveSample:
 def _outcomes(
     written: Mapping[str, Iterable[str]], found: Explanation
 ) -> Iterator[tuple[str, tuple[str, JsonType | None]]]:
-    """Yield the outcome and the type of each field, of which the paths are ``written``."""
+    """Yield the outcome and the type of each field, with the paths that are ``written``."""
     for name, each in found.fields.items():
         is_near = each.outcome == "absent" and any(map(found.paths.get, written[name]))
         yield name, ("near" if is_near else each.outcome, each.json_type)

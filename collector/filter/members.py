@@ -1,4 +1,4 @@
-"""Types of objects whose members have names of a schema, and decoders of such objects."""
+"""Types of objects whose members are named by a schema, and decoders of such objects."""
 
 from __future__ import annotations
 

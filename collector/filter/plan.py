@@ -1,6 +1,6 @@
 """Compile a schema, for a set of granted purposes and a day, into the plan that every path follows.
 
-Column order is record order. What an event becomes is decided by one function per plan (``judge``).
+Column order is record order. One function per plan decides what an event becomes (``judge``).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Keys = tuple[str | int, ...]
 """The keys on the way to a value; a number is an element of a list."""
 
 Conditions = tuple[tuple[Keys, ClosedList], ...]
-"""The keys of members, and the values of which each must have one."""
+"""For each member, its keys and the values that satisfy the condition."""
 
 _MAX_REMEMBERED = 4096
 
@@ -40,10 +40,10 @@ ITEMS = -1
 
 
 class Memo:
-    """Remember canonical forms of low-cardinality texts: ``known`` holds them, calls add to it.
+    """Caches canonical forms of low-cardinality texts: ``known`` holds them, calls add to it.
 
-    Refused values are never remembered, so that a client cannot fill the memo with them, and each
-    one is evaluated and counted. Values of other types are refused.
+    Refused values are never cached, so that a client cannot fill the memo with them; each is
+    evaluated and counted. Values of other types are refused.
     """
 
     __slots__ = ("_canonical", "known")
@@ -82,11 +82,11 @@ def content_code(plan: Plan, category: int) -> int:
 class Column:
     """One field, ready to be filtered.
 
-    ``field`` is the schema's definition. ``paths`` are nested ones, and the flat dotted form as a
-    single key; ``written`` is how the schema writes each, and ``conditions`` are those under which
-    it counts. A column that is ``withheld`` is never
-    decoded; its presence is counted under that reason. ``derived`` is its index in the values
-    derived from a user agent; ``peer`` says that the sender's address may fill it.
+    ``field`` is the schema's definition. ``paths`` are the nested paths, and their flat dotted
+    forms as single keys; ``written`` has the schema's spelling of each, and ``conditions`` those
+    under which it counts. A ``withheld`` column is never decoded; its presence is counted under
+    that reason. ``derived`` is its index in the values derived from a user agent; ``peer`` says
+    that the sender's address may fill it.
     """
 
     index: int
@@ -108,7 +108,7 @@ class Column:
 class SenderInfo(NamedTuple):
     """Sender address and user agent of a request, as unchecked text.
 
-    They fill fields of the only event of a request where the event itself has no value.
+    If a request has a single event, they fill fields for which the event has no value.
     """
 
     peer: str | None
@@ -116,7 +116,7 @@ class SenderInfo(NamedTuple):
 
 
 class RecordSelection(NamedTuple):
-    """The conditions that a record must meet, and the way to it, as the schema writes them."""
+    """The conditions that a record must meet, and the path to it in the schema's spelling."""
 
     conditions: Conditions
     written: str
@@ -127,8 +127,8 @@ class RecordPath(NamedTuple):
 
     ``paths`` lead to the list that holds them, or to the object whose ``members`` they are. Without
     ``paths``, the event itself is the record, or with ``members`` a map of them. With ``below``,
-    they lie further down, in each element of the list. ``selection`` is the number of the selection
-    that they must meet, if there is one.
+    they are further down, in each element of the list. ``selection`` is the number of the selection
+    that they must meet, if any.
     """
 
     paths: tuple[Keys, ...]
@@ -142,11 +142,11 @@ class Plan:
     """Columns in schema order, content names, and where records, user agent and choices are.
 
     Without ``records``, each event is a record, which must meet the ``selection`` of that number.
-    With ``is_map``, what arrives is a map of events, which are its members.
-    Items of OpenTelemetry must meet one of ``item_selections``, if there is any. ``user_agent`` is
-    empty if nothing is derived from it. ``choices`` are the paths of the consent that an event
-    carries. Whether events may be lists (``reads_lists``) does not depend on the granted purposes.
-    ``uses_sender`` says whether anything of a request besides its events is used.
+    With ``is_map``, the input is a map whose members are the events. Items of OpenTelemetry must
+    meet one of ``item_selections``, if there are any. ``user_agent`` is empty if nothing is derived
+    from it. ``choices`` are the paths of the consent that an event carries. Whether events may be
+    lists (``reads_lists``) does not depend on the granted purposes. ``uses_sender`` says whether
+    data about the sender of a request is used.
     """
 
     schema_id: str
@@ -179,8 +179,8 @@ class Plan:
         return tuple(each.conditions for each in self.selections) or self.item_selections
 
     def selecting(self, selection: int | None) -> tuple[Conditions, ...]:
-        """Return the conditions of the selection of a number, or of those of ``ITEMS``, of which an
-        event must meet one; none without a number."""
+        """Return the alternative conditions of a selection by its number, or those of ``ITEMS``;
+        none without a number."""
         if selection == ITEMS:
             return self.item_selections
         return () if selection is None else (self.selections[selection].conditions,)
@@ -199,8 +199,8 @@ class _Place(NamedTuple):
 
 
 def _places(sources: Iterable[Source]) -> dict[_Place, str]:
-    """Return each path nested first, then as one flat key, of the event or of a list element,
-    with the path that the schema writes. One that is exact has no flat form."""
+    """Return each path, first nested, then as one flat key (of the event or of a list element),
+    with the schema's spelling. An exact path has no flat form."""
     found: dict[_Place, str] = {}
     for source in sources:
         written, when = path_of(source), condition_of(source)
@@ -235,7 +235,7 @@ def _record_path(way: str, selection: int | None) -> RecordPath:
 
 
 def _record_paths(schema: Schema) -> tuple[tuple[RecordPath, ...], tuple[RecordSelection, ...]]:
-    """Return the ways to records, and their selections."""
+    """Return the paths to records, and their selections."""
     paths: list[RecordPath] = []
     selections: list[RecordSelection] = []
     for way in schema.records or ():
@@ -251,8 +251,8 @@ def _record_paths(schema: Schema) -> tuple[tuple[RecordPath, ...], tuple[RecordS
 def _item_selections(
     records: Sequence[RecordPath], selections: Sequence[RecordSelection]
 ) -> tuple[Conditions, ...]:
-    """Return the conditions of which an item of OpenTelemetry must meet one: that of events which
-    are records themselves, if the schema says so, else those of all ways."""
+    """Return the alternative conditions for an item of OpenTelemetry: the one of events that are
+    records themselves, if the schema has it, else those of all paths to records."""
     itself = next((each for each in records if not each.paths), None)
     numbers = [each.selection for each in (records if itself is None else (itself,))]
     found = tuple(selections[number].conditions for number in numbers if number is not None)
@@ -276,7 +276,7 @@ def compile_plan(
     reads_lists = _reads_lists(columns, records, agent)
     items = _item_selections(records, selections)
     selection, is_map = None, False
-    if records and not records[0].paths:  # it is always there, so each event is a record
+    if records and not records[0].paths:  # the event is always present, so it is a record
         _, is_map, _, selection = records[0]
         records = ()
     return Plan(
@@ -330,7 +330,7 @@ def _columns(
 def _reads_lists(
     columns: Iterable[Column], records: Iterable[RecordPath], agent: tuple[Keys, ...]
 ) -> bool:
-    """Return whether some path begins in a list; those of choices make nothing an event."""
+    """Return whether some path begins in a list. Paths of choices do not count."""
     read = [column.paths for column in columns] + [each.paths for each in records]
     return any(type(path[0]) is int for paths in (*read, agent) for path in paths)
 
@@ -344,6 +344,6 @@ def _withheld(field: FieldBase, granted: Granted, today: date) -> Drop | None:
 
 
 def next_expiry(schema: Schema, today: date) -> date | None:
-    """Return the next day on which the plan must be compiled again, if there is one."""
+    """Return the next day on which the plan must be compiled again, if any."""
     days = [field.expires for field in schema.fields.values() if field.expires]
     return min((day for day in days if day > today), default=None)

@@ -18,14 +18,14 @@ from collector.filter.shape import NULL, Shape, shape_of
 from collector.filter.text import is_list as is_list_text
 
 _Step = tuple[str, Shape, Callable[[Any], Any]]
-"""The attribute of an object, its shape, and the decoder of those in mappings."""
+"""The attribute of an object, its shape, and the decoder of such objects in mappings."""
 _Way = tuple[list[_Step], str]
 """The objects on the way to a member, and its attribute in the last one."""
 
 
 class Reader:
-    """Events whose root is an object (``str``) or a list (``int``). ``listed`` is the type of the
-    records in one, where these are decoded with it."""
+    """Reads events whose root is an object (``str``) or a list (``int``). ``listed`` is the type of
+    the records in an event, if they are decoded with it."""
 
     def __init__(
         self, plan: Plan, record: type[msgspec.Struct], root: type, listed: Any = None
@@ -107,7 +107,7 @@ Found = tuple[Reader, Any]
 
 
 class Readers:
-    """The readers of one plan: of objects, and of lists if these may be events."""
+    """The readers of one plan: for objects, and for lists if lists may be events."""
 
     def __init__(self, plan: Plan, record: type[msgspec.Struct]) -> None:
         self.objects: Reader = Reader(plan, record, str)
@@ -118,7 +118,7 @@ class Readers:
         return self.lists if self.lists is not None and is_list_text(payload) else self.objects
 
     def of_value(self, value: Any) -> Reader | None:
-        """Return the reader for a Python object; ``None`` if it can be no event."""
+        """Return the reader for a Python object; ``None`` if it cannot be an event."""
         if type(value) is dict:
             return self.objects
         return self.lists if is_list(value) else None

@@ -1,8 +1,8 @@
-"""Check what another process says that its filter has made: records, tally, minute and purposes.
+"""Check the output that another process claims for its filter: records, tally, minute and purposes.
 
-Nothing of it is trusted, least of all its size: everything is bounded before it is worked on. What
-this schema's filter cannot have made is refused as a whole. What is left is an encoding of our own,
-which is the one that the filter writes.
+Nothing in it is trusted, least of all its size: everything is bounded before it is processed. A
+batch that this schema's filter cannot have made is refused as a whole. The result is encoded again
+here, exactly as the filter writes.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ from collector.schema.kinds.base import WITHOUT_KEYS, utc_now
 from collector.schema.model import Schema
 
 _MOST_ROW_BYTES = 4 << 20
-"""The most bytes of a batch whose rows are kept, which take three times as many."""
+"""The most bytes of a batch whose rows are kept; the rows take three times as much memory."""
 _MOST_COUNT = 1 << 40
-"""The most that anything is counted: more than any request can hold."""
+"""The highest possible count: more than any request can hold."""
 _MOST_VALUE = 1 << 12
 """The most bytes of one value: a record of very many fields may be longer than a piece of text."""
 _DELAY = timedelta(minutes=5)
@@ -58,8 +58,8 @@ _Name = TypeVar("_Name", bound=str)
 
 
 class _Grant(NamedTuple):
-    """A set of granted purposes, with the days on which a batch may have been filtered. Records of
-    one that waited elsewhere need not be ``whole``."""
+    """A set of granted purposes, with the days on which a batch may have been filtered. The records
+    of a batch that waited elsewhere need not be ``whole``."""
 
     purposes: Granted
     days: tuple[date, ...]
@@ -67,8 +67,8 @@ class _Grant(NamedTuple):
 
 
 class _Span(NamedTuple):
-    """The moments at which records of a minute may have been filtered. Other minutes than those
-    ``is_present`` are of records that an SDK sent, whose counts are powers of two."""
+    """The moments at which records of a minute may have been filtered. Unless the minute
+    ``is_present``, an SDK sent the records, and their counts are powers of two."""
 
     first: datetime
     last: datetime
@@ -90,8 +90,8 @@ class Recheck:
 
     @clearing
     def check(self, batch: PendingBatch, *, keep_rows: bool = False) -> PendingBatch:
-        """Return the batch in an encoding of our own; with ``keep_rows`` it has its ``rows``, which
-        take several times the memory of the payload.
+        """Return the batch, encoded again; with ``keep_rows`` also with its ``rows``, which take
+        several times the memory of the payload.
 
         Raises ``RecheckError`` E513 for anything that the filter cannot have made.
         """
@@ -112,11 +112,11 @@ class Recheck:
 
     @clearing
     def check_delayed(self, batch: PendingBatch) -> PendingBatch:
-        """Return a batch that waited somewhere else in an encoding of our own, with its rows: it
-        may be of any minute of the last 31 days and have any counts, fields may have been removed
-        from it since, and it may be for some purposes only. Its tally is counted here.
+        """Return a batch that waited elsewhere, encoded again and with its rows. It may be of any
+        minute of the last 31 days and have any counts; fields may have been removed since; and it
+        may be for some purposes only. Its tally is counted here.
 
-        Raises ``RecheckError`` E513 for anything that cannot have become of what a filter made.
+        Raises ``RecheckError`` E513 for anything that cannot come from a filter's output.
         """
         self._demand_payload(batch)
         minute, now, rows = _minute(batch.received), utc_now(), list[Row]()
@@ -124,7 +124,7 @@ class Recheck:
         demand(is_told, "the minute is too old, or of the future")
         is_bounded = batch.granted is None or len(batch.granted) <= _MOST_CACHED
         demand(is_bounded, _NOT_GRANTED)
-        # a sink may name purposes that only a later version has; no field of this one is for them
+        # a sink may name purposes of a later version; no field of this version has them
         grant = _Grant(granted(self._schema, (), batch.granted), (minute.date(),), whole=False)
         length = HOUR_SPAN if minute.minute == 0 else MINUTE_SPAN
         span = _Span(minute, minute + length + _DELAY, is_present=True)
@@ -140,8 +140,7 @@ class Recheck:
         demand(is_bounded, "the payload is too long")
 
     def _granted(self, purposes: Granted) -> Granted:
-        """Return the purposes of a batch, if they are what is left of the schema's when optional
-        ones are refused."""
+        """Return the purposes of a batch, if they are the schema's without some optional ones."""
         is_bounded = purposes is None or (
             type(purposes) is tuple
             and len(purposes) <= len(self._schema.purposes)
@@ -155,8 +154,8 @@ class Recheck:
     def _read(
         self, text: bytes, grant: _Grant, span: _Span, rows: list[Row] | None
     ) -> tuple[bytes, int]:
-        """Read records; return them as they are written anew, and the number of events that they
-        stand for. Adds them to ``rows``, if these are kept."""
+        """Read records; return them encoded again, and the number of events that they stand for.
+        Adds their rows to ``rows``, if given."""
         columns, checks = self._columns(grant)[0], self._checks(grant, span)
         own, events = BytesIO(), 0
         for piece in pieces(text, self._piece):
@@ -175,7 +174,7 @@ class Recheck:
 
     def _make_columns(self, grant: _Grant) -> tuple[RecordColumns, dict[str, set[Drop]]]:
         """Return the columns of a grant, and why each field may have been dropped. A field that
-        ends between the days of the request and of the check may be there, and may be dropped."""
+        expires between the days of request and check may be present or dropped."""
         plans = [
             compile_plan(self._schema, grant.purposes, day, WITHOUT_KEYS) for day in grant.days
         ]
@@ -202,7 +201,7 @@ def _minute(received: str) -> datetime:
 
 
 def _span(minute: datetime, present: datetime) -> _Span:
-    """Return the span of a minute, if records may be of it."""
+    """Return the span of a minute. Raises ``RecheckError`` if records cannot be of that minute."""
     oldest = (present - OLDEST - _DELAY).replace(minute=0)
     is_hour = minute.minute == 0 and minute <= present - EXACT
     is_exact = minute >= present - EXACT - _DELAY
@@ -214,7 +213,7 @@ def _span(minute: datetime, present: datetime) -> _Span:
 
 
 def _check_tally(tally: Tally, drops: Mapping[str, Collection[Drop]]) -> None:
-    """Raise ``RecheckError`` unless the counts conserve and are in their bounds."""
+    """Raise ``RecheckError`` unless the counts add up and are within their bounds."""
     received, admitted, dropped = tally.received, tally.admitted, tally.dropped
     for number in (received, admitted, tally.bytes_in, tally.bytes_out):
         demand(_is_count(number, _MOST_COUNT), "a count is none")
@@ -230,7 +229,7 @@ def _check_tally(tally: Tally, drops: Mapping[str, Collection[Drop]]) -> None:
 
 
 def _check_counts(found: Counter[_Name], names: Collection[_Name], most: int) -> None:
-    """Raise ``RecheckError`` unless these are counts of some names, each no more than ``most``."""
+    """Raise ``RecheckError`` unless all counts are for listed names and at most ``most``."""
     demand(type(found) is Counter, "a count is none")
     for name, times in found.items():
         demand(name in names, "a count is of nothing that is listed")

@@ -2,7 +2,7 @@
 
 A document is a JSON text or a Python object, and so are the records in it: a ``Form`` says how to
 read them. Everything that would multiply memory when decoded is counted first: three bytes of text
-can be an object of a hundred bytes.
+can become an object of a hundred bytes.
 """
 
 from __future__ import annotations
@@ -28,25 +28,25 @@ MAX_ITEMS = 50_000
 """The most events in one document, and the most members of an object that holds records."""
 
 Records = list[Any] | int | Rejection | None
-"""The records in a value to which a record path leads. Or their number, if they are too many to be
-decoded; or why it can hold none. ``None`` leaves the event to the next path."""
+"""The records in a value at a record path; or their number, if they are too many to be decoded; or
+why there cannot be any. ``None`` leaves the event to the next path."""
 
 _T = TypeVar("_T")
 
 RecordGroup = tuple[tuple[Any, ...], list[Any]]
-"""Records of one list, and the elements of lists that they lie in, the outermost first."""
+"""The list elements around some records, the outermost first, and the records of that list."""
 
 _MAX_COMMAS = 1_000_000
-"""An element takes 66 bytes, undecoded. Unless a text is dense with commas, a list that turns out
-to be too long costs no more than 66 MB, and less than five times the text; counting is slower by
-far."""
+"""An undecoded element takes 66 bytes. Unless a text is dense with commas, decoding a list that
+turns out too long costs at most 66 MB, and less than five times the text; counting is far
+slower."""
 
 _MAX_UNCOUNTED = 2 * MAX_ITEMS
-"""Bytes of a text that cannot hold more elements than allowed."""
+"""A text of at most this many bytes cannot hold more elements than allowed."""
 _MAX_TYPED, _MAX_UNCOUNTED_TYPED, _LEAST_OBJECT = 1 << 18, 1 << 15, 64
-"""An object of three bytes takes some hundred bytes when it is decoded into its type, and all those
-of a document are there at once. So it may have 256 KiB, and above 32 KiB one object for each 64
-bytes, which keeps these to a few megabytes."""
+"""An object of three bytes takes some hundred bytes once decoded into its type, and all objects of
+a document exist at once. So a document may have 256 KiB, and above 32 KiB one object per 64 bytes,
+which limits the objects to a few megabytes."""
 
 _READ = ("columns", "content", "user_agent", "selections")
 """Parts of a plan that are not read on the way to records."""
@@ -57,8 +57,7 @@ _object = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 class Form(NamedTuple):
     """How to read events of one form: an event; the elements of a list; the members of an object
-    that are objects themselves; and the events of a map. ``read`` returns ``None`` for a blank
-    text."""
+    that are objects; and the events of a map. ``read`` returns ``None`` for a blank text."""
 
     read: Callable[[Readers, Any], Found | Rejection | None]
     elements: Callable[[Any], Records]
@@ -70,7 +69,7 @@ def _read_text(readers: Readers, text: Any) -> Found | Rejection | None:
     objects = readers.objects
     try:
         return objects, objects.texts.decode(text)
-    except FAILURES:  # it is a list, or unusual
+    except FAILURES:  # it is a list, or has unusual types
         pass
     if is_blank(memoryview(text)):
         return None
@@ -106,8 +105,8 @@ def _members_of_text(text: msgspec.Raw) -> Records:
 
 
 def _decode_members(text: memoryview) -> dict[str, msgspec.Raw] | int:
-    """Return the members of an object, undecoded; only their number, equal names counted each,
-    where they are more than ``MAX_ITEMS``. Raises what msgspec raises."""
+    """Return the members of an object, undecoded. If there are more than ``MAX_ITEMS``, return only
+    their number; repeated names count each time. Raises what msgspec raises."""
     if _count_commas(text) >= MAX_ITEMS:
         skip(text)
         if (number := count_elements(text)) > MAX_ITEMS:
@@ -131,14 +130,14 @@ def _members_of_mapping(value: Any) -> Records:
 
 
 def _events_in_text(text: Any, builder: AdmissionBuilder) -> list[Any]:
-    """Return the members of a map of events that are objects, a JSON text that may be malformed. A
-    text that is no object comes back as it is. Content is counted, and is no event."""
+    """Return the members that are objects of a map of events, from a JSON text that may be
+    malformed. Any other text is returned unchanged. Content is counted, and is not an event."""
     view = memoryview(text)
     if is_list(view):
         return [text]
     try:
         members = _decode_members(view)
-    except RecursionError:  # whoever reads it next may have more of the stack
+    except RecursionError:  # the next reader may have more stack left
         builder.rejected.append("too_deep")
         return []
     except FAILURES:
@@ -170,7 +169,7 @@ def _events(
 
 
 def _is_null(value: Any) -> bool:
-    """Return whether a member has no value; comparing any other object would call its class."""
+    """Return whether a member has no value. Comparing a foreign object would call its class."""
     return value is None or (type(value) is msgspec.Raw and value == NULL)
 
 
@@ -181,7 +180,7 @@ OBJECTS = Form(_read_object, _elements_of_sequence, _members_of_mapping, _events
 
 
 def take(found: Records, builder: AdmissionBuilder, limit: int) -> list[Any]:
-    """Return records, or none where they are more than the limit, which is counted."""
+    """Return records; if there are more than the limit, count them as too large and return none."""
     if isinstance(found, str):
         builder.rejected.append(found)
     elif found is not None:
@@ -197,7 +196,7 @@ def take(found: Records, builder: AdmissionBuilder, limit: int) -> list[Any]:
 def decode_list(text: memoryview | msgspec.Raw) -> list[msgspec.Raw] | int:
     """Return the elements of a list, undecoded.
 
-    Returns only their number where they are more than ``MAX_ITEMS`` and would take too much memory.
+    Returns only their number if they are more than ``MAX_ITEMS`` and would take too much memory.
     Raises what msgspec raises.
     """
     text = memoryview(text)
@@ -212,7 +211,7 @@ def decode_list(text: memoryview | msgspec.Raw) -> list[msgspec.Raw] | int:
 def find_records(
     plan: Plan, found: Found, form: Form, builder: AdmissionBuilder, limit: int
 ) -> tuple[RecordPath | None, list[Any]]:
-    """Return the first path that has records in an event, with these.
+    """Return the first path that has records in an event, and the records.
 
     If no path has any, the event is counted as rejected.
     """
@@ -235,11 +234,11 @@ def _records_at(path: RecordPath, reader: Reader, event: Any, form: Form) -> Rec
 
 
 class NestedRecords:
-    """Finds records that lie in lists within lists, under one plan.
+    """Finds records in nested lists, under one plan.
 
-    Each level is counted as a whole, with the elements that are rejected, before the next is read.
-    If one has more than allowed, all of it is too much. A bounded call counts the elements of all
-    levels.
+    Each level is counted as a whole, including rejected elements, before the next one is read. If a
+    level has more than allowed, the whole document is too large. A bounded call counts the elements
+    of all levels.
     """
 
     def __init__(self, plan: Plan) -> None:
@@ -254,8 +253,8 @@ class NestedRecords:
         builder: AdmissionBuilder,
         limit: int,
     ) -> list[RecordGroup]:
-        """Return the records by the list that they lie in; lists without any are left out. Elements
-        without a list are counted as rejected. Raises ``InputError`` E416."""
+        """Return the records by the list that holds them; lists without records are left out.
+        Elements without a list are counted as rejected. Raises ``InputError`` E416."""
         groups: list[RecordGroup] = [((), elements)]
         if level.below is None:
             return groups
@@ -282,8 +281,8 @@ class NestedRecords:
         counted: AdmissionBuilder,
         limit: int,
     ) -> tuple[list[RecordGroup], int]:
-        """Return the lists of the next level, and how many elements they have. Too many are counted
-        and not kept."""
+        """Return the lists of the next level, and the number of their elements. Elements beyond the
+        limit are counted but not kept."""
         found: list[RecordGroup] = []
         number = 0
         for chain, elements in groups:
@@ -296,7 +295,7 @@ class NestedRecords:
         return found, number
 
     def _records(self, path: RecordPath, element: Any, form: Form) -> Records:
-        """Return the records to which a path leads in an element, or why it is no event."""
+        """Return the records at a path in an element, or why the element is not an event."""
         readers = self._known.get(path)
         if readers is None:
             nothing: dict[str, Any] = dict.fromkeys(_READ, ())
@@ -309,11 +308,11 @@ class NestedRecords:
 def groups_within(
     groups: list[RecordGroup], outermost: _T, enter: Callable[[_T, Any], _T | None]
 ) -> Iterator[tuple[_T | None, list[Any]]]:
-    """Yield the records of each group with what ``enter(around, element)`` makes of the elements
-    that they lie in, one after the other, from ``outermost`` on.
+    """Yield the records of each group with the result of ``enter(around, element)``, called for
+    each element around them, from ``outermost`` inwards.
 
-    Each element is entered once, though many groups lie in it. Of one that ``enter`` returns
-    ``None`` for, and of all within it, that is what is made.
+    Each element is entered once, even with many groups in it. If ``enter`` returns ``None`` for an
+    element, the result is ``None`` for everything in it.
     """
     entered: list[tuple[Any, _T | None]] = []
     for chain, records in groups:
@@ -330,7 +329,7 @@ def groups_within(
 
 
 def may_be_typed(text: bytes | memoryview) -> bool:
-    """Return whether a document may be decoded whole: few objects can be in it, for its size."""
+    """Return whether a document may be decoded whole, because it can hold only few objects."""
     size = len(text)
     if size <= _MAX_UNCOUNTED_TYPED:
         return True
@@ -338,7 +337,7 @@ def may_be_typed(text: bytes | memoryview) -> bool:
 
 
 def has_many_commas(text: bytes | memoryview) -> bool:
-    """Return whether the elements of lists in a text may take too much memory, undecoded."""
+    """Return whether the undecoded elements of lists in a text may take too much memory."""
     if len(text) <= _MAX_UNCOUNTED:
         return False
     return _count_commas(text) >= max(MAX_ITEMS, min(len(text) // 16, _MAX_COMMAS))

@@ -1,14 +1,14 @@
-"""Rules: which records lose which fields, or go.
+"""Rules: which records lose which fields, or are deleted.
 
 A rule has parts for each schema. A part selects records by the minutes in which they were received,
-and those of one person if it names a field and a value; it says which fields they lose. A record
-that has no field left goes. Retention, the rights of a person, purposes that a sink has no more,
-and looking at what is stored are all rules. They are applied to lines here (``redact``), to rows of
+and by person if it names a field and a value; it says which fields they lose. A record without
+remaining fields is deleted. Retention, a person's rights, purposes that a sink no longer has, and
+access to stored records are all rules. They are applied to lines here (``redact``), to rows of
 SQLite and PostgreSQL (``sql``), and to Arrow tables (``arrow.tables``), always with the same
 outcome.
 
-The only value of a line that is decoded is that of the field that identifies the person; all others
-stay the bytes that they are.
+In a line, only the value of the field that identifies the person is decoded; all other values stay
+unchanged bytes.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ _MOMENT = re.compile(
 ).fullmatch
 
 _RECEIVED, _RECEIVED_AT, _MINUTE_AT = b'"received":"', slice(-35, -23), slice(-23, -3)
-"""The last member of a line of a file, and its position there."""
+"""The last member of a file's line, and the positions in it."""
 _MINUTES = re.compile(rb'"received":"([^"\n]{20})"}\n').findall
 _Members = Mapping[str, msgspec.Raw]
 _NO_MEMBERS: _Members = {}
@@ -141,11 +141,12 @@ def _moment(text: str) -> datetime | None:
 
 @dataclass(frozen=True, repr=False)
 class Rule:
-    """The parts for each schema by its name, and for ``others``. With ``others`` of ``None``
-    nothing is known of them: their records stay, and are counted as such.
+    """The parts for each schema by name, and for ``others``. If ``others`` is ``None``, nothing is
+    known about other schemas: their records stay, and are counted as unruled.
 
-    ``now`` is the moment of a rule by age, for retentions that are stated beside records. Where
-    the values of people are ``hashed``, that makes of a field and a value what parts have.
+    ``now`` is the moment of a rule by age, for retentions that are stated beside records. If the
+    values of people are ``hashed``, that function turns a field and a value into the hash that
+    parts have.
     """
 
     schemas: Mapping[str, Sequence[Part]] = field(default_factory=dict)
@@ -155,8 +156,8 @@ class Rule:
 
     @classmethod
     def expiry(cls, schemas: Sequence[Schema], now: datetime) -> Rule:
-        """Make the rule by age of several schemas: each field goes by the retention that its own
-        schema has, and one of a schema that is not among them by the shortest of its name."""
+        """Make the rule by age of several schemas: each field expires by the retention in its own
+        schema; in other schemas by the shortest retention of a field of that name."""
         known = {each.name: _expired(each.retentions, now) for each in schemas}
         others = _expired(shortest_retentions(schemas), now)
         return cls(known if len(schemas) > 1 else {}, others, now)
@@ -165,14 +166,14 @@ class Rule:
     def expiry_by_name(
         cls, retentions: Mapping[str, Mapping[str, timedelta]], now: datetime
     ) -> Rule:
-        """Make the rule by age of schemas by their names, for a location where there may be records
-        of others."""
+        """Make the rule by age of schemas by name, for a location that may have records of other
+        schemas."""
         known = {name: _expired(spans, now) for name, spans in retentions.items() if spans}
         return cls(known, None, now)
 
     @classmethod
     def removal(cls, subject: Subject, fields: Iterable[str] | None) -> Rule:
-        """Make the rule by which a person's records lose fields, or go with ``None``."""
+        """Make the rule by which a person's records lose fields, or with ``None`` are deleted."""
         chosen = None if fields is None else frozenset(fields)
         part = Part(
             chosen, start=subject.start, end=subject.end, field=subject.field, value=subject.value
@@ -194,8 +195,8 @@ class Rule:
         self, schema: str, stated: Callable[[], Mapping[str, timedelta]] = dict
     ) -> Sequence[Part] | None:
         """Return the parts for records of a schema, by its name or by ``name/version``; ``None`` if
-        nothing is known. ``stated`` returns the retentions that stand beside the records, for a
-        rule by age that has none for them."""
+        nothing is known. ``stated`` returns the retentions stored beside the records, for a rule by
+        age without parts for them."""
         found = self.schemas.get(schema.partition("/")[0], self.others)
         if found is None and self.now is not None and (spans := stated()):
             return _expired(spans, self.now)
@@ -217,20 +218,20 @@ class Rule:
 
     @property
     def with_unknown(self) -> Rule:
-        """The rule that selects the same records, and those that are old enough, and of whose
-        schema nothing is known."""
+        """The rule that also selects old enough records of unknown schemas."""
         if self.others is not None:
             return self
         return Rule(self.schemas, [Part(end=self.until)], self.now)
 
     @cached_property
     def has_people(self) -> bool:
-        """Whether it concerns people: then what goes depends on values, not on ages alone."""
+        """Whether the rule concerns people: then it depends on values, not only on ages."""
         return any(part.field is not None for part in self._all_parts)
 
     @cached_property
     def needles(self) -> list[bytes] | None:
-        """The values of people as they are in lines; ``None`` if others are concerned, too."""
+        """The values of people as encoded in lines; ``None`` if the rule also concerns other
+        records."""
         parts = self._all_parts
         if self.others is None or self.hashed or any(part.field is None for part in parts):
             return None
@@ -245,7 +246,7 @@ class Rule:
         return {}
 
     def fields_to_remove(self, record: Mapping[str, object], minute: str) -> Collection[str] | None:
-        """Return the fields of a record that go; ``None`` if nothing is known of its schema. Values
+        """Return the fields that a record loses; ``None`` if nothing is known of its schema. Values
         are decoded, or ``msgspec.Raw``."""
         schema = text_of(record, "schema") or ""
         if schema not in self._by_schema:
@@ -279,11 +280,11 @@ def _sorted(parts: Sequence[Part]) -> _Sorted:
 
 
 EVERYTHING = Rule(others=[Part()])
-"""The rule by which all records go: it selects all that is stored."""
+"""The rule by which all records are deleted: it selects everything stored."""
 
 
 def shortest_retentions(schemas: Iterable[Schema]) -> dict[str, timedelta]:
-    """Return the shortest retention of the fields of each name."""
+    """Return, by field name, the shortest retention of all fields of that name."""
     shortest: dict[str, timedelta] = {}
     for name, span in (pair for each in schemas for pair in each.retentions.items()):
         shortest[name] = min(span, shortest.get(name, span))
@@ -291,8 +292,8 @@ def shortest_retentions(schemas: Iterable[Schema]) -> dict[str, timedelta]:
 
 
 def _expired(spans: Mapping[str, timedelta], now: datetime) -> list[Part]:
-    """Return the parts by which fields go when they are older than their retention, and a field
-    without one with the first that does."""
+    """Return the parts by which fields expire after their retention. Fields without a retention
+    expire with the first field that does."""
     by_end: dict[str, set[str]] = {}
     for name, span in spans.items():
         by_end.setdefault(to_minute(now - span), set()).add(name)
@@ -306,12 +307,12 @@ def _expired(spans: Mapping[str, timedelta], now: datetime) -> list[Part]:
 def redact(
     payload: bytes, rules: Sequence[Rule], minute: str | None = None
 ) -> tuple[bytes, list[Removal]]:
-    """Apply one rule after the other to records as NDJSON; return what is left, and what each rule
-    has removed. A record without any field left goes.
+    """Apply one rule after the other to records as NDJSON; return the remaining lines, and what
+    each rule removed. A record without remaining fields is deleted.
 
-    Lines from which nothing goes stay as they are; one that cannot be read, and may be concerned,
-    is removed. Of those of whose schema nothing is known, the name is not told: it may be anything.
-    ``minute`` is when all lines were received; without it, each names its own.
+    Lines that lose nothing stay unchanged; an unreadable line that may be concerned is removed. The
+    names of unknown schemas are not reported, because they may be anything. ``minute`` is when all
+    lines were received; without it, each names its own.
     """
     done = list[Removal]()
     for rule in rules:
@@ -340,8 +341,8 @@ def _redacted(payload: bytes, rule: Rule, minute: str | None) -> tuple[bytes, Re
 
 
 def matching(payload: bytes, rule: Rule, minute: str | None = None) -> Iterator[Record]:
-    """Yield the records among lines that lose something by a rule, as they are stored. A line that
-    cannot be read is skipped. ``minute`` as in ``redact``."""
+    """Yield the stored records that lose something by a rule. Unreadable lines are skipped.
+    ``minute`` is as in ``redact``."""
     if rule is EVERYTHING:
         with suppress(UnreadableBatch):
             yield from records_in(payload)
@@ -367,8 +368,8 @@ def _may_concern(payload: bytes, rule: Rule, minute: str | None) -> bool:
 def _judged(
     payload: bytes, rule: Rule, minute: str | None
 ) -> Iterator[tuple[bytes, _Members, Collection[str] | None]]:
-    """Yield each line with its members, undecoded, and those of them that go; ``None`` if nothing
-    is known of its schema. Of a line that cannot be read, there are no members, and one that goes.
+    """Yield each line with its undecoded members, and the members that it loses (``None`` if
+    nothing is known of its schema). An unreadable line has no members, and loses one.
     """
     since, until = rule.since.encode(), rule.until.encode()
     needles, known = rule.needles, dict[tuple[object, ...], Collection[str] | None]()
@@ -398,7 +399,7 @@ def _judged(
 
 
 def _removed(members: _Members, rule: Rule, minute: str | None) -> Collection[str] | None:
-    """Return the members of a line that go: of one without fields that is all that there is."""
+    """Return the members that a line loses; a line without fields loses a nameless one."""
     fields = {name for name in members if name not in RESERVED}
     if not fields:
         return ("",)
@@ -408,8 +409,7 @@ def _removed(members: _Members, rule: Rule, minute: str | None) -> Collection[st
 
 
 def text_of(record: Mapping[str, object], name: str) -> str | None:
-    """Return the text that a member of a record has, decoded or as in a line; ``None`` for anything
-    else."""
+    """Return the text of a record's member, decoded or raw; ``None`` for anything but a text."""
     found = record.get(name)
     if isinstance(found, msgspec.Raw):
         with suppress(*FAILURES):
@@ -422,8 +422,8 @@ def text_of(record: Mapping[str, object], name: str) -> str | None:
 
 
 class Dialect(NamedTuple):
-    """How a database writes a bound value, by its name and the type of the column that it is
-    compared with, and a column's name."""
+    """How a database writes a bound value (by its name and the type of the compared column), and a
+    column's name."""
 
     bound: Callable[[str, str], str]
     quoted: Callable[[str], str]
@@ -431,9 +431,9 @@ class Dialect(NamedTuple):
 
 class SqlRule(NamedTuple):
     """The parts of a rule for the rows of a table, as SQL. ``concerned`` selects the rows that lose
-    something or go, ``emptied`` of these the ones that go. ``cleared`` are assignments for the
-    others, if there can be any, ``counts`` by column the number of rows that lose it. ``values``
-    are bound."""
+    fields or are deleted, ``emptied`` only the deleted ones. ``cleared`` are assignments for the
+    others, if there can be any; ``counts`` counts by column the rows that lose it. ``values`` are
+    bound."""
 
     concerned: str
     emptied: str
@@ -445,22 +445,22 @@ class SqlRule(NamedTuple):
         return "<SqlRule>"
 
     def changes(self, table: str, within: str = "") -> list[str]:
-        """Return the statements that delete rows, and then clear columns of others, if there can be
+        """Return the statements that delete rows and then clear columns of others, if there can be
         any; ``within`` is a condition for both."""
         delete = f"DELETE FROM {table} WHERE {within}({self.emptied})"  # noqa: S608 - quoted names
         update = f"UPDATE {table} SET {self.cleared} WHERE {within}({self.concerned})"  # noqa: S608
         return [delete, update] if self.cleared else [delete]
 
     def counting(self, table: str, minute: str) -> str:
-        """Return the query for how many rows there are, the first and the last ``minute`` of them,
-        and how many lose each column of ``counts``."""
+        """Return the query for the number of concerned rows, their first and last ``minute``, and
+        how many of them lose each column of ``counts``."""
         figures = ", ".join(("count(*)", f"min({minute})", f"max({minute})", *self.counts.values()))
         return f"SELECT {figures} FROM {table} WHERE {self.concerned}"  # noqa: S608 - quoted names
 
 
 def sql(parts: Sequence[Part], columns: Mapping[str, str], dialect: Dialect) -> SqlRule | None:
-    """Compile parts for a table that has ``received`` and other columns, by name with their types;
-    ``None`` if no row of it can be concerned."""
+    """Compile parts for a table with ``received`` and other columns (name → type); ``None`` if no
+    row can be concerned."""
     fields = [name for name in columns if name not in RESERVED]
     conditions, concerned, values = list[str](), list[str](), dict[str, str]()
     covering: dict[str, tuple[int, ...]] = dict.fromkeys(fields, ())

@@ -1,7 +1,7 @@
-"""Route payloads to events: lines, documents, lists of records, mappings, each into a builder.
+"""Route the events of payloads (lines, documents, lists of records, mappings) into builders.
 
-Everything is checked in one order, so that every form gives the same verdict: size, UTF-8, depth,
-syntax, then the event itself. Everything that would multiply memory when decoded is counted first.
+The order of checks is fixed, so that every form gives the same verdict: size, UTF-8, depth, syntax,
+then the event itself. Everything that would multiply memory when decoded is counted first.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ Narrow = Callable[[Granted, frozenset[str]], "EventRouter"]
 class EventRouter:
     """Reads payloads for one plan.
 
-    Where events carry ``consent``, another plan may read an event: ``narrow`` returns its router.
+    If events carry ``consent``, another plan may read an event: ``narrow`` returns its router.
     """
 
     def __init__(
@@ -87,9 +87,9 @@ class EventRouter:
         self.single: Callable[[Any, int], Admission] | None = self._single()
 
     def _single(self) -> Callable[[Any, int], Admission] | None:
-        """Return what makes the admission of a single event that is read, if events are records.
+        """Return the function that admits a single decoded event, if events are records.
 
-        Judges are made at once: an event emitted in a signal handler must not wait for them.
+        Judges are made early: an event emitted in a signal handler must not wait for them.
         """
         objects = self.readers.objects
         if self.plan.is_map:
@@ -102,7 +102,7 @@ class EventRouter:
 
     @property
     def code(self) -> str:
-        """The source of the judge, of events that are objects, with what its names stand for."""
+        """The source of the judge for events that are objects, with the meaning of its names."""
         first = next((way for way in self.plan.records if way.paths), None)
         code = (
             self.readers.objects.code("events", self.plan.selection)
@@ -132,7 +132,7 @@ class EventRouter:
 
     @cached_property
     def sdk_records(self) -> SdkRecordFilter:
-        """The same plan for records that a filter has made already."""
+        """The same plan for records that a filter has already made."""
         from collector.filter.sdk_records import SdkRecordFilter  # noqa: PLC0415 - as above
 
         return SdkRecordFilter(self.plan)
@@ -140,7 +140,7 @@ class EventRouter:
     # -- choices -----------------------------------------------------------------------------------
 
     def may_choose(self, text: _Text | None) -> bool:
-        """Return whether choices may lie in a text, if it is given: all of it is searched."""
+        """Return whether events may carry choices. A given text is searched for them as a whole."""
         return self.consent is not None and (text is None or self.consent.may_occur_in(text))
 
     def by_router(
@@ -156,7 +156,7 @@ class EventRouter:
         return self if self.consent is None else self.without(self.consent.refused_in(event, form))
 
     def without(self, refused: frozenset[str]) -> EventRouter:
-        """Return the router for the granted purposes without some."""
+        """Return the router for the granted purposes without the refused ones."""
         found = self._narrowed.get(refused)
         if found is None:
             found = self._narrow(self.plan.granted, refused) if self._narrow else self
@@ -175,7 +175,7 @@ class EventRouter:
             self._add_slices(text, builder)
 
     def _add_slices(self, text: bytes, builder: AdmissionBuilder) -> None:
-        """Add lines without choices, some at a time; one by one where any of them is unusual."""
+        """Add lines without choices, several at a time, or one by one if any of them is unusual."""
         objects, selection = self.readers.objects, self.plan.selection
         reject, texts = builder.rejected.append, objects.texts
         is_plain: bool | None = None
@@ -188,7 +188,7 @@ class EventRouter:
                     self.add_events((line,), TEXTS, builder, None, selection)
                 continue
             events = None
-            if is_single:  # a copy is in the CPU's cache when it is looked at, and then decoded
+            if is_single:  # a copy stays in the CPU's cache for the check and the decoder
                 copied = text[start:end]
                 if are_readable(copied):
                     events = texts.line(copied)
@@ -218,8 +218,8 @@ class EventRouter:
         self._add_payloads(payloads, TEXTS, builder, self.may_choose(text))
 
     def add_object(self, event: Any, builder: AdmissionBuilder) -> None:
-        """Add one event that is a dictionary, or a list if the schema reads lists, or one of these
-        that holds records."""
+        """Add one event, or a document around records: a dictionary, or a list if the schema reads
+        lists."""
         self._add_payloads((event,), OBJECTS, builder, may_choose=True)
 
     def _add_payloads(
@@ -231,8 +231,8 @@ class EventRouter:
         *,
         are_apart: bool = False,
     ) -> None:
-        """Add events, or documents around records; the records of all count together unless the
-        payloads ``are_apart``."""
+        """Add events, or documents around records. The limit of records applies to all payloads
+        together, or to each if they ``are_apart``."""
         if self.plan.is_map:
             payloads = chain.from_iterable(form.mapped(each, builder) for each in payloads)
         for router, group in self.by_router(payloads, form, may_choose):
@@ -264,7 +264,7 @@ class EventRouter:
         around: Context | None,
         selection: int | None,
     ) -> Iterator[Any]:
-        """Yield events that are objects; judge those that are lists in their turn."""
+        """Yield events that are objects; judge events that are lists directly."""
         objects, read, readers = self.readers.objects, form.read, self.readers
         for payload in in_turns(payloads):
             found = read(readers, payload)
@@ -276,7 +276,7 @@ class EventRouter:
                 self.judge_all(found[0], found[1:], builder, around, selection)
 
     def read(self, payload: Any, form: Form, builder: AdmissionBuilder) -> Found | None:
-        """Read a payload; ``None`` if it is counted as rejected, or blank."""
+        """Read a payload; return ``None`` if it is blank, or counted as rejected."""
         found = form.read(self.readers, payload)
         if isinstance(found, tuple):
             return found
@@ -295,7 +295,7 @@ class EventRouter:
         around: Context | None,
         selection: int | None,
     ) -> None:
-        """Judge events; those without anything around them lie in what the sender says."""
+        """Judge events. If nothing is around them, the sender's data is their context."""
         outcome = builder.records, builder.notes, builder.rejected
         if around is None and builder.sender is not None:
             around = self.outermost(builder)
@@ -309,8 +309,8 @@ class EventRouter:
     def add_records_in(
         self, document: Any, form: Form, builder: AdmissionBuilder, limit: int
     ) -> None:
-        """Add the records of a document, at most ``limit``; each is an event, and may carry choices
-        of its own."""
+        """Add the records of a document, at most ``limit``. Each record is an event, and may carry
+        its own choices."""
         if form is TEXTS and self._add_typed_document(document, builder, limit):
             return
         found = self.read(document, form, builder)
@@ -337,9 +337,9 @@ class EventRouter:
                     its_router.add_events(events, form, its_builder, its_context, level.selection)
 
     def _add_typed_document(self, payload: Any, builder: AdmissionBuilder, limit: int) -> bool:
-        """Add the records of a document whose types are all right, and that is small.
+        """Add the records of a small document if all its types are right.
 
-        Returns whether it was one; its records carry no choices.
+        Returns whether they were added. A document with choices is not.
         """
         if not may_be_typed(memoryview(payload)):
             return False
@@ -369,10 +369,10 @@ class EventRouter:
         return name_search(name for name, _ in self.plan.content)
 
     def _make_documents(self, content: bool) -> tuple[Reader, Reader] | None:
-        """Make the readers of documents whose first way leads to a list of records that is decoded
-        with it, and of these; with names of content, or for texts without any.
+        """Make two readers: of documents whose first path leads to a list of records, decoded with
+        the document, and of these records. With ``content``, they look for names of content.
 
-        Names that are looked for in vain would take half of the decoder's time.
+        Looking for names in vain would take half of the decoder's time.
         """
         way, plan = self.plan.records[0], self.plan if content else replace(self.plan, content=())
         if (
@@ -386,7 +386,7 @@ class EventRouter:
         return (documents, objects) if objects.shape.is_typed else None
 
     def outermost(self, builder: AdmissionBuilder) -> Context:
-        """Return the context of whole documents: what the sender says."""
+        """Return the context of whole documents: the sender's data."""
         return sender_context(self.plan, builder.sender)
 
     def _context(self, found: Found, document: Any, around: Context) -> Context:
@@ -396,20 +396,20 @@ class EventRouter:
         return context
 
     def context_for(self, context: Context, form: Form) -> Context:
-        """Return under this plan a context that was made under another."""
+        """Return this plan's version of a context that another plan made."""
         if context.around is None:
             return sender_context(self.plan, context.document)
         found = context.by_grant.get(self.plan.granted)
         if found is None:
             around = self.context_for(context.around, form)
             event = form.read(self.readers, context.document)
-            assert isinstance(event, tuple)  # noqa: S101 - it was read before
+            assert isinstance(event, tuple)  # noqa: S101 - it has been read before
             found = self._context(event, context.document, around)
             context.by_grant[self.plan.granted] = found
         return found
 
     def enter(self, element: Any, form: Form, around: Context) -> Context | None:
-        """Return the context that an element makes; ``None`` if it cannot be read from here."""
+        """Return the context of an element; ``None`` if the element is unreadable here."""
         found = form.read(self.readers, element)
         if not isinstance(found, tuple):
             return None
@@ -419,8 +419,8 @@ class EventRouter:
 def _enter(
     form: Form, may_choose: bool, within: tuple[EventRouter, Context], element: Any
 ) -> tuple[EventRouter, Context] | None:
-    """Return the router that the choices of an element require within that of what is around it,
-    and the context that it makes."""
+    """Return the router that the choices of an element require, within the router around it, and
+    the element's context."""
     ((router, _),) = within[0].by_router((element,), form, may_choose)
     context = router.enter(element, form, within[1])
     return None if context is None else (router, context)

@@ -1,7 +1,7 @@
 """The filter: bytes or mappings in, minimised records and a tally out. No I/O.
 
 Deny by default: a record is built up from empty, so nothing has to be removed. All input is
-accounted for; no exception of a library leaves the filter, and none stays referenced.
+counted; no exception of a library leaves the filter or stays referenced.
 """
 
 from __future__ import annotations
@@ -74,13 +74,13 @@ class Filter:
         self._router, self._until = self._compile()
         for column in self._router.plan.columns:
             if schema.fields[column.name].kind == "pseudonym" and column.withheld is None:
-                column.accept("-")  # a key that cannot be had is found before the first event
+                column.accept("-")  # finds a missing key before the first event
 
     def __repr__(self) -> str:
         return f"<Filter {self.schema.id}>"
 
     def without(self, refused: Collection[str]) -> Filter:
-        """Return the same filter where some purposes are refused; only optional ones count.
+        """Return the same filter with some purposes refused; only optional ones count.
 
         The last few dozen are cached.
         """
@@ -108,7 +108,7 @@ class Filter:
 
     @property
     def router(self) -> EventRouter:
-        """Today's router of events: compiled again on a day on which a field expires."""
+        """Today's router of events; compiled again on the day when a field expires."""
         if self._until is not None and self._now().date() >= self._until:
             self._router, self._until = self._compile()
         return self._router
@@ -120,13 +120,13 @@ class Filter:
         peer: str | None = None,
         user_agent: str | None = None,
     ) -> Admission:
-        """Filter one JSON document (an object, or an array of events), or one mapping. A list or a
-        tuple is one event, of schemas that read lists.
+        """Filter one JSON document (an object, or an array of events), or one mapping. If the
+        schema reads lists, a list or a tuple is one event.
 
-        ``peer`` is the address of the sender, ``user_agent`` its user agent. They fill fields for
-        which the schema allows it, if there is a single event and it holds no value for them.
+        ``peer`` is the address of the sender, ``user_agent`` its user agent. If there is a single
+        event, they fill fields that it has no value for and that the schema allows.
         """
-        try:  # as ``clearing`` does, without another call: this is the most frequent one
+        try:  # like ``clearing``, without another call, because this is the most frequent one
             return (
                 self._admit_one(event, peer, user_agent)
                 or self._admissions("json", event, peer, user_agent)[0]
@@ -145,7 +145,7 @@ class Filter:
         peer: str | None = None,
         user_agent: str | None = None,
     ) -> Admission:
-        """Filter NDJSON: each line that is not blank is one event, and is decoded alone.
+        """Filter NDJSON: each line that is not blank is one event, decoded alone.
 
         ``first`` says that the payload begins a stream: a byte order mark is skipped only there.
         ``peer`` and ``user_agent`` are used if it holds one event.
@@ -156,10 +156,10 @@ class Filter:
     def admit_records(self, payload: Payload, minutes: Minutes | None = None) -> list[PendingBatch]:
         """Filter NDJSON that a filter of the same schema has made.
 
-        The records come out as they are, by the minute in which they were received. ``minutes``, of
-        the method of that name, are those of the earlier parts of a body that comes in parts.
-        Those of another version of it are filtered by this one. Raises ``InputError`` E429 if a
-        record is of another schema; never for other input.
+        The records come out unchanged, by the minute in which they were received. Records of
+        another version are filtered by this one. For a body in parts, pass the same ``minutes``
+        (from the method of that name) each time. Raises ``InputError`` E429 for a record of another
+        schema; never for other input.
         """
         text = _as_bytes(payload)
         return self.router.sdk_records.admit(
@@ -169,7 +169,7 @@ class Filter:
         )
 
     def minutes(self) -> Minutes:
-        """Make the minutes of one body of records, all of whose parts are received now."""
+        """Make the minutes of one body of records. All its parts count as received now."""
         return self.router.sdk_records.minutes(self._now())
 
     @clearing
@@ -208,8 +208,8 @@ class Filter:
         """Filter events of any form into one admission for each set of purposes that they grant.
 
         Each admission names its set (``granted``). Parameters are those of the other methods; for
-        records there is ``admit_records``. Raises ``InputError`` E416 beyond ``bounds``, without
-        which there are none but those of a list.
+        records use ``admit_records``. Raises ``InputError`` E416 beyond ``bounds``; without them
+        only the limit of a list applies.
         """
         if form == "json" or type(payload) is dict:
             admission = self._admit_one(payload, peer, user_agent)
@@ -232,12 +232,12 @@ class Filter:
     def otlp_items(self, make: Callable[[Record], _T]) -> ItemBatch[_T]:
         """Make an empty batch for OpenTelemetry items that are Python objects already.
 
-        ``make`` makes a resource from the admitted attributes of one.
+        ``make`` makes a resource from its admitted attributes.
         """
         return self.router.otlp.items(make)
 
     def _admit_one(self, event: Any, peer: Any, user_agent: Any) -> Admission | None:
-        """Admit a usual event that is the only one; ``None`` leaves it to ``_admissions``."""
+        """Admit an ordinary single event; ``None`` leaves it to ``_admissions``."""
         router = self._router if self._until is None else self.router
         kind = type(event)
         if not (peer is None and user_agent is None) and router.plan.uses_sender:
@@ -301,7 +301,7 @@ class Filter:
         read(router, event, builder)
         if sender is not None and builder.received == 1:
             if bounds is not None:
-                bounds.elements[0] = elements  # the same ones are counted again
+                bounds.elements[0] = elements  # the same elements are counted again
             builder = router.builder(sender, by_grant=by_grant, bounds=bounds)
             read(router, event, builder)
         return builder.finish_all(len(text), self.merge)
@@ -319,7 +319,7 @@ class Filter:
 
         def narrow(within: Granted, refused: frozenset[str]) -> EventRouter:
             purposes = granted(self.schema, refused, within)
-            if purposes not in routers:  # the loader limits how many sets of choices there are
+            if purposes not in routers:  # the loader limits the number of sets of choices
                 plan = compile_plan(self.schema, purposes, today, self._circumstances)
                 optional = self.schema.optional
                 can_refuse = plan.choices and (
@@ -344,7 +344,7 @@ def _is_text(payload: Any) -> bool:
 
 
 def _as_bytes(payload: Any) -> bytes | memoryview | None:
-    """Return a payload as bytes, without a copy where that is possible; ``None`` if it is no text.
+    """Return a payload as bytes, if possible without a copy; ``None`` if it is not a text.
 
     A subclass is read through its base, so that no method of a foreign class is called.
     """
@@ -360,6 +360,6 @@ def _as_bytes(payload: Any) -> bytes | memoryview | None:
             return payload.cast("B")  # type: ignore[no-any-return]
         if kind is bytearray or kind is memoryview:
             return bytes(payload)
-    except (TypeError, ValueError):  # a lone surrogate, a view that is released
+    except (TypeError, ValueError):  # a lone surrogate, a released view
         pass
     return None

@@ -1,5 +1,5 @@
-"""What was seen of events, as counts of closed vocabularies: the reasons of rejections, and for
-each field of a schema an outcome and the JSON type of its value."""
+"""Outcomes of events as counts of closed vocabularies: the reasons of rejections, and for each
+field of a schema an outcome and the JSON type of its value."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ JsonType = Literal["string", "number", "boolean", "object", "array"]
 VERDICTS: tuple[str, ...] = ("admitted", *REJECTIONS)
 """What an event becomes."""
 OUTCOMES: tuple[str, ...] = ("kept", *DROPS, "near", "absent")
-"""What a field becomes. ``near``: there is no value at its paths, but another spelling, or some of
-the members that lead to it."""
+"""What a field becomes. ``near``: its paths have no value, but the event has another spelling, or
+some of the members on the way."""
 TYPES: tuple[str, ...] = (*get_args(JsonType), "")
-"""The JSON type of its value; empty where there is none in the event itself, or it is unknown."""
+"""The JSON type of its value; empty if the event itself has no value, or the type is unknown."""
 CELLS = len(OUTCOMES) * len(TYPES)
 """The number of pairs of an outcome and a type."""
 MOST_IN_SECOND = 1_000
-"""The most events that are looked at in a second."""
+"""The most events that are examined in a second."""
 MOST_SEEN: int = 62 * MOST_IN_SECOND
-"""The most events that are looked at for one question, which is for a minute."""
+"""The most events that are examined for one question, which covers a minute."""
 
 
 def cell(outcome: str, json_type: str | None) -> int:
-    """Return the number of a pair."""
+    """Return the number of a pair of outcome and type."""
     return OUTCOMES.index(outcome) * len(TYPES) + TYPES.index(json_type or "")
 
 
@@ -39,14 +39,14 @@ def pair(number: int) -> tuple[str, str]:
 
 @dataclass
 class Seen:
-    """Counts of the events of one schema: by verdict, and of each field by the number of a pair."""
+    """Counts of one schema's events: by verdict, and for each field by the number of a pair."""
 
     verdicts: Counter[str] = field(default_factory=Counter)
     fields: dict[str, Counter[int]] = field(default_factory=dict)
 
     @property
     def events(self) -> int:
-        """The number of events that were looked at."""
+        """The number of events that were examined."""
         return self.verdicts.total()
 
     def __add__(self, other: Seen) -> Seen:
@@ -64,7 +64,7 @@ class Seen:
             self._count(name, cell(*found), 1)
 
     def add_tally(self, tally: Tally, kept: Mapping[str, int], names: Iterable[str]) -> None:
-        """Count events of which nothing is known but a tally, and how often a field was kept."""
+        """Count events from their tally and the number of records with each field."""
         self.verdicts.update(tally.rejected, admitted=tally.admitted)
         for name in names:
             left = tally.received

@@ -1,6 +1,6 @@
-"""Test a schema: run its in-file tests and the samples beside it through the filter.
+"""Test a schema: run its own tests and the samples beside it through the filter.
 
-Reports consist of names of the schema, test names and counts; never of a value.
+Reports consist of names of the schema, test names and counts, never of values.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ def _filter(schema: Schema) -> Filter:
 
 
 def run_tests(schema: Schema) -> Iterator[CaseResult]:
-    """Run each test of the document, as JSON and as a mapping, which must agree."""
+    """Run each test of the document as JSON and as a mapping; both must agree."""
     filter_ = _filter(schema)
     for test in schema.tests:
         admission = filter_.admit(orjson.dumps(test.event))

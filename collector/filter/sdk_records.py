@@ -1,16 +1,16 @@
-"""Filter records that a filter has made already: those of an SDK, or of any sender.
+"""Filter records that a filter has already made: those of an SDK or of any other sender.
 
 Nothing in them is trusted. A record is an event whose members have the names of fields; the judge
-decides what it becomes. Each value passes its kind again, which must leave it unchanged; withheld
-fields stay withheld. So records can bring in nothing that an event could not. Lines that are
-exactly what a filter writes, with nothing to drop, are checked column by column instead.
+decides what it becomes. Each value must pass its kind again unchanged; withheld fields stay
+withheld. So records can contain nothing that an event could not. Lines that are exactly what a
+filter writes, with nothing to drop, are checked column by column instead.
 
 A record states how many events it stands for, and the minute in which they were received. The
 sender chooses both, so both have few values: a minute of more than an hour ago becomes its hour,
 and a number of events becomes records for powers of two.
 
-Records of another version of the schema are filtered by this one: a value stays where it is one of
-this version, or becomes the coarser one that it has here; the others are dropped.
+Records of another version of the schema are filtered by this one: a value that is valid here stays,
+a finer one becomes coarser, and others are dropped.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ from collector.schema.kinds import Canonical
 MAX_TIMES = 1_000_000
 """The most events that a record may stand for: ten times the usual capacity of an SDK queue."""
 COUNT_VALUES = MAX_TIMES.bit_length()
-"""How many values the count of a stored record may have."""
+"""The number of values that the count of a stored record may have."""
 MOST_MINUTES = 60
 """The most minutes of one body, each of which becomes a batch; an SDK sends one."""
 
@@ -64,17 +64,18 @@ OLDEST = timedelta(days=31)
 EXACT = timedelta(hours=1)
 """An earlier minute becomes its hour."""
 RECEIVED_VALUES = 1 + (AHEAD + EXACT) // timedelta(minutes=1) + OLDEST // timedelta(hours=1)
-"""How many values ``received`` may have: minutes around the present one, and the hours before."""
+"""The number of values that ``received`` may have: minutes around the present one, and the hours
+before."""
 MINUTE_SPAN = timedelta(seconds=59, microseconds=999_999)
 HOUR_SPAN = timedelta(minutes=59) + MINUTE_SPAN
 _MINUTE = re.compile(r"[0-9]{4}(?:-[0-9]{2}){2}T(?:[0-9]{2}:){2}00Z").fullmatch
 _VERSION = re.compile(r"[0-9.]{1,40}").fullmatch
 _MAX_MINUTES = 64
 _END = re.compile(rb',"received":"([0-9TZ:-]{20})"}\n')
-"""The end of a line of an SDK."""
+"""The end of a line from an SDK."""
 _END_BYTES = len(b',"received":"2026-01-01T00:00:00Z"}\n')
 _PIECE = 1 << 14
-"""Bytes of lines that are taken together, or one by one if there is something to drop."""
+"""Bytes of lines that are accepted together, or one by one if something must be dropped."""
 
 _BESIDE = {"schema": frozenset([str]), "count": frozenset([int]), "received": frozenset([str])}
 """The members of a record that are not fields, with their types."""
@@ -86,8 +87,8 @@ _Moments = tuple[datetime, datetime]
 
 @dataclass(slots=True, repr=False)
 class MinutePart:
-    """The records of one minute. Those of a few lines are objects; they become bytes before more
-    are read."""
+    """The records of one minute. Records of the last few lines are objects; they become bytes
+    before more lines are read."""
 
     moments: _Moments
     records: list[Any] = field(default_factory=list)
@@ -96,7 +97,8 @@ class MinutePart:
 
 
 class Minutes:
-    """The parts of one body by minute, and counts of unread lines, which belong to the present."""
+    """The parts of one body by minute, and counts of unread lines, which belong to the present
+    minute."""
 
     def __init__(self, now: datetime) -> None:
         self._unread: Counter[Rejection] = Counter()
@@ -105,8 +107,8 @@ class Minutes:
         self._parts: dict[Any, MinutePart] = {}
 
     def part(self, claimed: Any) -> MinutePart | Rejection:
-        """Return the part of the minute that a record claims, or of the present one if it claims
-        none; or the reason why it is rejected."""
+        """Return the part of the minute that a record claims (by default the present one), or the
+        reason why the record is rejected."""
         part = self._parts.get(self._present if claimed is None else claimed)
         if part is not None:
             return part
@@ -122,7 +124,7 @@ class Minutes:
         self._unread[reason] += 1
 
     def moments(self, claimed: str) -> _Moments | None:
-        """Return the moments of a claimed minute, or ``None`` if it is none."""
+        """Return the moments of a claimed minute, or ``None`` if it is not accepted."""
         minute = _accepted(claimed, self._now)
         return None if minute is None else self._moments_of(minute)
 
@@ -137,15 +139,15 @@ class Minutes:
         return part
 
     def write(self) -> None:
-        """Make bytes of the records that were added since the last time."""
+        """Encode the records that were added since the last call."""
         for part in self._parts.values():
             if part.records:
                 part.lines.write(_encode_lines(part.records))
                 part.records.clear()
 
     def batches(self, layout: Layout, size: int, granted: Granted) -> Iterator[PendingBatch]:
-        """Yield the batch of each minute, after the body or a part of it was read; the first counts
-        its bytes. The next part goes on with the same minutes."""
+        """Yield the batch of each minute, after the body or a part of it was read. The first batch
+        counts the bytes. The next part continues with the same minutes."""
         if self._unread:
             tally = self._part_of(self._now).tally
             tally.received += self._unread.total()
@@ -170,8 +172,7 @@ def parse_minute(text: str) -> datetime | None:
 
 
 def _accepted(claimed: Any, now: datetime) -> datetime | None:
-    """Parse a claimed minute; return it or its hour, or ``None`` unless records may be received in
-    it."""
+    """Parse a claimed minute; return it or its hour, or ``None`` if it is not accepted."""
     minute = parse_minute(claimed) if type(claimed) is str else None
     if minute is None:
         return None
@@ -203,12 +204,11 @@ class SdkRecordFilter:
         return Minutes(now)
 
     def admit(self, text: bytes, minutes: Minutes, layout: Layout) -> list[PendingBatch]:
-        """Read NDJSON, a body or a part of one; return the records by the minute in which they
-        were received.
+        """Read NDJSON (a body or a part of it); return the records by the minute in which they were
+        received.
 
-        A line that names no minute counts as received now, and so does one that cannot be read. The
-        bytes of all are counted with the first share. Raises ``InputError`` E429 if a record is of
-        another schema.
+        A line without a minute, or an unreadable one, counts as received now. The first batch
+        counts all bytes. Raises ``InputError`` E429 if a record is of another schema.
         """
         for piece in pieces(text.removeprefix(BOM), _PIECE):
             if not self._take_all(piece, minutes):
@@ -217,8 +217,8 @@ class SdkRecordFilter:
         return list(minutes.batches(layout, len(text), self._plan.granted))
 
     def _take_all(self, piece: bytes, minutes: Minutes) -> bool:
-        """Add lines that are written as an SDK sends them, of one minute and with nothing to drop.
-        Return false if they are any others."""
+        """Add lines exactly as an SDK writes them, of one minute and with nothing to drop. Return
+        false for any other lines."""
         if len(piece) > _PIECE:
             return False
         end = _END.match(piece, max(0, len(piece) - _END_BYTES))
@@ -276,8 +276,8 @@ class SdkRecordFilter:
         return None
 
     def _beside(self, line: bytes | memoryview) -> Members | Rejection | None:
-        """Return the values of ``schema``, ``count`` and ``received`` in a line, ``None`` for an
-        absent one; or the reason why the line is rejected; or ``None`` for a blank line."""
+        """Return the values of ``schema``, ``count`` and ``received`` in a line (``None`` if
+        absent), the reason why the line is rejected, or ``None`` for a blank line."""
         with suppress(*FAILURES):
             return self._decode(line)
         if is_blank(line):
@@ -309,7 +309,7 @@ class SdkRecordFilter:
         return self._reader.with_columns(columns)
 
     def _as_of(self, column: Column, moments: _Moments, is_present: bool) -> Column:
-        """Return a column that accepts values as of a moment between the two."""
+        """Return a column that accepts values that are valid at a moment between the two."""
         key = column.name, is_present
         memo = self._memos.get(key)
         if memo is None:
@@ -317,12 +317,12 @@ class SdkRecordFilter:
             accept = stored if is_present else partial(_as_now, column, stored)
             if column.memo is None:
                 return replace(column, accept=accept)
-            memo = self._memos[key] = Memo(accept)  # texts that repeat are timeless
+            memo = self._memos[key] = Memo(accept)  # repeating texts do not depend on time
         return replace(column, accept=memo, memo=memo)
 
 
 def _plan_of_records(plan: Plan) -> Plan:
-    """Return the plan of records: their members are the fields, and names of content."""
+    """Return the plan of records, whose members are fields and names of content."""
     columns = tuple(
         replace(
             column,
@@ -383,7 +383,7 @@ def _decode_member(raw: msgspec.Raw | None, wire: frozenset[type]) -> Any:
 
 
 def _as_now(column: Column, accept: Canonical, value: Any) -> Scalar | None:
-    """Accept a value of another version, or the coarser one that it has in this version."""
+    """Accept a value of another version, or its coarser form in this version."""
     found = accept(value)
     if found is not None:
         return found

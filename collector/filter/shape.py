@@ -1,9 +1,8 @@
-"""The shape of an event: exactly the members that a plan reads, as the types that decoders fill.
+"""The shape of an event: the types that decoders fill, with exactly the members that a plan reads.
 
 An event becomes one struct, with a struct inside for each object or list on the way to a value.
-Everything else in it is skipped. A member that is not a scalar is there as something that no kind
-reads; content, a withheld value and a list of records are there undecoded, so that only their
-presence is known.
+Everything else is skipped. A member that is not a scalar becomes a value that no kind reads;
+content, withheld values and lists of records stay undecoded, so that only their presence is known.
 """
 
 from __future__ import annotations
@@ -23,11 +22,11 @@ _COMPARED = frozenset([str, bool, int, float])
 
 
 class _Object(TypedDict):
-    """An object none of whose members is decoded."""
+    """An object whose members are not decoded."""
 
 
 class Opaque(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """A list none of whose elements is decoded, and anything else that no kind reads."""
+    """A list whose elements are not decoded, or any other value that no kind reads."""
 
 
 _SCALARS: list[Any] = [bool, float, int, str, None]
@@ -39,12 +38,12 @@ _TYPES: dict[str, list[Any]] = {
 
 
 class Node:
-    """One member of an object or of a list, and what it is read as.
+    """One member of an object or of a list, and how it is read.
 
     It may be a ``value`` (of columns, of the user agent, or to be compared), an ``object`` or a
     ``list`` above other members, or ``raw``: content, a withheld value, records. ``slots`` has its
-    attribute in the struct for each of these; they share one where JSON can be decoded into it.
-    Only where it ``is_read``, as a value, more than its presence is known.
+    attribute in the struct for each of these uses; they share one if JSON can be decoded into it.
+    Unless it ``is_read``, as a value, only its presence is known.
     """
 
     def __init__(self, number: int) -> None:
@@ -113,10 +112,10 @@ class Node:
 
 
 class Shape:
-    """An object, or a list, of which some members are read.
+    """An object or a list, with the members that are read.
 
     ``kind`` is its type for decoders of texts; ``loose``, whose members may be anything, is for
-    mappings. Either is what the judge reads. ``raws`` decodes the members of a text to ``Raw``.
+    mappings. The judge reads both. ``raws`` decodes the members of a text to ``Raw``.
     """
 
     kind: type[msgspec.Struct]
@@ -162,7 +161,7 @@ class Shape:
 
     @property
     def length(self) -> int:
-        """The number of elements of a list that are looked at."""
+        """The number of a list's elements that may be read."""
         return 1 + max(map(int, self.members), default=-1)
 
     def _keyed(self) -> list[tuple[str | int, Node | None]]:
@@ -172,7 +171,7 @@ class Shape:
         return [(at, self.members.get(at)) for at in range(self.length)]
 
     def raw_members(self, text: Any) -> Iterator[tuple[Node, msgspec.Raw]]:
-        """Yield the members of a text that are read, undecoded. Raises what msgspec raises."""
+        """Yield the read members of a text, undecoded. Raises what msgspec raises."""
         for (_, node), raw in zip(self._keyed(), self.raws(text), strict=True):
             if node is not None and raw is not None:
                 yield node, raw
@@ -202,7 +201,7 @@ def _fields(at: int, node: Node | None, records: Any) -> list[tuple[str, Any, An
 def shape_of(plan: Plan, root: type, records: Any = None) -> Shape:
     """Make the shape of events whose root is an object (``str``) or a list (``int``).
 
-    ``records`` is the type of the records in it, where these are decoded with it.
+    ``records`` is the type of the records in it, if they are decoded with it.
     """
     shape = Shape(is_list=root is int)
 
@@ -220,7 +219,7 @@ def shape_of(plan: Plan, root: type, records: Any = None) -> Shape:
         node.is_agent = True
     for node in nodes(path for each in plan.records for path in each.paths):
         node.holds_records = True
-    # names of content come last: the decoder compares a name with those of the members in turn
+    # names of content come last, because the decoder compares a name with the members in turn
     for name, category in plan.content if root is str else ():
         shape.at((name,)).category = category
     shape.finish()

@@ -21,7 +21,7 @@ from collector.filter.members import FAILURES, named_members
 from collector.filter.text import PIECE, pieces
 
 Values = tuple[str, Mapping[str, Collection[object]]]
-"""The different values of each member of some records, and the schema that these name."""
+"""The name of the schema of some records, and the distinct values of each member."""
 
 _TYPES: dict[str, Any] = {"TEXT": str, "INTEGER": bool | int, "REAL": float}
 _values = msgspec.structs.astuple
@@ -31,10 +31,10 @@ _decode_records = msgspec.json.Decoder(dict[str, str | int | float | bool]).deco
 
 
 def read(batch: Batch, names: Container[str] | None = None) -> Batch:
-    """Return a batch of a spool with its records and rows, which are decoded when they are used,
-    unless it has its rows already; with ``names``, only these columns, as ``project`` does.
+    """Return a batch of a spool with its records and rows, which are decoded on access unless the
+    batch already has its rows. With ``names``, keep only these columns, as ``project`` does.
 
-    Using them raises ``DeliveryError`` E507 for anything but NDJSON of the layout.
+    Access raises ``DeliveryError`` E507 for anything but NDJSON of the layout.
     """
     batch = batch if names is None else project(batch, names)
     rows = batch.rows
@@ -44,11 +44,11 @@ def read(batch: Batch, names: Container[str] | None = None) -> Batch:
 
 
 def project(batch: Batch, names: Container[str]) -> Batch:
-    """Return a batch of a spool with only the columns that ``names`` contains; records without any
-    of them are left out.
+    """Return a batch of a spool with only the columns in ``names``; records without any of them are
+    left out.
 
-    Values stay the bytes that they are, and those of other columns are skipped. Raises
-    ``DeliveryError`` E507 for anything but NDJSON of records.
+    Values stay unchanged bytes; other columns are skipped. Raises ``DeliveryError`` E507 for
+    anything but NDJSON of records.
     """
     layout = layout_of(batch)
     columns = tuple(column for column in layout.columns if column[0] in names)
@@ -70,8 +70,8 @@ def records_in(payload: bytes) -> list[Record]:
 
 
 def values(payload: bytes) -> Iterator[Values]:
-    """Yield the values in NDJSON of records, by the schema that they name. Raises ``DeliveryError``
-    E507 for anything but flat objects."""
+    """Yield the values in NDJSON of records, by their schema. Raises ``DeliveryError`` E507 for
+    anything but flat objects."""
     found: dict[str, dict[str, set[object]]] = {}
     for record in records_in(payload):
         members = found.setdefault(str(record.pop("schema", "")), {})
@@ -81,7 +81,7 @@ def values(payload: bytes) -> Iterator[Values]:
 
 
 def foreign_lines(payload: bytes) -> int:
-    """Count the lines that differ from what a filter writes: they have blanks, or a member twice,
+    """Count the lines that differ from a filter's output: with blanks, or with a repeated member,
     of which only the last is read. Raises ``DeliveryError`` E507 for anything but flat objects."""
     written = _encode_records(records_in(payload))
     if written == payload:
@@ -91,8 +91,8 @@ def foreign_lines(payload: bytes) -> int:
 
 
 def _decode_rows(layout: Layout, payload: bytes) -> list[Row]:
-    """Decode each record into its values in the order of the layout's columns, and its count, piece
-    by piece, because other threads wait meanwhile."""
+    """Decode each record into its values, in the order of the layout's columns, and its count.
+    Works piece by piece, because other threads wait meanwhile."""
     decode, rows = _row_decoder(layout).decode_lines, list[Row]()
     with suppress(*FAILURES):
         for piece in pieces(payload, PIECE):
@@ -103,7 +103,7 @@ def _decode_rows(layout: Layout, payload: bytes) -> list[Row]:
 
 @lru_cache(maxsize=64)
 def _row_decoder(layout: Layout) -> msgspec.json.Decoder[Any]:
-    """Return a decoder for the layout's columns; one of an unknown type accepts no value."""
+    """Return a decoder for the layout's columns; a column of an unknown type accepts no value."""
     types = {name: _TYPES.get(kind, msgspec.UnsetType) | None for name, kind in layout.columns}
     columns = {name: (kind, None) for name, kind in types.items()}
     return msgspec.json.Decoder(named_members("Row", columns, ("count", int, 1)))
@@ -113,7 +113,7 @@ def _row_decoder(layout: Layout) -> msgspec.json.Decoder[Any]:
 def _projection(
     names: tuple[str, ...],
 ) -> tuple[Callable[[bytes], list[Any]], Callable[[Any], bytes]]:
-    """Return decoder and encoder of NDJSON records that have no other columns than these."""
+    """Return a decoder and an encoder of NDJSON records with only these columns."""
     optional = dict.fromkeys([*names, "count"], (msgspec.Raw, _ABSENT))
     record = named_members("Projected", {"schema": (msgspec.Raw,), **optional}, omit_defaults=True)
     return msgspec.json.Decoder(record).decode_lines, msgspec.json.Encoder().encode_lines

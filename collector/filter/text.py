@@ -1,8 +1,8 @@
-"""Look at text before it is parsed: lines, size, encoding, depth, and number of elements.
+"""Examine text before it is parsed: lines, size, encoding, depth, and number of elements.
 
-The parser of another Python version nests deeper than allowed here, and a list of a million empty
-objects is 3 MB as text and 100 MB as objects. The text is walked in pieces with C-level operations
-only, so that time is linear and memory constant.
+In some Python versions the parser nests deeper than allowed here, and a list of a million empty
+objects takes 3 MB as text and 100 MB as objects. The text is examined in pieces, with C-level
+operations only, so that time is linear and memory constant.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_LINE = 16 << 20
 MAX_DOCUMENT = 64 << 20
 """The largest JSON document, in bytes."""
 MAX_DEPTH = 1000
-"""The most levels that a text nests."""
+"""The most levels of nesting in a text."""
 
 SLICE = 1 << 16
 """The number of bytes of whole lines that are decoded at once: 20,000 of the shortest objects take
@@ -48,13 +48,14 @@ _PLAIN = re.compile(r'[^"\\/]+').fullmatch
 _LIST = re.compile(rb"[ \t\r\n]*+\[")
 _LEAST_MEASURED = 1 << 12
 _refuse = SchemaValidator(core_schema.str_schema(pattern=r"\A\z")).validate_python
-"""Refuses every text that is not empty, for its bytes or for what it says, and makes none of it."""
+"""Refuses every text that is not empty, as invalid UTF-8 or for not matching, without making a
+``str``."""
 
 
 def is_utf8(text: bytes | memoryview) -> bool:
     """Return whether the bytes are valid UTF-8 (no surrogates, no overlong forms), piece by piece.
 
-    The parser does not check members that it skips; with this check first, every path agrees.
+    The parser does not check members that it skips; with this check first, all paths agree.
     """
     if isinstance(text, bytes) and text.isascii():
         return True
@@ -68,7 +69,7 @@ def is_utf8(text: bytes | memoryview) -> bool:
 
 
 def _utf8_pieces(text: bytes | memoryview) -> Iterator[bytes]:
-    """Yield the text in pieces, none of which ends within a character of valid text."""
+    """Yield the text in pieces. In valid text, no piece ends within a character."""
     at = 0
     while at < len(text):
         end = min(at + PIECE, len(text))
@@ -80,9 +81,10 @@ def _utf8_pieces(text: bytes | memoryview) -> Iterator[bytes]:
 
 
 def _is_utf8_piece(piece: bytes) -> bool:
-    """Return whether a piece is valid: it is matched against a pattern, and refused, only if it is.
+    """Return whether a piece is valid: only valid text is matched against the pattern and refused
+    by it.
 
-    Rust checks in half of the time in which CPython decodes. No text is made, and the exception,
+    Rust's check takes half the time of decoding in CPython. It makes no ``str``, and the exception,
     which holds the piece, does not outlive this call.
     """
     try:
@@ -96,9 +98,9 @@ def _is_utf8_piece(piece: bytes) -> bool:
 def name_search(names: Iterable[str]) -> Callable[[bytes], bool]:
     """Make a test whether UTF-8 text holds one of the names, or any Unicode escape.
 
-    It never misses a name that the parser would find. The regular expressions of pydantic's core
-    take 4 % of the filter's time for it, where ``in`` would take 20 %; any escape of four digits is
-    found faster than particular ones.
+    It never misses a name that the parser would find. With the regular expressions of pydantic's
+    core it takes 4 % of the filter's time; ``in`` would take 20 %. Finding any escape of four
+    digits is faster than finding particular ones.
     """
     wanted = list(dict.fromkeys(names))
     if not all(_PLAIN(name) and name.isprintable() for name in wanted):
@@ -122,8 +124,8 @@ def is_list(text: bytes | memoryview) -> bool:
 def lines(payload: bytes) -> Iterable[bytes | memoryview]:
     """Yield the lines of a payload, one at a time.
 
-    ``BytesIO`` shares the payload and copies each line once, which is faster than ``split`` and,
-    for lines of usual length, than views; long payloads may hold long lines, and are never copied.
+    ``BytesIO`` shares the payload and copies each line once. That is faster than ``split`` and, for
+    lines of usual length, than views. Long payloads may hold long lines and are never copied.
     """
     return BytesIO(payload) if len(payload) <= _MAX_SHARED else _line_views(payload)
 
@@ -138,8 +140,8 @@ def _line_views(payload: bytes) -> Iterator[memoryview]:
 
 
 def has_more_lines(payload: bytes, most: int) -> bool:
-    """Return whether a payload has more lines that are not blank, counted piece by piece: a count
-    holds the interpreter's lock."""
+    """Return whether a payload has more than ``most`` lines that are not blank. Counts piece by
+    piece, because a count holds the interpreter's lock."""
     if not _has_ends(payload, most):
         return False
     found, is_open = 0, False
@@ -154,7 +156,7 @@ def has_more_lines(payload: bytes, most: int) -> bool:
 
 
 def _has_ends(payload: bytes, number: int) -> bool:
-    """Return whether so many lines end in a payload."""
+    """Return whether at least this many lines end in a payload."""
     found = 0
     for at in range(0, len(payload), PIECE):
         found += count_lines(payload[at : at + PIECE])
@@ -165,7 +167,7 @@ def _has_ends(payload: bytes, number: int) -> bool:
 
 def pieces(payload: bytes, size: int) -> Iterator[bytes]:
     """Yield a payload in pieces of whole lines; only a line longer than ``size`` makes a larger
-    piece. Others have their turns between two pieces."""
+    piece. Other threads get turns between two pieces."""
     return in_turns((payload[start:end] for start, end, _ in line_slices(payload, size)), 1)
 
 
@@ -182,8 +184,8 @@ def readable_lines(text: bytes, reject: _Reject) -> Iterable[_Text]:
 
 
 def line_slices(payload: bytes, size: int) -> Iterator[tuple[int, int, bool]]:
-    """Yield where whole lines begin and end that have at most ``size`` bytes together, or a single
-    one that is longer than half of that; and whether it is such a single one."""
+    """Yield the start and end of slices of whole lines. A slice has at most ``size`` bytes, or is a
+    single line longer than half of that; the third value says whether it is such a line."""
     at, most = 0, size // 2
     while at < len(payload):
         end = payload.find(b"\n", at, at + most) + 1
@@ -197,12 +199,12 @@ def line_slices(payload: bytes, size: int) -> Iterator[tuple[int, int, bool]]:
 
 
 def need_no_look(lines: bytes) -> bool:
-    """Return whether the parser alone sees to it that no line is read which must not be."""
+    """Return whether the parser alone refuses every line that must not be read."""
     return lines.isascii() and not _parser_goes_deep()
 
 
 def are_readable(lines: bytes) -> bool:
-    """Return whether all of some lines may be parsed."""
+    """Return whether all these lines may be parsed."""
     return is_utf8(lines) and not (_parser_goes_deep() and may_hold_deep_lines(lines))
 
 
@@ -219,8 +221,8 @@ def _parser_goes_deep() -> bool:
     """Return whether the parser nests deeper than ``MAX_DEPTH`` here, so that depth needs its own
     check.
 
-    CPython 3.11 counts C recursion against the recursion limit; later versions have one of their
-    own.
+    CPython 3.11 counts C recursion against the recursion limit; later versions have a separate
+    limit.
     """
     return sys.version_info >= (3, 12) or sys.getrecursionlimit() > MAX_DEPTH
 
@@ -236,7 +238,7 @@ def _is_shallow(text: _Text) -> bool:
 def _reject_failing(
     lines: Iterable[_Text], test: Callable[[_Text], bool], reason: Rejection, reject: _Reject
 ) -> Iterator[_Text]:
-    """Yield the lines that pass a test; reject the others for the reason."""
+    """Yield the lines that pass a test; reject the others for a reason."""
     for line in lines:
         if test(line):
             yield line
@@ -302,7 +304,7 @@ def has_more_objects(payload: bytes | memoryview, limit: int) -> bool:
 
 
 def _strides(pieces: Iterable[bytes]) -> Iterator[tuple[bytes, int, int]]:
-    """Yield short parts of a structure, with the number of opening and closing brackets in each."""
+    """Yield short parts of a structure, each with its numbers of opening and closing brackets."""
     for piece in pieces:
         for at in range(0, len(piece), _STRIDE):
             part = piece[at : at + _STRIDE]
@@ -330,9 +332,10 @@ def _opened(text: bytes) -> int:
 
 
 def _opened_far(payload: bytes, at: int, end: int) -> int:
-    """Count the opening brackets in a long part, most of which is long strings without any.
+    """Count the opening brackets in a long part that consists mostly of long strings without
+    brackets.
 
-    Counts no further than to the first ``MAX_DEPTH`` of them.
+    Stops counting after the first ``MAX_DEPTH``.
     """
     opened = 0
     brace, bracket = payload.find(b"{", at, end), payload.find(b"[", at, end)

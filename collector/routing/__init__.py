@@ -1,8 +1,7 @@
-"""Which field of a schema reaches which sink, what for, and what changes about that.
+"""Which field of a schema reaches which sink, for which purposes, and how a change affects that.
 
-Both are known from schema and settings, before any event. A field reaches a sink for the purposes
-that both name, out of those that were granted; for none, it does not. The pipeline delivers by this
-very matrix.
+Schema and settings decide this before any event. A field reaches a sink for the granted purposes
+that both name; without any, it does not reach the sink. The pipeline delivers by this same matrix.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ EEA: frozenset[str] = frozenset(
     "AT BE BG CY CZ DE DK EE ES FI FR GR HR HU IE IS IT LI LT LU LV MT NL NO PL PT RO SE SI SK"
     "".split()
 )
-"""The European Economic Area, within which the GDPR wants nothing for a transfer (Art. 44 is about
-third countries)."""
+"""The European Economic Area. Transfers within it need nothing more under the GDPR (Art. 44 is
+about third countries)."""
 
 
 def is_abroad(sink: SinkSettings, about: About) -> bool:
@@ -49,7 +48,7 @@ def is_abroad(sink: SinkSettings, about: About) -> bool:
 
 
 def is_unprotected(sink: SinkSettings, about: About) -> bool:
-    """Return whether the law wants something to protect them there, and no safeguard is stated."""
+    """Return whether the law requires a safeguard for records abroad, and none is stated."""
     both = {about.country, about.place(sink)}
     return is_abroad(sink, about) and not EEA.issuperset(both) and sink.safeguard is None
 
@@ -65,7 +64,7 @@ _NOTHING = "no field of the schema is for these purposes, so nothing would go th
 
 
 class Flow(NamedTuple):
-    """A field that reaches a sink, and the purposes for which it does, in the schema's order."""
+    """A field that reaches a sink, with the purposes, in the schema's order."""
 
     field: str
     sink: str
@@ -74,8 +73,8 @@ class Flow(NamedTuple):
 
 @dataclass(frozen=True)
 class Flows:
-    """The whole matrix: every flow there is, field by field. ``places`` says where a sink is; what
-    is ours and names no country is in ours."""
+    """The whole matrix: all flows, field by field. ``places`` names the location of each sink. Our
+    own sinks without a country are in the controller's."""
 
     schema: Schema
     sinks: Mapping[str, SinkSettings]
@@ -87,8 +86,8 @@ class Flows:
         return {flow.field: flow.purposes for flow in self.flows if flow.sink == sink}
 
     def reaching(self, sink: str, granted: Granted = None) -> frozenset[str] | None:
-        """Return the fields of records that reach a sink, if they may be used for what is granted;
-        ``None``, where it is not for named purposes only: all that are in them."""
+        """Return the fields that reach a sink from records with these granted purposes; ``None``
+        (all fields) if the sink is not limited to named purposes."""
         purposes = self.sinks[sink].purposes
         if purposes is None:
             return None
@@ -126,9 +125,9 @@ class Flows:
 def entitled(
     schema: Schema, purposes: Collection[str] | None, granted: Collection[str] | None = None
 ) -> dict[str, tuple[str, ...]]:
-    """Return the fields that may be used for some purposes, with those of its own among them.
+    """Return the fields that may be used for some purposes, each with those of its purposes.
 
-    ``purposes`` are a sink's and ``granted`` a person's; ``None`` is all of the schema's.
+    ``purposes`` are a sink's and ``granted`` a person's; ``None`` stands for all of the schema's.
     """
     meeting = set(schema.purposes)
     for names in (purposes, granted):
@@ -146,11 +145,11 @@ def flows(config: Config, schema: Schema) -> Flows:
 
 
 def all_flows(config: Config, schemas: Sequence[Schema]) -> tuple[Flows, ...]:
-    """Return the matrix of each schema of a configuration. A purpose of a sink need be one of one
-    schema only; of a schema without it nothing goes there for it.
+    """Return the matrix of each schema of a configuration. Only one schema needs to define a
+    purpose of a sink; other schemas send nothing there for it.
 
-    Raises ``ConfigFaults``, whose faults are all that is wrong between the sinks and the schemas:
-    E132, E122 and E309, each of the setting that is its ``field``.
+    Raises ``ConfigFaults`` with all faults between sinks and schemas: E132, E122 and E309, each for
+    the setting in its ``field``.
     """
     sinks = {
         name: sink.model_copy(update={"country": config.about.place(sink)})
@@ -184,11 +183,11 @@ def _of_schema(
 def reaching(
     matrices: Sequence[Flows],
 ) -> Callable[[str, str, Granted], frozenset[str] | None]:
-    """Return the function by which a pipeline delivers: the fields of records that reach a sink, by
-    its name, the name of the schema, and the granted purposes; ``None``: all.
+    """Return the pipeline's delivery function: from the names of a sink and a schema and the
+    granted purposes to the fields of records that reach the sink; ``None`` for all.
 
-    It raises ``LookupError`` for a sink that gets some fields only and a schema that is not in
-    force, of which nothing says which fields these are.
+    It raises ``LookupError`` for a schema that is not in force if the sink gets only some fields,
+    because nothing says which ones.
     """
     by_schema = {matrix.schema.name: matrix for matrix in matrices}
 

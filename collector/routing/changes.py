@@ -1,6 +1,6 @@
-"""What a change of the configuration does to the flows: which it adds, widens, narrows, removes.
+"""How a change of the configuration affects the flows: which it adds, widens, narrows, removes.
 
-``RULES`` is the one table of it. As with schemas, what is in doubt is widening.
+``RULES`` is the only table of verdicts. As with schemas, doubtful changes are widening.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collector.schema.verdict import Verdict, differing
 
 _Plain = Mapping[str, Any]
 _Pair = tuple[str, _Plain | None, _Plain | None]
-"""The name of a schema where there are several, and its matrices before and after."""
+"""The name of a schema (empty if there is only one), and its matrices before and after."""
 _Reasons = dict[str, list[str]]
 _ORDER: tuple[Verdict, ...] = ("widening", "narrowing")
 
@@ -51,15 +51,15 @@ RULES: Mapping[str, Verdict] = {
     "used for more": "widening",
     "used for less": "narrowing",
 }
-"""Every change there is, with its verdict."""
+"""All possible changes, with their verdicts."""
 
 
 class Change(NamedTuple):
-    """A change of a sink, or of a field that reaches it; of the schema, where both are empty.
+    """A change of a sink, or of a field that reaches it; of the schema if both are empty.
 
-    ``what`` is a key of ``RULES``. ``old`` and ``new`` are words of the configuration, or purposes
-    with their uses; of purposes, those that are only in the one or the other. ``schema`` names the
-    schema where there are several.
+    ``what`` is a key of ``RULES``. ``old`` and ``new`` are words of the configuration, or the
+    purposes with their uses that only one side has. ``schema`` names the schema if there are
+    several.
     """
 
     what: str
@@ -85,15 +85,14 @@ class Change(NamedTuple):
 def changes(old: Flows, new: Flows) -> list[Change]:
     """Return every change from the old flows to the new ones: schema, sinks, fields.
 
-    If none of them is widening, no sink receives anything that it did not receive before, nor for
-    anything else, nor does another recipient.
+    If none of them is widening, no sink or recipient receives new data, or data for a new purpose.
     """
     return all_changes([old], [new])
 
 
 def all_changes(old: Sequence[Flows], new: Sequence[Flows]) -> list[Change]:
-    """Do the same for the flows of several schemas. One schema that takes the place of one is
-    compared with it, whatever its name."""
+    """Do the same for the flows of several schemas. If one schema replaces one other, they are
+    compared whatever their names."""
     plain = [[each.as_dict() for each in matrices] for matrices in (old, new)]
     before, after = ({each.schema.id: each.schema for each in matrices} for matrices in (old, new))
     pairs = _pairs(*plain)
@@ -107,23 +106,22 @@ def all_changes(old: Sequence[Flows], new: Sequence[Flows]) -> list[Change]:
 
 
 def document(*matrices: Flows) -> bytes:
-    """Write the flows of schemas as a text that is the same for the same flows; for ``since``,
-    later."""
+    """Write the flows of schemas as a text for a later ``since``. Equal flows give equal texts."""
     plain = [each.as_dict() for each in matrices]
     return orjson.dumps(plain[0] if len(plain) == 1 else plain, option=orjson.OPT_SORT_KEYS)
 
 
 def since(before: bytes, *matrices: Flows) -> list[Change] | None:
-    """Return every change from the flows of a document; versions of schemas are not compared.
-    ``None`` for what is no document."""
+    """Return every change from the flows in a document; versions of schemas are not compared.
+    ``None`` for an invalid document."""
     with suppress(LookupError, TypeError, AttributeError, ValueError):
         return list(_rerouted(_read(before), [each.as_dict() for each in matrices]))
     return None
 
 
 def reached(before: bytes) -> dict[str, dict[str, set[str]]]:
-    """Return the fields that reached each sink by the flows of a document, if it is one, by the
-    names of their schemas."""
+    """Return the fields that reached each sink by the flows in a document, by the names of their
+    schemas; empty for an invalid document."""
     found: dict[str, dict[str, set[str]]] = {}
     with suppress(LookupError, TypeError, AttributeError, ValueError):
         for each in _read(before):
@@ -144,7 +142,7 @@ def _name(plain: _Plain) -> str:
 
 
 def _pairs(old: Sequence[_Plain], new: Sequence[_Plain]) -> list[_Pair]:
-    """Pair the matrices of each schema, with its name where there are several."""
+    """Pair the matrices of each schema, with its name if there are several."""
     if len(old) == len(new) == 1:
         return [("", old[0], new[0])]
     before, after = ({_name(each): each for each in matrices} for matrices in (old, new))
@@ -153,7 +151,7 @@ def _pairs(old: Sequence[_Plain], new: Sequence[_Plain]) -> list[_Pair]:
 
 
 def verdict(found: Sequence[Change] | None) -> Verdict | Literal["unknown"]:
-    """Judge all changes together: one that widens is enough. ``unknown`` for ``None``."""
+    """Judge all changes together: a single widening one decides. ``unknown`` for ``None``."""
     if found is None:
         return "unknown"
     verdicts = {change.verdict for change in found}
@@ -161,7 +159,7 @@ def verdict(found: Sequence[Change] | None) -> Verdict | Literal["unknown"]:
 
 
 def reasons(found: Iterable[Change] | None) -> list[str]:
-    """Say what widens, at which sink, and of which fields; nothing of old or new values."""
+    """Say what widens, at which sink, and for which fields, without old or new values."""
     fields: dict[str, list[str]] = {}
     for change in found or ():
         if change.verdict == "widening":
@@ -171,7 +169,7 @@ def reasons(found: Iterable[Change] | None) -> list[str]:
 
 
 def compared(old: bytes | None, new: bytes) -> Comparison | None:
-    """Compare documents of the ledger; ``None`` where one is not a valid schema any more."""
+    """Compare documents of the ledger; ``None`` if one is no longer a valid schema."""
     before, after = load_stored(old or b""), load_stored(new)
     return None if before is None or after is None else compare(before, after)
 
@@ -196,8 +194,8 @@ def _schema(old: Schema, new: Schema, label: str) -> Iterator[Change]:
 
 
 def _rerouted(old: Sequence[_Plain], new: Sequence[_Plain]) -> Iterator[Change]:
-    """Yield the changes between matrices as plain data. Those of one configuration have the same
-    sinks. Raises ``LookupError`` where there are none."""
+    """Yield the changes between matrices as plain data. All matrices of one configuration have the
+    same sinks. Raises ``LookupError`` if there are no matrices."""
     pairs = _pairs(old, new)
     yield from _exchanged(pairs, old[0], new[0])
     before, after = old[0]["sinks"], new[0]["sinks"]
@@ -216,8 +214,8 @@ def _rerouted(old: Sequence[_Plain], new: Sequence[_Plain]) -> Iterator[Change]:
 def _exchanged(
     pairs: Sequence[_Pair], old_default: _Plain, new_default: _Plain
 ) -> Iterator[Change]:
-    """Yield the schemas that were added or removed, and another default: what names no schema goes
-    by another one then."""
+    """Yield the schemas that were added or removed, and another default, which changes the schema
+    of requests that name none."""
     if pairs[0][0] and _name(old_default) != _name(new_default):
         yield Change("another default", old=old_default["schema"], new=new_default["schema"])
     for label, old, new in pairs:
@@ -228,7 +226,7 @@ def _exchanged(
 
 
 def _owner(sink: _Plain) -> list[str]:
-    """Return the party, the recipient and the country of a sink, as far as they are stated."""
+    """Return the stated party, recipient and country of a sink."""
     return [sink[key] for key in ("party", "recipient", "country") if sink[key] is not None]
 
 
@@ -264,7 +262,8 @@ def _fields(sink: str, old: _Reasons, new: _Reasons) -> Iterator[Change]:
 
 
 def _reasons(of: _Plain | None, sink: str) -> _Reasons:
-    """Return the purposes of each field there; one that has got another use is another."""
+    """Return the purposes of each field at a sink, with their uses: a purpose with another use
+    counts as another purpose."""
     if of is None:
         return {}
     return {

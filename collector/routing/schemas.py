@@ -1,4 +1,4 @@
-"""The schemas of a configuration: one, or several of which the first is the default."""
+"""The schemas of a configuration: one, or several, with the default first."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _Parse = Callable[[str], tuple[Schema | None, list[Fault]]]
 def configured(config: Config, parse_one: _Parse = parse) -> tuple[Schema, ...]:
     """Load the schemas of a configuration, the default first. ``parse_one`` reads one of them.
 
-    Raises ``SchemaError`` with the faults of all, and ``ConfigFaults`` E122 for those that cannot
-    run together.
+    Raises ``SchemaError`` with the faults of all schemas, and ``ConfigFaults`` E122 for schemas
+    that cannot run together.
     """
     found = _loaded(config.references, parse_one, are_listed=bool(config.schemas))
     if problem := distinct(found):
@@ -31,7 +31,7 @@ def configured(config: Config, parse_one: _Parse = parse) -> tuple[Schema, ...]:
 
 
 def _loaded(references: Iterable[str], parse_one: _Parse, *, are_listed: bool) -> list[Schema]:
-    """Load schemas; faults of those ``are_listed`` say which of the list is not there. Raises
+    """Load schemas; if they ``are_listed``, faults say which entry of the list is missing. Raises
     ``SchemaError`` with the faults of all."""
     found: list[Schema] = []
     faults: list[Fault] = []
@@ -45,10 +45,11 @@ def _loaded(references: Iterable[str], parse_one: _Parse, *, are_listed: bool) -
 
 
 def accepted(config: Config, schemas: Sequence[Schema]) -> tuple[Schema, ...]:
-    """Load the earlier versions of schemas of which a drain takes records too.
+    """Load the earlier versions of schemas whose records a drain also takes.
 
-    Raises ``SchemaError`` with the faults of all, and ``ConfigFaults`` E122 for those that are none
-    of the schemas in force, or that admit more: nothing is kept that would not be collected now.
+    Raises ``SchemaError`` with the faults of all, and ``ConfigFaults`` E122 for a version of no
+    schema in force, for the version in force itself, and for one that admits more: nothing is kept
+    that would not be collected now.
     """
     in_force = {schema.name: schema for schema in schemas}
     found = _loaded(config.drain.versions, parse, are_listed=True)
@@ -63,7 +64,7 @@ def accepted(config: Config, schemas: Sequence[Schema]) -> tuple[Schema, ...]:
 
 
 def _unacceptable(version: Schema, in_force: Schema | None) -> str:
-    """Say why records of a version are not taken; nothing if they are."""
+    """Return why records of a version are not taken; empty if they are."""
     if in_force is None:
         return "no schema in force has this name; name it in `schemas`"
     if version.digest == in_force.digest:
@@ -77,8 +78,8 @@ def _unacceptable(version: Schema, in_force: Schema | None) -> str:
 
 
 def distinct(schemas: Sequence[Schema]) -> str:
-    """Say why schemas cannot run together: each has a table and a view of its own, and a key of
-    pseudonyms has one period at a time; nothing if they can."""
+    """Return why schemas cannot run together; empty if they can. Each needs its own table and view,
+    and a key of pseudonyms has only one period."""
     names = [schema.name for schema in schemas]
     twice = [name for name, times in Counter(names).items() if times > 1]
     if twice:
@@ -108,7 +109,7 @@ def reviewed(config: Config, schemas: Sequence[Schema]) -> dict[str, Review]:
 
 
 def _numbered(fault: Fault, number: int) -> Fault:
-    """Say which schema of the list is not there."""
+    """Name the entry of the list in the fault of a missing schema."""
     if not fault.is_absent:
         return fault
     return fault._replace(message=f"entry {number}: {fault.message}")

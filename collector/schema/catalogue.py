@@ -1,10 +1,9 @@
-"""Catalogues: closed lists of tokens, one a line, whose first line names their public source.
+"""Catalogues: closed lists of tokens, one per line. The first line names the public source.
 
-Loading a schema asks only whether a catalogue has the right form (``read``). ``examine`` asks more,
-and reports all faults in one pass: that nothing in it is about a person or one single device, and
-that its readers find their way, for which entries are sorted within each block under its ``#
-source:`` line. No message repeats an entry: what should not stand in the file should not stand in a
-log either.
+Loading a schema asks only whether a catalogue has the right form (``read``). ``examine`` checks
+more and reports all faults at once: no entry may be about a person or a single device, and entries
+must be sorted within each block under its ``# source:`` line, so that readers find them. No message
+repeats an entry: what does not belong in the file does not belong in a log either.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from collector.schema import resources
 from collector.units import size_text
 
 MAX_LENGTH = 64
-"""Characters of an entry."""
+"""The most characters of an entry."""
 MAX_BYTES = 4 << 20
 """The most bytes of a catalogue."""
 _SOURCE = "# source:"
@@ -61,7 +60,7 @@ class CatalogueFile:
 
     @cached_property
     def blocks(self) -> tuple[Block, ...]:
-        """The entries by source; before the first source line, the source is empty."""
+        """The entries by source. Before the first source line, the source is empty."""
         found = [Block("", 0)]
         for number, line in enumerate(self.lines, 1):
             if line.startswith(_SOURCE):
@@ -77,12 +76,12 @@ class CatalogueFile:
 
     @cached_property
     def entries(self) -> dict[str, int]:
-        """Map each entry to the first line that it is on."""
+        """Map each entry to the first line that has it."""
         return {entry: line for line, entry in reversed(self.listed)}
 
     @property
     def bits(self) -> float:
-        """Compute the width of a field with these entries, its absence not counted."""
+        """Compute the width of a field with these entries, not counting its absence."""
         return log2(len(self.entries)) if self.entries else 0.0
 
     @property
@@ -92,7 +91,7 @@ class CatalogueFile:
 
 
 def read(name: str, directory: Path | None) -> frozenset[str]:
-    """Read the entries of a catalogue beside the schema, else of a shipped one.
+    """Read the entries of a catalogue beside the schema, or else of a shipped one.
 
     Raises ``CatalogueFault`` if there is no such catalogue, or if it is malformed.
     """
@@ -121,7 +120,7 @@ def _entries(path: Path, changed: int, size: int) -> frozenset[str]:
 def _parsed(data: bytes) -> CatalogueFile:
     """Parse a catalogue's bytes, without a byte order mark.
 
-    Raises ``CatalogueFault`` E107 when they are not UTF-8, or too many.
+    Raises ``CatalogueFault`` E107 if they are not UTF-8, or too many.
     """
     text = data.decode("utf-8-sig", "replace") if len(data) <= MAX_BYTES else "\ufffd"
     if "\ufffd" in text:
@@ -132,7 +131,7 @@ def _parsed(data: bytes) -> CatalogueFile:
 
 
 def is_comment(line: str) -> bool:
-    """Return whether a line is no entry: it is empty, or begins with ``#``."""
+    """Return whether a line is empty or begins with ``#``."""
     return not line or line.startswith("#")
 
 
@@ -216,7 +215,7 @@ def _repeated(parsed: CatalogueFile) -> Iterator[CatalogueFinding]:
 
 
 def _named(parsed: CatalogueFile) -> Iterator[CatalogueFinding]:
-    """Warn of names of persons, which many products have too."""
+    """Warn of personal names, because many products have them too."""
     for entry, number in parsed.entries.items():
         if looks_personal(entry) and fault_of(entry) is None:
             message = "this entry contains a person's name; is it a product?"
@@ -257,7 +256,8 @@ def _order(entry: str) -> tuple[str, str]:
 _WORDS = re.compile(r"[^\W\d_]+").findall
 _MARKS = re.compile(r"[@'’,]|^[+(0-9]").search
 _HINTS = frozenset("mr mrs ms miss dr prof herr frau mme mlle sra von van de di do da of d".split())
-"""Without such a mark or word the signs are not looked for: a catalogue may have many thousands."""
+"""Entries without such a mark or word are not examined further, because a catalogue may have many
+thousands."""
 _SIGNS = re.compile(
     r"""
     \S@\S+\.\S                                          # an e-mail address
@@ -296,7 +296,7 @@ _GIVEN_NAMES = frozenset(
 def looks_personal(text: str) -> bool:
     """Return whether a text looks like a person: a possessive, a title, a given name, a number.
 
-    A guess, good enough to ask the author about it. Words that are also names of products or
+    A guess, good enough for a question to the author. Words that are also names of products or
     systems (Jordan, Mark, Max, Victoria, Leo, …) are left out of the list of names.
     """
     words = frozenset(_WORDS(text.casefold()))

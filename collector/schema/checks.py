@@ -21,10 +21,10 @@ from collector.schema.names.scope import WAYS, is_within
 from collector.schema.scalars import beside, condition_of, keys, levels, lies_in, path_of, spoken
 
 MOST_OPTIONAL = 6
-"""The most purposes that may be refused one by one where events say which."""
+"""The most purposes that can be refused one by one if events carry choices."""
 
 TO_WRITE = "FILL IN"
-"""Where these words stand in a proposed document, its author has to write something."""
+"""The placeholder in a proposed document that its author has to replace."""
 
 Finding = tuple[Loc, str, str]
 Check = Callable[[Schema], Iterator[Finding]]
@@ -38,12 +38,12 @@ def _claim(key: str) -> str:
 
 
 def nothing_is_left_to_write(schema: Schema) -> Iterator[Finding]:
-    """Check that an author has written what a proposed document asks for."""
+    """Check that the author has replaced the placeholders of a proposed document."""
     parts: list[tuple[Loc, object]] = [((), schema)]
     parts += [(("purposes", name), each) for name, each in schema.purposes.items()]
     parts += [(("fields", name), each) for name, each in schema.fields.items()]
     texts: list[tuple[Loc, object]] = [
-        ((*loc, key), getattr(part, key, None))  # a placeholder for a faulty part has few
+        ((*loc, key), getattr(part, key, None))  # a placeholder lacks some
         for loc, part in parts
         for key in ("title", "owner", "reason")
     ]
@@ -55,7 +55,7 @@ def nothing_is_left_to_write(schema: Schema) -> Iterator[Finding]:
 
 
 def uses(schema: Schema) -> Iterator[Finding]:
-    """Check that a purpose is one of the allowed uses, none of which breaks a public claim."""
+    """Check that a purpose has an allowed use; none of these breaks a public claim."""
     known = policy.taxonomy()["data_uses"]
     allowed = [use for use in known if policy.use_is_allowed(use)]
     for name, purpose in schema.purposes.items():
@@ -108,7 +108,7 @@ def _sources(schema: Schema) -> Iterator[tuple[Loc, str, str]]:
 
 
 def _compared(schema: Schema) -> Iterator[tuple[Loc, str]]:
-    """Yield the path of every member that a condition looks at, with its place."""
+    """Yield the path of every member that a condition compares, with its place."""
     for index, way in enumerate(schema.records or ()):
         for member, _ in condition_of(way):
             yield ("records", index, "when", member), beside("", member)
@@ -141,7 +141,7 @@ _CLAIMS = {
     "belief": "no-monitoring",
     "behaviour": "no-monitoring",
 }
-"""Which claim a category of words protects; the others protect ``needed-only``."""
+"""The claim that a category of words protects; other categories protect ``needed-only``."""
 _MESSAGES = {
     "E305": "`{word}` names what is said or shown, and this text could contain it, which would"
     " break the claim `{claim}`; count it (`kind: integer`), list its few values (`kind: enum`), or"
@@ -161,7 +161,7 @@ _NEVER_READ = (
 
 
 def names_fit_values(schema: Schema) -> Iterator[Finding]:
-    """Check that no name or path of a text tells of content or people, and that no path leads to
+    """Check that no name or path of a text suggests content or people, and that no path leads to
     counted content."""
     for loc, name, written in _sources(schema):
         path, field = spoken(written), schema.fields[name]
@@ -191,7 +191,7 @@ def names_fit_values(schema: Schema) -> Iterator[Finding]:
 
 
 def _derived_texts(schema: Schema) -> Iterator[Finding]:
-    """Check that no text is derived from what a path says is about content or people."""
+    """Check that no text is derived from a path that suggests content or people."""
     derived = [field for field in schema.fields.values() if field.derive]
     if any(field.is_text() for field in derived):
         can_spell = any(field.can_spell() for field in derived)
@@ -201,11 +201,11 @@ def _derived_texts(schema: Schema) -> Iterator[Finding]:
 
 
 _AGENT = re.compile(r"user[-_. ]?agent", re.IGNORECASE)
-"""The name of the string itself, whose first word would be a person's."""
+"""The name of the string itself; its first word would suggest a person."""
 
 
 def compared_members_fit(schema: Schema) -> Iterator[Finding]:
-    """Check that no condition looks at counted content."""
+    """Check that no condition compares counted content."""
     for loc, written in _compared(schema):
         if word := _never_read(schema, spoken(written)):
             yield loc, "E305", _NEVER_READ.format(word=word)
@@ -216,18 +216,19 @@ def _refusal(can_spell: bool, is_pseudonym: bool, path: str) -> NameFault | None
 
 
 def _told(can_spell: bool, path: str) -> NameFault | None:
-    """Judge what leads to a value whose own name is known: by telling words, and other letters."""
+    """Judge the path to a value with a known name: by telling words, and by letters beyond
+    ASCII."""
     return refusal(path, can_spell=can_spell and not path.isascii())
 
 
 def _other_ways(schema: Schema) -> Iterator[str]:
-    """Yield what the ways to records say beside the words of ``WAYS``."""
+    """Yield the words of the paths to records that are not in ``WAYS``."""
     for way in schema.ways:
         yield ".".join(word for word in words(spoken(way)) if word not in WAYS)
 
 
 def _full(schema: Schema, path: str) -> Iterator[str]:
-    """Yield the ways from the event to what a path of a record leads to."""
+    """Yield the full paths, from the event, of a record's path."""
     for way in schema.ways or (".",):
         yield spoken(f"{way.removesuffix('.*')}.{path}") if way != "." else path
 
@@ -236,8 +237,8 @@ _LEADING = re.compile(r"^(?:\[[0-9]+\])+\.?")
 
 
 def _never_read(schema: Schema, path: str) -> str:
-    """Return the name of the member that is counted as content at which a path ends, or of which
-    it reads an element, or the name that the schema added through which it leads."""
+    """Return the content name that a path reads: the counted member at its end (or whose element it
+    reads), or a name added by the schema anywhere on the path. Empty if there is none."""
     member = _LEADING.sub("", path).partition("[")[0]
     if member in schema.content_names:
         return member
@@ -250,7 +251,7 @@ def _message_of(found: NameFault) -> str:
 
 
 def patterns_spell_little(schema: Schema) -> Iterator[Finding]:
-    """Check that no pattern has room for words, and that all of them together have little."""
+    """Check that no pattern has room for words, and that all patterns together have little."""
     bits = letter_bits(schema)
     for name, found in bits.items():
         if found > LETTER_BITS:
@@ -280,7 +281,8 @@ def sentences_are_written(schema: Schema) -> Iterator[Finding]:
 
 
 def keys_rotate_together(schema: Schema) -> Iterator[Finding]:
-    """Check that fields with one key share its period, at whose end the key is destroyed."""
+    """Check that fields with the same key have the same rotation period, because the key is
+    destroyed at its end."""
     rotations: dict[str, timedelta] = {}
     for name, field in schema.fields.items():
         if not isinstance(field, PseudonymField):
@@ -293,7 +295,7 @@ def keys_rotate_together(schema: Schema) -> Iterator[Finding]:
 
 
 def records_path_is_free(schema: Schema) -> Iterator[Finding]:
-    """Check that the list of records is not also read as a field, nor a part of it."""
+    """Check that no field reads the list of records, or a part of it."""
     read = [(loc, path) for loc, _, path in _sources(schema)]
     for loc, path in (*read, *_user_agent(schema), *_compared(schema)):
         for records in schema.ways:
@@ -310,7 +312,7 @@ _OBJECTS = (
 
 
 def a_map_of_events_stands_alone(schema: Schema) -> Iterator[Finding]:
-    """Check that ``*``, which says that no event comes by itself, is the only way to records."""
+    """Check that ``*`` (every event is in a map) is the only path to records."""
     for index, way in enumerate(schema.ways):
         if way == "*" and len(schema.ways) > 1:
             message = "`*` says that every event is in a map; delete the other paths"
@@ -323,8 +325,8 @@ def _is_of_objects(path: str, records: str) -> bool:
 
 
 def _clash(path: str, records: str) -> bool:
-    """Return whether a path is in the way: members beside the objects of ``records: way.*`` are
-    not."""
+    """Return whether a path conflicts with the path to records. Members beside the objects of
+    ``records: way.*`` do not."""
     for level in levels(records):
         way = level.removesuffix(".*")
         if lies_in(way, path) or (way == level and lies_in(path, way)):
@@ -333,8 +335,8 @@ def _clash(path: str, records: str) -> bool:
 
 
 def choices_are_only_choices(schema: Schema) -> Iterator[Finding]:
-    """Check that some purpose can be refused, that there are not too many filters, and that nothing
-    of a person's choices is also read as a field."""
+    """Check that some purpose can be refused, that there are not too many sets of choices, and that
+    no field reads a person's choices."""
     for loc, path in _consent(schema):
         number = len(schema.optional)
         if not number:
@@ -364,7 +366,7 @@ def _is_in_a_list(path: str) -> bool:
 
 
 def derivation(schema: Schema) -> Iterator[Finding]:
-    """Check that only texts that a user-agent string can hold are derived from it."""
+    """Check that only texts that a user-agent string can yield are derived from it."""
     for name, field in schema.fields.items():
         if field.derive and (name not in policy.DERIVABLE or str not in field.wire):
             known = ", ".join(policy.DERIVABLE)
@@ -379,7 +381,7 @@ def derivation(schema: Schema) -> Iterator[Finding]:
 
 
 def filled_from_the_peer(schema: Schema) -> Iterator[Finding]:
-    """Check that the sender's address fills the client's address only, as a text."""
+    """Check that the sender's address fills only the client's address, as a text."""
     for name, field in schema.fields.items():
         if field.source and (name != policy.PEER or str not in field.wire):
             message = f"the peer is an address; it can fill only `{policy.PEER}`, as a text"

@@ -13,14 +13,15 @@ from collector.documents import fault
 
 @dataclass(frozen=True, slots=True)
 class ClosedList:
-    """What a member is compared with: texts, numbers, and booleans, which are no numbers."""
+    """The values that a member is compared with: texts, numbers, and booleans, which do not count
+    as numbers."""
 
     texts: frozenset[str]
     numbers: frozenset[float]
     flags: frozenset[bool]
 
     def has(self, value: object) -> bool:
-        """Return whether a value is one of these; only exact built-in types are compared."""
+        """Return whether a value is in the list; only exact built-in types are compared."""
         kind = type(value)
         if kind is str:
             return value in self.texts
@@ -37,7 +38,7 @@ _MAX_MEMBERS = 4
 _MAX_VALUES = 64
 _MAX_TEXT = 64
 PLAIN = r'[^"\\\x00-\x1f\x7f]'
-"""A character of a member's name: one that JSON need not escape."""
+"""A character of a member's name that JSON need not escape."""
 _WHEN = f"name 1 to {_MAX_MEMBERS} members of the object, each with its allowed values"
 
 
@@ -102,7 +103,7 @@ _SCHEMA = {
     },
 }
 Condition = tuple[tuple[str, ClosedList], ...]
-"""Members, each with the values of which it must have one; in the order of their names."""
+"""For each member, the values that satisfy the condition; in the order of names."""
 When = Annotated[
     Condition,
     PlainValidator(_when),

@@ -1,4 +1,4 @@
-"""Two schema documents side by side: every change, its verdict, and whether it may ship."""
+"""Compare two schema documents: every change, its verdict, and whether it may ship."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class SchemaChange(NamedTuple):
     """A change of a part of the documents, or of one option of it; the part is empty for the head.
 
     ``what`` is a key of ``verdict.RULES``. ``old`` and ``new`` are words of the documents, ``None``
-    where there are none; of lists without an order, what is only in the one or the other.
+    if there are none. For lists without an order, they are the items that only one side has.
     ``reason`` is the document's own, for a field or a purpose.
     """
 
@@ -49,7 +49,8 @@ def changes(
     new: Mapping[str, Any],
     reason: str | None = None,
 ) -> Iterator[SchemaChange]:
-    """Turn the shifts of a part into changes, with the part as both documents write it.
+    """Turn the shifts of a part into changes. ``old`` and ``new`` are the part as the documents
+    write it.
 
     A difference without a shift is widening, because no kind has judged it.
     """
@@ -156,7 +157,7 @@ _HEAD: _Whats = {
     "title": "reworded",
     "owner": "reworded",
 }
-"""What a change of each option is; of one that is on or off, when it goes off and when on."""
+"""The name of each option's change; for a switch, one name for off and one for on."""
 
 
 def _plain(whats: _Whats, old: Any, new: Any) -> Iterator[Shift]:
@@ -168,10 +169,10 @@ def _plain(whats: _Whats, old: Any, new: Any) -> Iterator[Shift]:
 
 
 def _reading(old: tuple[Source, ...], new: tuple[Source, ...], *, shadowed: bool) -> str:
-    """Judge another list of sources. The first path where something stands decides, valid or
-    not, so that only what is tried last can be left out without letting another value through; and
-    not even that where something else is tried after it (``shadowed``): the document around a list
-    of records, the user agent, or the peer."""
+    """Judge a changed list of sources. The first path with a value decides, valid or not. So only
+    the last path can be removed without letting another value through; and not even that if
+    something else is tried after it (``shadowed``): the document around a list of records, the user
+    agent, or the peer."""
     if old == new:
         return "written differently"
     if len(new) == len(old) and all(map(_is_narrower, old, new)):
@@ -185,7 +186,7 @@ def _reading(old: tuple[Source, ...], new: tuple[Source, ...], *, shadowed: bool
 
 
 def _is_narrower(old: Source | RecordsPath, new: Source | RecordsPath) -> bool:
-    """Return whether a source has the path and the conditions of an older one, or more of these."""
+    """Return whether a source has the path of an older one, and the same or stricter conditions."""
     conditions = dict(condition_of(new))
     return path_of(new) == path_of(old) and all(
         name in conditions
@@ -197,7 +198,7 @@ def _is_narrower(old: Source | RecordsPath, new: Source | RecordsPath) -> bool:
 
 
 def changed_tests(old: Schema, new: Schema) -> Iterator[SchemaChange]:
-    """Yield the changes of the tests, by their names alone: events are never shown."""
+    """Yield the changes of the tests, only by name: events are never shown."""
     before, after = ({test.name: test for test in schema.tests} for schema in (old, new))
     added = [name for name in after if name not in before]
     for name, test in before.items():
@@ -235,13 +236,14 @@ def _same(old: Trial, new: Trial) -> bool:
 
 
 def _text(value: Any) -> bytes:
-    """Write JSON, so that 1, 1.0 and true are different."""
+    """Write JSON, so that 1, 1.0 and true differ."""
     return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
 def _keeps_no_more(old: Any, new: Any, schema: Schema) -> bool:
-    """Return whether a new ``keeps`` allows nothing that the old one forbids: in their order the
-    same records or fewer, with the same values, or what the new fields make of them, or fewer."""
+    """Return whether a new ``keeps`` allows nothing that the old one forbids: the same records or
+    fewer, in order, with the same values or fewer, each unchanged or made coarser by the new
+    fields."""
     if old is None:
         return True
     if new is None:
@@ -257,7 +259,7 @@ def _keeps_no_more(old: Any, new: Any, schema: Schema) -> bool:
 
 
 def _is_less(old: Mapping[str, Any], new: Mapping[str, Any], schema: Schema) -> bool:
-    """Return whether a record has nothing but values of an older one, or coarser ones."""
+    """Return whether a record has only values of an older one, or coarser ones."""
     return all(
         name in old and _coarsened(schema.fields[name], old[name], value)
         for name, value in new.items()
@@ -284,7 +286,7 @@ class Comparison:
 
     @property
     def widening(self) -> bool:
-        """Whether some event may give more under the new schema, or is guarded less."""
+        """Whether some event may yield more under the new schema, or is guarded less."""
         return any(change.verdict == "widening" for change in self.changes)
 
     @property
@@ -294,12 +296,12 @@ class Comparison:
 
     @property
     def allowed(self) -> bool:
-        """Whether it may ship: what widens needs a higher version."""
+        """Whether the new schema may ship: a widening change needs a higher version."""
         return self.newer or not self.widening
 
     @cached_property
     def unexplained(self) -> tuple[str, ...]:
-        """List fields and purposes that were there, widen, and give the same reason as before."""
+        """List existing fields and purposes that widen but have the same reason as before."""
         before, after = _reasons(self.old), _reasons(self.new)
         widened = dict.fromkeys(c.part for c in self.changes if c.verdict == "widening")
         return tuple(part for part in widened if part in before and before[part] == after.get(part))
@@ -308,9 +310,9 @@ class Comparison:
 def compare(old: Schema, new: Schema) -> Comparison:
     """Find every change from the old schema to the new one.
 
-    If none of them is widening, no event gives a record, a field or a finer value under the new
-    schema that it does not give under the old one; where a value counts only under a condition now,
-    that it does not give without the values whose conditions fail.
+    If none of them is widening, no event yields a record, a field or a finer value under the new
+    schema that it does not yield under the old one. If a value now counts only under a condition,
+    compare with the event without the values whose conditions fail.
     """
     found = [*_head(old, new), *_purposes(old.purposes, new.purposes)]
     return Comparison(old, new, (*found, *fields(old, new), *changed_tests(old, new)))
@@ -356,8 +358,8 @@ def _shifts(old: Schema, new: Schema) -> Iterator[Shift]:
 
 
 def _found(old: Schema, new: Schema) -> str:
-    """Judge other ways to records: with the same paths, their conditions decide on records alone,
-    since no other way is tried where none is selected."""
+    """Judge changed paths to records. If the paths are the same, their conditions only select
+    records, because no other path is tried if none is selected."""
     before, after = (schema.records or (".",) for schema in (old, new))
     if list(map(path_of, before)) != list(map(path_of, after)):
         return "records are found elsewhere"
@@ -375,7 +377,7 @@ def _written_ways(schema: Schema) -> list[str] | None:
 def _texts(
     option: str, what: str, old: Mapping[str, str], new: Mapping[str, str]
 ) -> Iterator[Shift]:
-    """Compare what a document says by name."""
+    """Compare texts of a document by name."""
     gone, added = differing(old, new)
     for name in added:
         yield Shift(f"{option}.{name}", f"{what} added", None, new[name])
@@ -395,7 +397,7 @@ def _choices(old: Schema, new: Schema) -> str:
 
 
 def _content(old: Schema, new: Schema) -> Iterator[Shift]:
-    """Compare the names under which content is looked for: fewer of them guard less."""
+    """Compare the names of content: fewer names guard less."""
     before, after = old.content_names, new.content_names
     gone, added = differing(before, after)
     if gone:

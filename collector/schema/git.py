@@ -1,8 +1,8 @@
-"""Files as they were at a revision of a git repository: a schema with the catalogues that it had
-there, or any document of ours.
+"""Read files at a revision of a git repository: a schema with its catalogues of that revision, or
+any document of ours.
 
 A schema and the catalogues beside it are written to a temporary directory and loaded from it, so
-that nothing of the working tree counts. Links in the revision are followed inside it, never out.
+that nothing in the working tree counts. Links are followed only inside the revision.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _PATH = re.compile(r"\.{0,2}[/\\]|[A-Za-z]:[/\\]")
 _CATALOGUE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}\.txt")
 _SECONDS = 30
 _SET_BY_HOOKS = frozenset(["GIT_DIR", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_WORK_TREE"])
-"""What git tells the hooks it runs, relative to where they start."""
+"""Variables that git sets for its hooks, relative to their start directory."""
 
 
 class RevisionError(Exception):
@@ -38,7 +38,7 @@ class RevisionError(Exception):
 
 
 class NotThereError(RevisionError):
-    """There is such a revision, but no such file in it."""
+    """The revision exists, but has no such file."""
 
 
 class _Place(NamedTuple):
@@ -51,17 +51,17 @@ class _Place(NamedTuple):
 def split(reference: str) -> tuple[str, str] | None:
     """Return the revision and path of ``REV:path``; ``None`` for a name or a path.
 
-    Anything with a colon is a revision, unless it begins like a path (``./``, ``/``, ``C:/``), so
-    that no file in the working tree can pass for one.
+    Anything with a colon is a revision, unless it begins like a path (``./``, ``/``, ``C:/``). So
+    no file in the working tree can pass for a revision.
     """
     revision, colon, path = reference.partition(":")
     return (revision, path) if colon and not _PATH.match(reference) else None
 
 
 def read(revision: str, path: str, where: Path, shown: str) -> Document:
-    """Read any YAML document as plain values, with its faults; E101 for one that cannot be had.
+    """Read any YAML document as plain values, with its faults; E101 if it cannot be read.
 
-    Arguments are those of ``parse``. Raises ``ConfigError`` E201 where git is missing.
+    Arguments are those of ``parse``. Raises ``ConfigError`` E201 if git is missing.
     """
     try:
         place = _place(revision, path, where)
@@ -72,7 +72,7 @@ def read(revision: str, path: str, where: Path, shown: str) -> Document:
 
 def load_reference(reference: str) -> tuple[Schema | None, list[Fault]]:
     """Load the schema of ``REV:path``, seen from the working directory, or of a name or a path; or
-    return every fault of the document, E101 for one that cannot be had.
+    return every fault of the document, E101 if it cannot be read.
 
     Raises ``ConfigError`` E201 where git is missing.
     """
@@ -86,7 +86,7 @@ def load_reference(reference: str) -> tuple[Schema | None, list[Fault]]:
 
 
 def parse(revision: str, path: str, where: Path, shown: str) -> tuple[Schema | None, list[Fault]]:
-    """Load the schema, or return every fault of the document, which calls the file ``shown``.
+    """Load the schema, or return every fault of the document. Faults call the file ``shown``.
 
     ``path`` starts at the top of the repository; with ``./`` or ``../``, at the folder ``where``.
     Raises ``RevisionError``, ``NotThereError``, and ``ConfigError`` E201 where git is missing.
@@ -107,8 +107,8 @@ def parse(revision: str, path: str, where: Path, shown: str) -> tuple[Schema | N
 
 
 def schema_by_name(revision: str, name: str, where: Path) -> Schema | None:
-    """Load the schema of that name in a folder as it was at the revision, whatever its file was
-    called; of several the one with the highest version.
+    """Load the schema of that name from a folder at a revision, whatever its file is called; of
+    several, the one with the highest version.
 
     Raises as ``parse`` does.
     """
@@ -131,7 +131,7 @@ def schema_by_name(revision: str, name: str, where: Path) -> Schema | None:
 
 def revisions(file: Path, most: int) -> list[tuple[str, str]]:
     """Return the last commits that changed a file, the newest first, each with its day (ISO 8601);
-    none where it is in no git repository, or git is missing."""
+    none without a git repository, or without git."""
     if which("git") is None:
         return []
     chosen = ("--format=%H %cs", f"--max-count={most}", "--", f"./{file.name}")
@@ -181,7 +181,7 @@ def _place(revision: str, path: str, where: Path) -> _Place:
 
 
 def _with(place: _Place, others: Iterable[str], where: Path) -> dict[str, bytes]:
-    """Read the contents of a file, and of those beside it that exist."""
+    """Read the contents of a file, and of the others that exist."""
     contents = _contents(place.tree, [place.path, *others], where)
     if place.path not in contents:
         raise NotThereError("this revision has no such file; check the path")

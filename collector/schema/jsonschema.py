@@ -1,7 +1,7 @@
 """JSON Schemas: of schema documents, for editors, and of the records of a schema.
 
-A record's field has exactly the values of its kind. Where JSON Schema cannot express them, it is as
-narrow as it can be: IPv6 addresses by their canonical form, fractions of a finely stepped range by
+A record's field has exactly the values of its kind. If JSON Schema cannot express them, it is as
+narrow as possible: IPv6 addresses by their canonical form, fractions of a finely stepped range by
 its ends.
 """
 
@@ -57,7 +57,7 @@ def _categories(model: type[FieldBase]) -> list[str]:
 
 
 def _kind(node: _Node, model: type[FieldBase]) -> _Node:
-    """Complete the node of a kind: all its keys and no other."""
+    """Complete the node of a kind: exactly its keys."""
     node["description"] = model.description
     node["properties"]["category"]["enum"] = _categories(model)
     node["properties"]["kind"]["description"] = _described()["kind"]["description"]
@@ -72,8 +72,8 @@ def _described() -> dict[str, _Node]:
 
 def _field() -> _Node:
     """Build the node of a field. The options of all kinds come first, so that editors offer them
-    before ``kind`` is written; each kind has a branch of its own, so that an editor names the one
-    mistake and not those of eight other kinds."""
+    before ``kind`` is written; each kind has its own branch, so that an editor reports one mistake
+    and not those of eight other kinds."""
     common = _described()
     common["kind"]["enum"] = list(KINDS)
     common["kind"]["enumDescriptions"] = [model.description for model in KINDS.values()]
@@ -100,7 +100,7 @@ def _field() -> _Node:
 def record_schema(schemas: Iterable[Schema]) -> _Node:
     """Build the JSON Schema (2020-12) of a record of one of these schemas, as plain data.
 
-    ``received`` and ``count`` are there where a receiver adds them.
+    ``received`` and ``count`` are present if a receiver adds them.
     """
     records = [_record(schema) for schema in schemas]
     if len(records) == 1:

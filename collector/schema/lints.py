@@ -1,7 +1,7 @@
 """Lint: findings that look like mistakes in a schema that loads.
 
 A fault stops a schema from loading; a lint is about one that loads. Each lint has a stable name and
-a severity: an *error* cannot be meant, a *warning* should be mended, a *note* is worth a thought.
+a severity: an *error* cannot be intended, a *warning* should be fixed, a *note* is worth a thought.
 
 A lint is a small generator over a schema and a day, and yields ``(place, message)``. A message says
 what to do, and quotes only numbers and names of the document. ``LINTS`` is the table of them, which
@@ -51,13 +51,13 @@ class Finding(NamedTuple):
     fault: Fault
 
     def __str__(self) -> str:
-        """Write it as compilers do: ``file:line:col: severity: field: message [lint-name]``."""
+        """Format it like a compiler: ``file:line:col: severity: field: message [lint-name]``."""
         file, line, column, field, message, name = self.fault
         about = f"{field}: " if field else ""
         return f"{file}:{line}:{column}: {self.severity}: {about}{message} [{name}]"
 
     def as_dict(self) -> dict[str, Any]:
-        """Return the keys of a fault in JSON, with the severity."""
+        """Return the keys of a fault in JSON, plus the severity."""
         return {**self.fault._asdict(), "severity": self.severity}
 
 
@@ -112,7 +112,7 @@ _SAY_NOTHING = frozenset(
     monitor monitoring operations report reporting reports service services tracking
     """.split()
 )
-"""Words that fit any field, and so tell nothing about one."""
+"""Words that fit any field, and so say nothing about a particular one."""
 _SPELLED_OUT = {"os": {"operating", "system"}, "address": {"ip", "addresses"}}
 
 
@@ -122,8 +122,8 @@ def _words(text: str) -> list[str]:
 
 @_lint("warning")
 def weak_reason(schema: Schema, _: date) -> Found:
-    """Find reasons with fewer than two words once the name and words that fit any field are taken
-    away. Reasons beyond ASCII are skipped: the empty words of their languages are not known
+    """Find reasons with fewer than two words besides the name and words that fit any field. Reasons
+    with letters beyond ASCII are skipped, because the filler words of their languages are not known
     here."""
     for part in ("purposes", "fields"):
         for name, each in getattr(schema, part).items():
@@ -137,7 +137,7 @@ def weak_reason(schema: Schema, _: date) -> Found:
 
 @_lint("warning")
 def repeated_reason(schema: Schema, _: date) -> Found:
-    """Find one reason for many fields, which was not written about any of them."""
+    """Find the same reason for many fields: it was not written about any of them."""
     places: dict[tuple[str, ...], list[str]] = {}
     for name, field in schema.fields.items():
         places.setdefault(tuple(_words(field.reason)), []).append(name)
@@ -149,7 +149,7 @@ def repeated_reason(schema: Schema, _: date) -> Found:
 
 @_lint("warning")
 def personal_value(schema: Schema, _: date) -> Found:
-    """Find people in closed lists: a person named in one is named in records too."""
+    """Find people in closed lists: a name in a list is a name in records."""
     message = "this looks like a person's name, address or number; list what things are called"
     for name, field in _fields(schema, EnumField):
         places: list[tuple[Loc, str]] = [
@@ -168,7 +168,7 @@ def personal_value(schema: Schema, _: date) -> Found:
 # -- purposes --------------------------------------------------------------------------------------
 
 _NO_CHOICE: tuple[Basis, ...] = ("contract", "legal_obligation", "vital_interests")
-"""Bases that leave a person no choice (the right of Art. 21 GDPR is about the others)."""
+"""Legal bases that leave a person no choice (Art. 21 GDPR is about the others)."""
 
 
 @_lint("warning")
@@ -191,7 +191,7 @@ def consent_not_optional(schema: Schema, _: date) -> Found:
 
 @_lint("warning")
 def basis_forbids_choice(schema: Schema, _: date) -> Found:
-    """Find optional purposes that a contract or a law demands."""
+    """Find optional purposes whose legal basis leaves no choice."""
     for name, purpose in schema.purposes.items():
         if purpose.optional and purpose.basis in _NO_CHOICE:
             message = f"nobody can refuse what rests on `{purpose.basis}`"
@@ -217,7 +217,7 @@ def required_but_refusable(schema: Schema, _: date) -> Found:
 
 @_lint("warning")
 def address_category(schema: Schema, _: date) -> Found:
-    """Find addresses of another category, which notice and record of processing would repeat."""
+    """Find addresses with another category, which notice and record of processing would repeat."""
     for name, field in _fields(schema, IpField):
         if field.category != "user.device.ip_address":
             message = "the category of an address is `user.device.ip_address`; write that"
@@ -226,8 +226,8 @@ def address_category(schema: Schema, _: date) -> Found:
 
 @_lint("warning")
 def outside_sentence(schema: Schema, _: date) -> Found:
-    """Find fields that neither the public sentence on what is collected describes, nor one of the
-    schema's own."""
+    """Find fields that neither the public sentence on collected data describes, nor a sentence of
+    the schema."""
     for name in scope(schema).without_sentence:
         message = (
             f"`{name}` with its paths is not on the list of address, device and operating system"
@@ -249,7 +249,8 @@ _WIDE_RECORD = 64
 
 @_lint("warning")
 def long_retention(schema: Schema, _: date) -> Found:
-    """Find single records stored for over a year: they are seldom read, and always a risk."""
+    """Find fields whose records are stored for over a year: they are seldom read, and always a
+    risk."""
     for name, field in schema.fields.items():
         if field.retention > _YEAR:
             message = "kept for more than a year; shorten it, and keep sums instead of records"
@@ -258,7 +259,7 @@ def long_retention(schema: Schema, _: date) -> Found:
 
 @_lint("warning")
 def address_kept_long(schema: Schema, _: date) -> Found:
-    """Find whole addresses stored for longer than access providers keep their assignment."""
+    """Find whole addresses stored for longer than access providers keep assignments."""
     for name, field in _fields(schema, IpField):
         is_whole = field.truncate.ipv4 > _NETWORK_V4 or field.truncate.ipv6 > _NETWORK_V6
         if is_whole and field.retention > _QUARTER:
@@ -271,7 +272,8 @@ def address_kept_long(schema: Schema, _: date) -> Found:
 
 @_lint("warning")
 def slow_rotation(schema: Schema, _: date) -> Found:
-    """Find keys that outlive the values, or a month, and so make a pseudonym an identifier."""
+    """Find keys that outlive the values, or live for over a month, and so make a pseudonym an
+    identifier."""
     for name, field in _fields(schema, PseudonymField):
         if field.rotate > min(field.retention, _MONTH):
             message = "the key lives longer than the records, or than 31 days; rotate it sooner"
@@ -288,7 +290,7 @@ def open_time(schema: Schema, _: date) -> Found:
 
 @_lint("error")
 def always_rejects(schema: Schema, today: date) -> Found:
-    """Find required fields that have expired: every event is rejected for want of them."""
+    """Find required fields that have expired: every event lacks them and is rejected."""
     for name, field in schema.fields.items():
         if field.required and field.expires is not None and field.expires <= today:
             message = "a required field has expired, so every event is rejected; delete the field"
@@ -297,7 +299,7 @@ def always_rejects(schema: Schema, today: date) -> Found:
 
 @_lint("warning")
 def expired_field(schema: Schema, today: date) -> Found:
-    """Find fields that are not collected any more, and need no entry any more."""
+    """Find fields that are no longer collected, and no longer need an entry."""
     for name, field in schema.fields.items():
         if field.expires is not None and field.expires <= today and not field.required:
             message = "the field is no longer collected; delete it, or set a later date"
@@ -325,14 +327,14 @@ def wide_token(schema: Schema, _: date) -> Found:
 
 @_lint("warning")
 def no_max_bits(schema: Schema, _: date) -> Found:
-    """Find wide schemas without a limit, whose records can grow unnoticed with every change."""
+    """Find wide schemas without a limit: their records can grow unnoticed with every change."""
     if schema.max_bits is None and (bits := record_bits(schema)) > _WIDE_RECORD:
         yield (), f"a record holds up to {bits:.0f} bits; set `max_bits` to how many you mean"
 
 
 @_lint("note")
 def loose_max_bits(schema: Schema, _: date) -> Found:
-    """Find limits that leave room for one more pattern of any width, and so limit nothing."""
+    """Find limits with room for one more pattern of any width, which limit nothing."""
     if schema.max_bits is not None and schema.max_bits - record_bits(schema) > MAX_BITS:
         bits = record_bits(schema)
         yield ("max_bits",), f"a record holds {bits:.0f} bits at most; set a number nearer to it"
@@ -340,7 +342,7 @@ def loose_max_bits(schema: Schema, _: date) -> Found:
 
 @_lint("note")
 def loose_max_length(schema: Schema, _: date) -> Found:
-    """Find greatest lengths that no text reaches, and that mislead readers."""
+    """Find length limits that no text reaches, and that mislead readers."""
     for name, field in _fields(schema, TokenField):
         longest = field.longest()
         if "max_length" in field.model_fields_set and longest < field.max_length:
@@ -353,7 +355,8 @@ def loose_max_length(schema: Schema, _: date) -> Found:
 
 @_lint("warning")
 def shadowed_source(schema: Schema, _: date) -> Found:
-    """Find paths below an earlier one: where ``a.b`` is present, ``a`` is, and has decided."""
+    """Find paths below an earlier one: if ``a.b`` is present, so is ``a``, which has already
+    decided."""
     message = "an earlier path leads to what this one is inside, and decides; put this one first"
     for name, field in schema.fields.items():
         for index in _shadowed(field.sources or ()):
@@ -393,7 +396,7 @@ def same_source(schema: Schema, _: date) -> Found:
 
 @_lint("warning")
 def numeric_segment(schema: Schema, _: date) -> Found:
-    """Find numbers as names: they are members of an object under that name, no elements."""
+    """Find numbers as names: they are members of an object, not elements of a list."""
     written: list[tuple[Loc, str]] = [
         (("fields", name, "from", index), path_of(source))
         for name, field in schema.fields.items()
@@ -432,7 +435,7 @@ def no_tests(schema: Schema, _: date) -> Found:
 
 @_lint("warning")
 def no_never_contains(schema: Schema, _: date) -> Found:
-    """Find tests of which none names a text that must not come out."""
+    """Find schemas whose tests name no text that must not come out."""
     if schema.tests and not any(test.never_contains for test in schema.tests):
         message = "no test says what must not come out; put a text into an event and name it"
         yield ("tests",), f"{message} in `never_contains`"
@@ -459,7 +462,7 @@ def _keys(value: Any) -> Iterator[str]:
 
 @_lint("warning")
 def idle_never_contains(schema: Schema, _: date) -> Found:
-    """Find texts that are not in the event, and so cannot come out of it."""
+    """Find ``never_contains`` texts that are not in the event, and so cannot come out."""
     for index, test in enumerate(schema.tests):
         event = orjson.dumps(test.event).decode()
         for place, text in enumerate(test.never_contains):

@@ -1,8 +1,8 @@
 """Load a schema document: a file becomes a schema, or the list of all its faults.
 
 The parts of a document (head, purposes, fields, tests) are validated one by one, so that a fault in
-one hides none in another; then the whole is checked against policy, with placeholders for faulty
-parts that hold as much of them as the checks read.
+one hides none in another. Then the whole is checked against policy, with placeholders for faulty
+parts that keep what the checks read.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ _T = TypeVar("_T")
 
 
 def load_schema(reference: str | Path) -> Schema:
-    """Load the schema of a file path, or of a shipped schema's name.
+    """Load a schema by its file path, or a shipped schema by its name.
 
-    Raises ``SchemaError``, whose ``faults`` are all faults of the document.
+    Raises ``SchemaError`` with all faults of the document.
     """
     return load_schemas([reference])[0]
 
 
 def load_schemas(references: Iterable[str | Path]) -> list[Schema]:
-    """Load several schemas; the faults of all of them are raised together."""
+    """Load several schemas. Raises ``SchemaError`` with the faults of all."""
     schemas: list[Schema] = []
     faults: list[Fault] = []
     for reference in references:
@@ -56,8 +56,8 @@ def parse(reference: str | Path) -> tuple[Schema | None, list[Fault]]:
 
 
 def _exists(path: Path) -> bool:
-    """Return whether there is a file. An error of the system, which would quote the path, says no:
-    it may be too long for one, or behind what may not be searched."""
+    """Return whether a file exists. On a system error (which would quote the path), return false:
+    the path may be too long, or in a directory without access."""
     try:
         return path.exists()
     except OSError:
@@ -65,7 +65,7 @@ def _exists(path: Path) -> bool:
 
 
 def _not_there(reference: str) -> str:
-    """Say why a reference leads to no file, and what may be meant."""
+    """Say why a reference leads to no file, and suggest what may be meant."""
     name = Path(reference).stem if resources.is_path(reference) else reference
     if reference in resources.templates():
         message = "this is a template; copy it with `collector schema new NAME --from"
@@ -87,14 +87,14 @@ ReadField = Callable[[Any, Loc, Document], FieldBase | None]
 
 
 def parse_source(source: Document) -> tuple[Schema | None, list[Fault]]:
-    """Parse a document that was read already."""
+    """Parse a document that is already read."""
     return checked(source, validate_field, CHECKS)
 
 
 def checked(
     source: Document, read_field: ReadField, checks: Iterable[Check]
 ) -> tuple[Schema | None, list[Fault]]:
-    """Parse a document whose fields are read in this way, and which must pass these checks."""
+    """Parse a document with this reader of fields and these checks."""
     schema = None
     if source.value is not None or not source.faults:
         schema = _document(source, read_field, checks)
@@ -109,7 +109,7 @@ def _document(source: Document, read_field: ReadField, checks: Iterable[Check]) 
         return None
     document: dict[str, Any] = source.value
     if not {"schema", "fields"} & document.keys():
-        # It may be an event, whose keys are not to be named.
+        # It may be an event, whose keys must not be named.
         message = "this is not a schema: it has neither the key `schema` nor `fields`"
         if not document:
             message = "the file is empty; `collector schema new NAME` writes a schema to start from"
@@ -165,7 +165,7 @@ def validate_field(value: Any, loc: Loc, source: Document) -> FieldBase | None:
         )
     field = validate(model, {key: value[key] for key in value if key not in foreign}, loc, source)
     if field is None:
-        # Options are validated together only where nothing else is wrong: try them alone.
+        # pydantic validates options together only if nothing else is wrong, so try them alone.
         validate(model, _own_options(value, model), loc, source)
     return None if foreign else field
 
@@ -182,14 +182,14 @@ _PLACEHOLDERS = {
 
 
 def _own_options(value: dict[str, Any], model: type[FieldBase]) -> dict[str, Any]:
-    """Return the options of the kind alone, with valid values for those of every field."""
+    """Return only the kind's own options, with valid values for those that every field has."""
     common = fields_by_key(FieldBase).keys() - {"kind"}
     own = {key: value[key] for key in value if key in model.model_fields and key not in common}
     return own | _PLACEHOLDERS
 
 
 class PlaceholderField(FieldBase):
-    """Stands in for a field of an unknown kind or with faults; its options are not read."""
+    """Stands in for a field with faults or of an unknown kind; its options are not read."""
 
     model_config: ClassVar[ConfigDict] = ConfigDict(extra="ignore")
 
@@ -197,7 +197,7 @@ class PlaceholderField(FieldBase):
         return 1
 
     def is_text(self) -> bool:
-        """Judge the name as of a field of the kind that is written, or leave it alone."""
+        """Judge the name by the kind that is written; skip the check for an unknown kind."""
         kind = KINDS.get(self.kind)
         return kind is not None and kind.may_be_text()
 
@@ -244,7 +244,7 @@ def _head_placeholder(document: dict[str, Any]) -> DocumentHead:
 
 
 def _paths(value: Any) -> Any:
-    """Return sources, or ways to records, without their conditions."""
+    """Return sources, or paths to records, without their conditions."""
     if not isinstance(value, list):
         return value
     return [item.get("path") if isinstance(item, dict) else item for item in value]
@@ -263,5 +263,5 @@ def _text(value: Any, otherwise: _T) -> str | _T:
 
 
 def _texts(value: Any) -> tuple[str, ...]:
-    """Return a tuple of texts, with an empty one for each other item."""
+    """Return a tuple of texts, with an empty text for any other item."""
     return tuple(_text(item, "") for item in value) if isinstance(value, list) else ()

@@ -1,7 +1,7 @@
 """The model of a schema document, and the width of its records in bits.
 
 The width is the binary logarithm of the number of different records, presence of fields included.
-When records are sent, in which order and how many is outside it.
+It does not cover when records are sent, in which order, and how many.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from collector.schema.scalars import (
 )
 
 LANGUAGE = 1
-"""The version of the schema language, which documents name under ``language``."""
+"""The version of the schema language; documents name it under ``language``."""
 
 Basis = Literal[
     "consent",
@@ -77,10 +77,11 @@ def _one_or_many(value: object) -> str:
 
 
 class Trial(Part):
-    """A test inside the document: an event, exactly what is kept of it, what must never appear.
+    """A test inside the document: an event, exactly what is kept from it, and what must never
+    appear.
 
-    ``keeps`` is a mapping of field to value, or a list of them where one event gives several
-    records; an empty mapping says that nothing is kept.
+    ``keeps`` maps fields to values, or is a list of mappings if the event yields several records;
+    an empty mapping says that nothing is kept.
     """
 
     name: Text = Option(description="A name of its own.")
@@ -141,8 +142,8 @@ Records = Annotated[
         _listed, json_schema_input_type=RecordsPath | Annotated[tuple[RecordsPath, ...], LISTED]
     ),
 ]
-"""One path or several: the first that is there in an event leads to its records, some of which a
-condition may select."""
+"""One path or several: the first one present in an event leads to its records; a condition may
+select some."""
 
 
 def _some_fields(fields: dict[str, Any]) -> dict[str, Any]:
@@ -176,7 +177,7 @@ _TESTS = "Events and what must come out of them; `collector schema test` runs th
 
 
 class DocumentHead(Part):
-    """The document without its purposes, fields and tests, which are checked one by one."""
+    """The document without purposes, fields and tests, which are checked one by one."""
 
     language: Annotated[int, Hint(const=LANGUAGE), AfterValidator(_known_language)] = Option(
         LANGUAGE,
@@ -281,7 +282,7 @@ class Schema(DocumentHead):
 
     @property
     def refusable(self) -> tuple[str, ...]:
-        """Return the fields all of whose purposes a person may refuse."""
+        """Return the fields whose purposes a person may all refuse."""
         refuses = frozenset(self.optional).issuperset
         return tuple(name for name, field in self.fields.items() if refuses(field.purposes))
 
@@ -302,8 +303,8 @@ class Schema(DocumentHead):
 
     @property
     def document(self) -> bytes:
-        """Write all that decides on records as JSON: no tests and references to keys, with
-        the entries of its catalogues."""
+        """Write everything that decides on records as JSON: without tests and references to keys,
+        with the entries of the catalogues."""
         plain = self.model_dump(mode="json", by_alias=True, exclude={"tests", "fields"})
         plain["fields"] = {name: field.document() for name, field in self.fields.items()}
         return orjson.dumps(plain, option=orjson.OPT_SORT_KEYS)
@@ -316,12 +317,12 @@ class Schema(DocumentHead):
 
 
 def field_bits(field: FieldBase) -> float:
-    """Compute the bits of a field: its values, and its absence unless it is required."""
+    """Compute the bits of a field from its values, and from its absence unless it is required."""
     return log2(field.size() + (not field.required))
 
 
 def letter_bits(schema: Schema) -> dict[str, float]:
-    """Compute the bits that letters of free choice carry, by field, where there are any."""
+    """Compute the bits that freely chosen letters carry, for each field that has any."""
     found = {name: field.letter_bits() for name, field in schema.fields.items()}
     return {name: bits for name, bits in found.items() if bits}
 

@@ -1,10 +1,10 @@
 """The counted pattern subset: regular expressions that are finite and whose language is counted.
 
 Literals, ASCII classes, groups, alternation, ``?``, ``{n}`` and ``{n,m}``. No ``.``, ``*``, ``+``,
-negated class, anchor, look-around, back-reference or class escape: what is left always describes a
+negated class, anchor, look-around, back-reference or class escape: the rest always describes a
 finite set of texts. The set is turned into a deterministic automaton (Glushkov positions, subset
-construction), which counts it exactly and which also matches: one character, one look-up, so no
-pattern can be made to backtrack.
+construction), which counts it exactly and also matches, with one look-up per character, so no
+pattern can backtrack.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _MAX_WORK, _MAX_WALK, _MAX_SUBSETS = 10_000_000, 500_000, 100_000
 _BRACES = re.compile(r"\{([0-9]{1,6})(?:,([0-9]{1,6}))?\}")
 _SPECIAL = set(".*+?{}[]()|^$\\")
 _LETTER_CLASS = 3
-"""The letters at one place of a text, whatever follows them, from which on it can spell."""
+"""With a choice of this many letters at one place, whatever follows, a text can spell."""
 _MAX_HEX = 12
-"""The most hexadecimal digits whose letters are no letters."""
+"""The most hexadecimal digits in a text whose letters do not count as letters."""
 _DIGITS = frozenset("0123456789")
 _HEX = _DIGITS | frozenset("abcdefABCDEF")
 _PRINTABLE = frozenset(map(chr, range(0x20, 0x7F)))
@@ -44,8 +44,8 @@ class PatternFault(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A piece of a pattern in Glushkov's construction: can it be empty, where it starts and ends,
-    and the length of its longest text."""
+    """A piece of a pattern in Glushkov's construction: whether it can be empty, where it starts and
+    ends, and the length of its longest text."""
 
     nullable: bool
     first: _Set
@@ -58,7 +58,7 @@ _EMPTY = _Part(True, frozenset(), frozenset(), 0)
 
 @dataclass(slots=True)
 class _Positions:
-    """The character set of each position, and which positions may follow it."""
+    """The character set of each position, and the positions that may follow it."""
 
     chars: list[frozenset[str]] = field(default_factory=list)
     follow: list[set[int]] = field(default_factory=list)
@@ -72,7 +72,7 @@ class _Positions:
         return _Part(False, here, here, 1)
 
     def then(self, left: _Part, right: _Part) -> _Part:
-        """Concatenate two pieces. Stopping at the greatest length here bounds all the work."""
+        """Concatenate two pieces. Refusing too great lengths here bounds all the work."""
         longest = left.longest + right.longest
         if longest > _MAX_LENGTH:
             raise PatternFault(
@@ -100,7 +100,8 @@ def _either(left: _Part, right: _Part) -> _Part:
 class _Letters:
     """Texts of letters: whether they may end here, and what may follow each letter.
 
-    ``size`` is their number, ``widest`` the most letters at one place that the same texts follow.
+    ``size`` is their number; ``widest`` is the most letters at one place that have the same
+    continuations.
     """
 
     __slots__ = ("is_end", "moves", "size", "widest")
@@ -261,8 +262,7 @@ class _Reader:
 
 
 def _alike(low: str, high: str) -> bool:
-    """Return whether a range has nothing between its ends that its author may not have thought
-    of."""
+    """Return whether a range holds only characters that its author must have thought of."""
     return any(kind(low) and kind(high) for kind in (str.isdigit, str.islower, str.isupper))
 
 
@@ -282,8 +282,8 @@ def _refusal(char: str) -> str:
 class Pattern:
     """A compiled pattern.
 
-    ``size`` is the exact number of texts it matches, ``longest`` their greatest length.
-    Raises ``PatternFault`` when the text is outside the subset or the language is too wide.
+    ``size`` is the exact number of texts it matches, ``longest`` their greatest length. Raises
+    ``PatternFault`` if the text is outside the subset or the language is too wide.
     """
 
     def __init__(self, text: str) -> None:
@@ -346,7 +346,7 @@ class Pattern:
         return states[state]
 
     def _backwards(self) -> Iterator[int]:
-        """Order the states, each after all that it leads to (the automaton has no cycle)."""
+        """Order the states, each after all its successors (the automaton has no cycle)."""
         seen: set[int] = set()
         stack: list[tuple[int, bool]] = [(0, False)]
         while stack:
@@ -369,9 +369,9 @@ class Pattern:
 
     @property
     def letter_bits(self) -> float:
-        """Compute how much the letters of a text can say, in bits: texts that differ in digits and
-        punctuation alone count once. Up to ``_MAX_HEX`` hexadecimal digits are no letters. Where
-        the pattern is too tangled for that, all texts count."""
+        """Compute how much the letters of a text can say, in bits: texts that differ only in digits
+        and punctuation count once. Up to ``_MAX_HEX`` hexadecimal digits do not count as letters.
+        If the pattern is too complex for that, all texts count."""
         return log2(self.size if self._letters is None else self._letters.size)
 
     @property
@@ -386,8 +386,8 @@ class Pattern:
 
     @cached_property
     def _letters(self) -> _Letters | None:
-        """Return what is left of the texts without anything but letters, by determinising the
-        automaton anew; ``None`` where that takes too long."""
+        """Return the texts reduced to their letters, by determinising the automaton again; ``None``
+        if that takes too long."""
         moves: list[dict[str, int]] = []
         silent: list[set[int]] = []
         for targets in self._spelled():
@@ -426,8 +426,8 @@ class Pattern:
             return None
 
     def _spelled(self) -> Iterator[list[tuple[int, str, bool]]]:
-        """Yield for each state the next ones, with the letters that lead there, and whether other
-        characters do. Hexadecimal digits are no letters, up to ``_MAX_HEX`` of them."""
+        """Yield for each state its successors, each with the letters that lead there, and whether
+        other characters do. Up to ``_MAX_HEX`` hexadecimal digits do not count as letters."""
         grouped: list[dict[int, list[str]]] = []
         for moves in self._moves:
             targets: dict[int, list[str]] = {}
@@ -469,9 +469,9 @@ class Pattern:
             stack.extend((target, text + char) for char, target in moves)
 
     def within(self, other: Pattern) -> bool:
-        """Return whether every text of this language is one of the other, by walking both automata.
+        """Return whether the other language has every text of this one, by walking both automata.
 
-        ``False`` also where they are too tangled to be walked in a fraction of a second.
+        Also ``False`` if they are too complex to be walked in a fraction of a second.
         """
         seen, stack, work = {(0, 0)}, [(0, 0)], 0
         while stack:

@@ -1,7 +1,7 @@
 """The closed lists of policy: allowed uses, allowed categories, and content names.
 
-They are code and not configuration, so that no document can widen them. Uses and categories are
-fideslang keys; the taxonomy they are looked up in is ``schemas/taxonomy.json``.
+They are code, not configuration, so that no document can widen them. Uses and categories are
+fideslang keys from the taxonomy in ``schemas/taxonomy.json``.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ USES: tuple[str, ...] = (
 """Why a field may be used. Advertising, profiling, sale, sharing and training are not here."""
 
 FIELD_CATEGORIES: tuple[str, ...] = ("user.device", "user.telemetry", "system")
-"""What a field may be: one of these keys or a key below one of them."""
+"""Allowed categories of a field: these keys and all keys below them."""
 
 CLAIMS: Mapping[str, str] = {
     "marketing.advertising": "no-third-party-ads",
@@ -42,8 +42,8 @@ CLAIMS: Mapping[str, str] = {
     "user.biometric": "no-content",
     "user.content": "no-content",
 }
-"""Which public claim a forbidden use or category would break, by its first words. What is not here
-is simply not needed: ``needed-only``."""
+"""The public claim that a forbidden use or category would break, by its first words. All others
+would break ``needed-only``."""
 
 CONTENT: Mapping[Category, tuple[str, ...]] = {
     "audio": ("audio", "audio_data", "audioData"),
@@ -52,8 +52,8 @@ CONTENT: Mapping[Category, tuple[str, ...]] = {
     "transcript": ("transcript", "transcripts", "captions", "closed_captions", "closedCaptions"),
     "file": ("attachments", "attachment", "whiteboard", "recording", "recordings"),
 }
-"""Names under which meeting content travels, by category: what is counted when it is met. A schema
-can add to it, never shorten it. Each name is a member that the decoder looks for (10-20 ns)."""
+"""Names under which meeting content travels, by category: their presence is counted. A schema can
+add names, never remove them. The decoder looks for each name (10-20 ns)."""
 
 DERIVABLE = (
     "device.type",
@@ -64,7 +64,7 @@ DERIVABLE = (
     "os.name",
     "os.version",
 )
-"""What a user-agent string can say; nothing else of it is ever kept."""
+"""The fields that a user-agent string can fill; nothing else in it is ever kept."""
 
 PEER = "client.address"
 """The field that the address of a request's sender may fill."""
@@ -97,8 +97,8 @@ def broken_claim(key: str) -> str:
 
 
 def normalised(name: str) -> str:
-    """Remove case and separators: ``Chat-Messages`` and ``chat_messages`` are one name. One of
-    separators alone stays."""
+    """Remove case and separators: ``Chat-Messages`` and ``chat_messages`` are one name. A name of
+    only separators stays unchanged."""
     return (name if name.isalnum() else re.sub(r"[\W_]", "", name) or name).casefold()
 
 
@@ -112,8 +112,8 @@ def content_names(extra: Mapping[Category, Iterable[str]]) -> dict[str, Category
 
 
 def name_on(path: str, names: Iterable[str]) -> str:
-    """Return the part of a path that is one of these names, however it is spelled and whichever
-    element of it is read; an empty text if there is none. A name may have dots."""
+    """Return the part of a path that is one of these names, in any spelling and for any element;
+    empty if there is none. A name may have dots."""
     spelled = _spellings(frozenset(names))
     segments = path.split(".")
     parts = tuple(normalised(_ELEMENTS.sub("", segment)) for segment in segments)
@@ -126,13 +126,13 @@ def name_on(path: str, names: Iterable[str]) -> str:
 
 @lru_cache(maxsize=64)
 def _spellings(names: frozenset[str]) -> frozenset[tuple[str, ...]]:
-    """Return the names as segments of a path, and each as one segment."""
+    """Return each name as segments of a path, and as one segment."""
     plain = [_ELEMENTS.sub("", name) for name in names]
     parted = {tuple(map(normalised, filter(None, name.split(".")))) for name in plain}
     return frozenset(parted - {()} | {(normalised(name),) for name in plain})
 
 
 def is_identifier(category: str) -> bool:
-    """Return whether a category leads to one device or person, so that only pseudonyms may have
+    """Return whether a category identifies a device or person, so that only pseudonyms may have
     it."""
     return "id" in words(category)

@@ -20,7 +20,7 @@ def taxonomy() -> Path:
 
 
 def claims() -> Path:
-    """Return the file of the public claims, which is in the same directory but is not a schema."""
+    """Return the file of the public claims, which is in the same directory as the schemas."""
     return shipped() / f"{_CLAIMS}.yaml"
 
 
@@ -42,7 +42,7 @@ def starter() -> Path:
 
 
 def is_path(reference: str) -> bool:
-    """Return whether a reference is a path and no name: it has a separator or ends in
+    """Return whether a reference is a path, not a name: it has a separator or ends in
     ``.y(a)ml``."""
     return "/" in reference or "\\" in reference or reference.endswith((".yaml", ".yml"))
 
@@ -55,13 +55,13 @@ def schema(reference: str) -> Path | None:
 
 
 def is_approved_copy(name: str) -> bool:
-    """Return whether a file's name is that of an approved copy, which is no schema."""
+    """Return whether a file's name is that of an approved copy, which is not a schema."""
     return name.endswith(_REVIEWED)
 
 
 def approved_copy(reference: str, directory: Path) -> Path:
-    """Return where the approved copy of a schema lies: beside its file, or in a ``directory`` for a
-    shipped schema, which is named without a path."""
+    """Return the path of a schema's approved copy: beside the schema's file, or for a shipped
+    schema (named without a path) in ``directory``."""
     if not is_path(reference):
         return directory / f"{reference}{_REVIEWED}"
     path = Path(reference)

@@ -1,14 +1,13 @@
-"""The approved copy of a schema: each field that somebody has reviewed, as it was then.
+"""The approved copy of a schema: each reviewed field, as it was at the review.
 
 The copy of ``calls.yaml`` is ``calls.reviewed.yaml`` (``resources.approved_copy``). An entry has
-the options of a field, and what else decides what the field holds: where records and the user agent
-are found, what its purposes are for, whether a person may refuse it, and the sentence for the
-public. ``compare`` judges the schema of today against it, so one table says what widens: a field is
-approved if nothing of it widens. The name in an entry is text in a file and authenticates nobody,
-so everything that shows it says "attributed to".
+the options of a field, and everything else that decides what the field holds: the paths of records
+and the user agent, the uses of its purposes, whether a person may refuse it, and the public
+sentence. ``compare`` judges today's schema against it, so one table says what widens: a field is
+approved if nothing about it widens. The name in an entry is text in a file and authenticates
+nobody, so everything that shows it says "attributed to".
 
-Whatever is in doubt is not approved: a copy that has one fault, is a link or cannot be read
-approves nothing.
+In doubt, nothing is approved: a copy with a fault, a link, or an unreadable copy approves nothing.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ from collector.schema.starter import flow
 from collector.schema.stored_document import NO_KEY, noted_field
 
 MAX_BYTES = 1 << 20
-"""The most bytes of a copy: entries of catalogues are written out in it."""
+"""The most bytes of a copy: it lists the entries of catalogues."""
 _MOST_TEXT = 200
 _MOST_LINK = 500
 _PLACEHOLDER = {"reason": "as it was approved"}
@@ -76,11 +75,11 @@ def _link(text: str) -> str:
 
 
 class Approval(Part):
-    """Who has approved a field, and what else than its options decides what it holds.
+    """Who approved a field, and what besides its options decides what it holds.
 
-    ``uses`` are those of its purposes, and ``sentence`` is the one for the public; where an entry
-    does not state one of these, it approves any. ``until`` is the last day on which it counts.
-    ``answers`` are what was answered to each question; they decide nothing.
+    ``uses`` are those of its purposes, and ``sentence`` is the public one; an entry that omits one
+    of these approves any. ``until`` is the last day of the approval. ``answers`` has the answer to
+    each question; they decide nothing.
     """
 
     by: Annotated[Text, AfterValidator(_line)]
@@ -115,9 +114,9 @@ class _Head(Part):
 
 @dataclass(frozen=True)
 class ApprovedCopy:
-    """An approved copy as it was read. ``digest`` is the SHA-256 of its bytes, in hex, and ``None``
-    where no regular file can be read. ``entries`` are all approvals, or none if there is any fault;
-    ``written`` is what the file says of each.
+    """An approved copy from a file. ``digest`` is the SHA-256 of its bytes, in hex, and ``None``
+    without a readable regular file. ``entries`` are all approvals, or none if there is any fault;
+    ``written`` has each entry as in the file.
     """
 
     path: Path
@@ -129,12 +128,12 @@ class ApprovedCopy:
 
     @property
     def state(self) -> str:
-        """Tell versions of it apart: its digest, ``none`` without a file, or ``unreadable``."""
+        """Return a mark of its version: its digest, ``none`` without a file, or ``unreadable``."""
         return self.digest or ("unreadable" if self.faults else "none")
 
 
 def read_copy(path: Path) -> ApprovedCopy:
-    """Read an approved copy. Raises nothing: what is wrong with it is in ``faults``."""
+    """Read an approved copy. Raises nothing; ``faults`` has its faults."""
     source, data = Document(str(path)), None
     try:
         data = _read(path)
@@ -164,7 +163,7 @@ def _of_bytes(path: Path, data: bytes) -> ApprovedCopy:
 
 
 def _read(path: Path) -> bytes:
-    """Read a regular file, which is no link. Raises ``OSError``."""
+    """Read a regular file, not a link. Raises ``OSError``."""
     if path.is_symlink():
         raise OSError
     flags = (getattr(os, name, 0) for name in ("O_NOFOLLOW", "O_NONBLOCK", "O_CLOEXEC"))
@@ -191,7 +190,7 @@ def _parsed(source: Document) -> tuple[_Head | None, dict[str, tuple[Approval, F
 
 _OWN = frozenset(Approval.model_fields)
 _NOT_APPROVED = ("reason", "also")
-"""Options of a field that an entry has not: they decide nothing about what it holds."""
+"""Options that an entry leaves out: they decide nothing about what the field holds."""
 
 
 def _entry(value: Any, loc: Loc, source: Document) -> tuple[Approval, FieldBase] | None:
@@ -212,9 +211,9 @@ def _entry(value: Any, loc: Loc, source: Document) -> tuple[Approval, FieldBase]
 
 
 class FieldReview(NamedTuple):
-    """A field outside the closed list: approved as it is now, unless ``why`` says why it is not.
+    """A field outside the closed list. It is approved as it is now, unless ``why`` says why not.
 
-    ``changes`` are what widens since its approval; empty for a field without one.
+    ``changes`` are the widening changes since its approval; empty without an approval.
     """
 
     name: str
@@ -234,12 +233,12 @@ class FieldReview(NamedTuple):
 
     @property
     def is_approved(self) -> bool:
-        """Return whether it is approved as it is now, or as something wider."""
+        """Return whether it is approved as it is now, or in a wider form."""
         return not self.why
 
 
 class Addition(NamedTuple):
-    """Approved fields that one sentence speaks of, and to whom and when this is attributed."""
+    """Approved fields that share a sentence, and to whom and when the approval is attributed."""
 
     fields: tuple[str, ...]
     sentence: str | None
@@ -248,7 +247,7 @@ class Addition(NamedTuple):
 
     @property
     def attributed(self) -> str:
-        """Say whose judgement it is. Nothing authenticates the name."""
+        """Say to whom the approval is attributed. Nothing authenticates the name."""
         return f"attributed to {self.by}, {self.date.isoformat()}"
 
     def __str__(self) -> str:
@@ -258,7 +257,7 @@ class Addition(NamedTuple):
 
 @dataclass(frozen=True)
 class Review:
-    """The fields of a schema that the public sentences do not speak of, in its order."""
+    """The fields of a schema that the public sentences do not cover, in its order."""
 
     schema: str
     copy: ApprovedCopy
@@ -271,7 +270,7 @@ class Review:
 
     @property
     def additions(self) -> tuple[Addition, ...]:
-        """Return what else is collected, sentence by sentence, as far as it is approved."""
+        """Return what else is collected and approved, by sentence."""
         found: dict[tuple[str | None, str, date], list[str]] = {}
         for each in self.fields:
             if each.is_approved and each.approval is not None:
@@ -315,12 +314,12 @@ def _reviewed(
 def _widened(
     schema: Schema, name: str, approval: Approval, was: FieldBase
 ) -> Iterator[SchemaChange]:
-    """Yield what widens from an approval to the field of today: a schema of this field alone, as it
-    was, is compared with one as it is."""
+    """Yield what widens from an approval to today's field: compare a schema of only this field, as
+    it was, with one as it is."""
     now = schema.fields[name]
     before = was.model_copy(update={"reason": now.reason, "also": now.also})
     if isinstance(now, PseudonymField) and isinstance(before, PseudonymField):
-        # What the ledger has of a schema leaves out where the key is.
+        # A schema from the ledger leaves out the reference to the key.
         before = before.model_copy(update={"key": now.key if now.key == NO_KEY else before.key})
     purposes = {each: schema.purposes[each] for each in now.purposes}
     old_purposes = {
@@ -359,11 +358,11 @@ def _widened(
 
 
 _CONDITIONS = ("only under a condition", "only selected records")
-"""Changes that let less through, and yet tell what stands in a member that was not looked at."""
+"""Changes that let less through, but reveal the value of a member that was not compared before."""
 
 
 def _compared(schema: Schema, name: str) -> set[tuple[str, str]]:
-    """Return the members that conditions look at, each with the path that it stands beside."""
+    """Return the members that conditions compare, each with the path beside it."""
     sources = (*schema.fields[name].places(name), *(schema.records or ()))
     return {(path_of(each), member) for each in sources for member, _ in condition_of(each)}
 
@@ -404,10 +403,10 @@ def approve(
     answers: Mapping[str, str],
 ) -> str:
     """Return the text of a copy in which a field is approved as it is now, with answers by
-    question. Other entries stay as they are, in order of their names; comments do not.
+    question. Other entries stay unchanged, ordered by name; comments are lost.
 
-    Raises ``SchemaError`` for a faulty copy, and for one that would become faulty: too large, or
-    with an answer that hides text.
+    Raises ``SchemaError`` for a faulty copy, and if the result would be faulty: too large, or with
+    hidden text in an answer.
     """
     if copy.faults:
         raise SchemaError(copy.faults)

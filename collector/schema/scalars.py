@@ -32,11 +32,12 @@ RESERVED = frozenset({"schema", "received", "count"})
 """Keys that a record, or a row of the store, has in addition to its fields."""
 
 RESERVED_PREFIX = "sqlite_"
-"""With which no name of a table may begin in SQLite, and so none of a schema."""
+"""SQLite reserves table names with this prefix, so no schema may have one."""
 
 PRINTABLE = r"[^\x00-\x1f\x7f]"
 _LETTER = r"[^\x00-/:-@\[-\^`{-\x7f]"
-"""A word character, or anything beyond ASCII: ECMAScript's ``\\w`` would refuse other scripts."""
+"""A word character, or any character beyond ASCII: ECMAScript's ``\\w`` would refuse other
+scripts."""
 _MAX_SEGMENTS = 8
 _LONGEST_SECONDS = 100 * 31_536_000
 """A hundred years."""
@@ -46,7 +47,7 @@ _H = TypeVar("_H", bound=Hashable)
 
 
 def unique(values: tuple[_H, ...], code: str, what: str) -> tuple[_H, ...]:
-    """Return the values, if there is at least one and none twice; else raise ``code``."""
+    """Return the values if there is at least one and none is repeated; else raise ``code``."""
     if not values or len(set(values)) < len(values):
         raise fault(code, f"list one {what} or more, and none twice")
     return values
@@ -80,14 +81,14 @@ def _schema_name(text: str) -> str:
 
 
 _ASCII = r"[\x20\x21\x23-\x2d\x2f-\x5b\x5d-\x7e]"
-"""A printable character but the dot, and what JSON has to escape."""
+"""A printable character, except the dot and those that JSON has to escape."""
 _NUMBER = "(0|[1-9][0-9]?)"
 _INDEX = rf"(\[{_NUMBER}\])"
 
 
 def _path_pattern(mark: str = "", marked: str = "") -> str:
     """Write the pattern of dotted segments: each an ASCII name or, in quotes, any text, then
-    elements of lists, then a ``mark`` of a list. ``marked`` excepts that mark from the brackets
+    elements of lists, then a ``mark`` of a list. ``marked`` excludes that mark from the brackets
     that may not end a name."""
     end = rf"{mark}(\.|$)"
     other = rf"[^.]*\[(?!{_NUMBER}\]{marked})[^.\]]*\]{_INDEX}*{end}"
@@ -97,9 +98,9 @@ def _path_pattern(mark: str = "", marked: str = "") -> str:
 
 
 _PATH_PATTERN = _path_pattern()
-"""A path, but for its length."""
+"""A path of any length."""
 _RECORDS_PATTERN = r"(?!.*\[\]\.\*$)(\.|\*|" + _path_pattern(r"(\[\])?", r"|\](\.|$)") + r"(\.\*)?)"
-"""A way to records: ``[]`` after a segment says that the rest lies in each element of the list."""
+"""A path to records: ``[]`` after a segment says that the rest is in each element of the list."""
 
 _PATH = pattern(
     _PATH_PATTERN,
@@ -130,7 +131,7 @@ def keys(path: str) -> tuple[str | int, ...]:
 
 
 def levels(way: str) -> tuple[str, ...]:
-    """Split a way to records at its lists: ``a.b[].c[]`` leads to ``c`` in each element of
+    """Split a path to records at its lists: ``a.b[].c[]`` leads to ``c`` in each element of
     ``a.b``. Its last path may end in ``.*``."""
     found: list[str] = []
     path: list[str] = []
@@ -143,14 +144,14 @@ def levels(way: str) -> tuple[str, ...]:
 
 
 def is_exact(path: str) -> bool:
-    """Return whether a path has a quoted segment, or an element of a list inside an object: it is
-    looked for as it is written, and not as one flat key."""
+    """Return whether a path has a quoted segment, or an element of a list inside an object. Such a
+    path is looked up only as it is written, not as one flat key."""
     return '."' in f".{path}" or any(type(key) is int for key in keys(path)[1:])
 
 
 def spoken(path: str) -> str:
-    """Write a path, or a way to records, without quotes and marks of lists, for its words to be
-    judged as if every dot in it parted two names."""
+    """Write a path, or a path to records, without quotes and list marks, so that its words are
+    judged as if every dot separated two names."""
     found = ""
     for level in levels(path):
         for key in keys(level):
@@ -162,15 +163,15 @@ def spoken(path: str) -> str:
 
 
 def lies_in(path: str, other: str) -> bool:
-    """Return whether a path is another, or leads through it, nested or as a flat key."""
+    """Return whether a path equals another or leads through it, nested or as a flat key."""
     names, others = _names(path), _names(other)
     return names[: len(others)] == others
 
 
 @lru_cache(4096)
 def _names(path: str) -> tuple[str | int, ...]:
-    """Return the keys of a path, with names that have dots taken apart. Every path of a schema is
-    compared with all others, so what was found is kept."""
+    """Return the keys of a path, with dotted names split. Results are cached, because every path of
+    a schema is compared with all others."""
     names = (key.split(".") if isinstance(key, str) else [key] for key in keys(path))
     return tuple(name for part in names for name in part)
 
@@ -184,7 +185,7 @@ def _path(text: str) -> str:
 
 
 def _is_ascii(text: str) -> bool:
-    """Return whether a path has letters beyond ASCII in quotes alone."""
+    """Return whether a path has letters beyond ASCII only in quotes."""
     return all(segment.isascii() or segment.startswith('"') for segment in _split(text))
 
 
@@ -234,7 +235,7 @@ class _Conditional(Part):
 
 
 class ConditionalPath(_Conditional):
-    """A path that counts only where members beside its end have listed values."""
+    """A path that counts only if members beside its end have listed values."""
 
     path: Path = Option(description="Where the value may be found.")
 
@@ -251,7 +252,7 @@ class ConditionalPath(_Conditional):
 
 
 class ConditionalRecords(_Conditional):
-    """A way to records, of which only those count whose members have listed values."""
+    """A path to records; only records whose members have listed values count."""
 
     path: Annotated[str, AfterValidator(_records_path), _WAY] = Option(
         description="Where the records may be found."
@@ -263,17 +264,17 @@ def _form(value: object) -> str:
 
 
 def path_of(source: Source | RecordsPath) -> str:
-    """Return the path of a source, or of a way to records."""
+    """Return the path of a source or of records."""
     return source if isinstance(source, str) else source.path
 
 
 def condition_of(source: Source | RecordsPath) -> Condition:
-    """Return the condition of a source, or of a way to records, which may be empty."""
+    """Return the condition of a source or of records, which may be empty."""
     return () if isinstance(source, str) else source.when
 
 
 def written_source(source: Source | RecordsPath) -> str:
-    """Write a source, or a way to records, on one line, with its condition, for people."""
+    """Write a source or a path to records with its condition on one line, for people."""
     members = [
         f"{name} is {' or '.join(json.dumps(v, ensure_ascii=False) for v in listed.written())}"
         for name, listed in condition_of(source)
@@ -353,7 +354,7 @@ NAMES = Hint(
     items={"type": "string", "pattern": "^[a-z][a-z0-9]*([-_][a-z0-9]+)*$", "maxLength": 64},
     **LISTED.keywords,
 )
-"""A list of names, each of which is defined elsewhere in the document."""
+"""A list of names that the document defines elsewhere."""
 DocumentName = Annotated[
     Name, AfterValidator(_schema_name), Hint(**{"not": {"pattern": f"^{RESERVED_PREFIX}"}})
 ]

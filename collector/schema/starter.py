@@ -15,13 +15,13 @@ from collector.schema.policy import DERIVABLE
 from collector.schema.scalars import DocumentName
 
 EDITOR_FILE = "collector-schema.json"
-"""What the document's first line calls the JSON Schema for editors."""
+"""The name of the editors' JSON Schema in the document's first line."""
 
 _MODELINE = f"# yaml-language-server: $schema=./{EDITOR_FILE}\n"
 
 
 def is_name(text: str) -> bool:
-    """Return whether a schema may be called so."""
+    """Return whether a schema may have this name."""
     try:
         TypeAdapter(DocumentName).validate_python(text, strict=True)
     except ValidationError:
@@ -51,14 +51,14 @@ PLACES: Mapping[str, tuple[str, ...]] = {
     "os.build_id": ("os.build_id", "os.build", "build.id", "system.build"),
     "user_agent": ("user_agent", "user_agent.original", "ua"),
 }
-"""What products call the fields of ``conferencing`` and a user agent, however it is spelled."""
+"""Products' names for the fields of ``conferencing`` and for a user agent, in any spelling."""
 AROUND = frozenset(
     "attendee attributes body client clientinfo context ctx data details device deviceinfo endpoint"
     " env environment event extra headers host info member meta metadata object params participant"
     " payload properties props report request resource session stats system systeminfo telemetry"
     " user".split()
 )
-"""Objects in which such a name means the same."""
+"""Objects in which such a name has the same meaning."""
 
 _PROPOSAL = """\
 # Proposed from a sample of events: the names in it that are common in telemetry. Other names are
@@ -79,7 +79,7 @@ purposes:
 _OWN = frozenset(
     "kind from category purposes retention reason required expires source derive also".split()
 )
-"""Options of a field that are written in this order, or are the author's to decide."""
+"""Options of a field that are written in a fixed order, or that the author decides."""
 
 
 def propose(
@@ -89,9 +89,9 @@ def propose(
     user_agent: Sequence[str] = (),
     outside: Collection[str] = (),
 ) -> str:
-    """Write a schema of fields with their paths, after documents of shipped schemas, whose options
-    are copied. What a user agent can say is derived where one is found. Purpose, retention, reason
-    and the sentence on fields ``outside`` the public one are the author's to write."""
+    """Write a schema of fields with their paths, with options copied from shipped schemas. If there
+    is a user agent, fields are derived from it. The author has to write purpose, retention, reason
+    and the sentence on fields ``outside`` the public one."""
     lines = [_MODELINE, _PROPOSAL.replace("NAME", name)]
     if outside:
         lines.append('also_collected: {measured: "FILL IN what you tell the public about it"}\n\n')

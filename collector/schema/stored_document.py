@@ -1,8 +1,8 @@
-"""Reload a schema from the document that its digest covers, to compare a later one with, or other
-documents of the ledger; or hand a schema to another process of the same program.
+"""Reload a schema from the document that its digest covers, to compare it with a later one; load
+other documents of the ledger; or pass a schema to another process of the same program.
 
-The document of a schema has no tests, no references to keys, and the entries of its catalogues in
-it, so it is the same wherever it is read.
+The document of a schema has no tests and no references to keys, and includes the entries of its
+catalogues, so it means the same everywhere.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ def load_stored(document: bytes) -> Schema | None:
 
 
 def load_plain(document: bytes) -> Any:
-    """Return what a document of the ledger says, which is JSON; ``None`` for anything else."""
+    """Return the contents of a document of the ledger, which is JSON; ``None`` for anything
+    else."""
     try:
         return orjson.loads(document)
     except ValueError:
@@ -48,15 +49,15 @@ def packed(schema: Schema) -> bytes:
 
 
 def unpacked(packed_schema: bytes) -> Schema:
-    """Return a schema that the process which has started this one has packed. Never call it with
-    bytes of another origin."""
+    """Unpack a schema that this process's parent packed. Never call it with bytes of another
+    origin."""
     schema: Schema = pickle.loads(packed_schema)  # noqa: S301 - of our own process
     return schema
 
 
 def noted_field(value: dict[str, Any], loc: Loc, source: Document) -> FieldBase | None:
-    """Validate a field that is noted with the entries of its catalogue, as a list or as lines of a
-    text; report its faults and return ``None`` if it has any."""
+    """Validate a field that includes the entries of its catalogue, as a list or as lines of a text;
+    report its faults and return ``None`` if it has any."""
     options, catalogue = dict(value), value.get("catalogue")
     if value.get("kind") != "token" or not isinstance(catalogue, str) or "pattern" in value:
         if options.pop("entries", None) is not None:

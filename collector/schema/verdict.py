@@ -1,8 +1,7 @@
-"""What a change of a schema can be, and which way it goes.
+"""The possible changes of a schema, and their verdicts.
 
-``RULES`` is the one table of it; ``docs/schema-review.md`` is checked against it by a test. A
-change that is in doubt is widening: one change too many in a review costs a look, one too few costs
-somebody's data.
+``RULES`` is the only table of them; a test checks ``docs/schema-review.md`` against it. A doubtful
+change is widening: one change too many in a review costs a look, one too few costs somebody's data.
 """
 
 from __future__ import annotations
@@ -83,14 +82,14 @@ RULES: Mapping[str, Verdict] = {
     "written differently": "neutral",
     "not understood": "widening",
 }
-"""Every change there is, with its verdict."""
+"""All possible changes, with their verdicts."""
 
 
 class Shift(NamedTuple):
     """One option that differs between two parts of the same form.
 
-    ``what`` is a key of ``RULES``. ``gone`` and ``added`` are words of the two documents; where
-    both are ``None``, the option says them itself.
+    ``what`` is a key of ``RULES``. ``gone`` and ``added`` are words of the two documents; if both
+    are ``None``, the values of the option are used.
     """
 
     option: str
@@ -106,6 +105,6 @@ def differing(old: Iterable[str], new: Iterable[str]) -> tuple[list[str], list[s
 
 
 def ordered_shifts(option: str, old: Any, new: Any, more: str, less: str) -> Iterator[Shift]:
-    """Yield the shift of an option whose values are ordered: ``more`` if it went up."""
+    """Yield the shift of an option with ordered values: ``more`` if it increased, else ``less``."""
     if old != new:
         yield Shift(option, more if new > old else less)

@@ -1,1 +1,1 @@
-"""Decoders: one for each form of input, each of which only fills the structs of a plan's shape."""
+"""Decoders, one for each form of input. They only fill the structs of a plan's shape."""

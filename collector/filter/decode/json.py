@@ -2,7 +2,7 @@
 
 The types of a shape take nearly every text whose syntax is right. A list where an object is read,
 or a number that no type holds, is rare: then each member is taken undecoded, and decoded alone if
-it can be a value. A text is malformed if any of it is, whether it is read or skipped.
+it can be a value. A text is malformed if any part of it is, read or skipped.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _NEWLINE = b"\n"
 _FRACTION = re.compile(rb"[.eE]")
 _DECODERS = {kind: msgspec.json.Decoder(kind).decode for kind in (str, bool, int, float)}
 _BEYOND: dict[type, Any] = {int: 10**4299, float: inf}
-"""Numbers that stand for those which are too long to be decoded; every kind refuses them."""
+"""Numbers that stand for numbers too long to be decoded; every kind refuses them."""
 _ELSE = Opaque()
 
 skip: Callable[[bytes | memoryview], msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw).decode
@@ -40,7 +40,7 @@ skip: Callable[[bytes | memoryview], msgspec.Raw] = msgspec.json.Decoder(msgspec
 
 
 class TextDecoder:
-    """Decodes texts whose root is an object, or a list, into the structs of a shape."""
+    """Decodes texts whose root is an object or a list into the structs of a shape."""
 
     def __init__(self, shape: Shape) -> None:
         self._shape = shape
@@ -62,8 +62,9 @@ class TextDecoder:
         ``None``.
 
         The library also takes several values on a line, and a value on several lines. ``}``, an end
-        of line and ``{`` follow each other only between two values. So where each line begins and
-        ends as an object does, all of them end after a value; as many values as lines are one each.
+        of line and ``{`` follow each other only between two values. So if each line begins and ends
+        like an object, each line ends after a value; if there are also as many values as lines,
+        each line is one value.
         """
         try:
             events: list[Any] = self._decode_lines(memoryview(text)[start:end])
@@ -80,11 +81,11 @@ class TextDecoder:
         return events if events and find(_NEWLINE, at + 1, last) < 0 else None
 
     def read(self, text: Any) -> Any | Rejection:
-        """Decode a text, whatever its types, or return the reason of its rejection."""
+        """Decode a text of any types, or return the reason of its rejection."""
         return read_or_reject(self.members, text)
 
     def decode_or_read(self, text: Any) -> Any | Rejection:
-        """Decode a text at once if its types are right, else as ``read`` does."""
+        """Decode a text at once if its types are right; otherwise as ``read`` does."""
         with suppress(*FAILURES):
             return self.decode(text)
         return self.read(text)
@@ -95,7 +96,7 @@ class TextDecoder:
 
 
 class _Never(msgspec.Struct):
-    """What no text is decoded into."""
+    """A type that no text is decoded into."""
 
     never: msgspec.UnsetType
 
@@ -120,7 +121,7 @@ def _fill(shape: Shape, text: Any) -> Any:
 
 
 def _value(raw: msgspec.Raw, node: Node) -> Any:
-    """Decode a value that some column reads; return something else for any other."""
+    """Decode a value that some column reads; for any other, return a value that is refused."""
     is_text = memoryview(raw)[0] == _QUOTE
     return "" if is_text and not node.may_be_text(raw) else decode_scalar(raw, node.wanted)
 
@@ -136,7 +137,7 @@ def read_or_reject(read: Callable[[Any], _T], payload: Any) -> _T | Rejection:
         reason = "too_deep"
     except FAILURES:
         reason = "malformed"
-    if reason == "not_an_object":  # its first byte says so; the rest may be anything
+    if reason == "not_an_object":  # decided by the first byte; the rest may be malformed
         reason = _syntax(payload) or reason
     return reason
 
@@ -153,9 +154,9 @@ def _syntax(payload: Any) -> Rejection | None:
 
 
 def decode_scalar(raw: msgspec.Raw, wire: frozenset[type]) -> Any:
-    """Decode a single value if it has one of the types of ``wire``; else return what no kind reads.
+    """Decode a single value if its type is in ``wire``; else return a value that no kind reads.
 
-    A number that is too long is another that every kind refuses.
+    A number that is too long becomes one that every kind refuses.
     """
     kind = _TYPES.get(memoryview(raw)[0]) or (float if _FRACTION.search(raw) else int)
     if kind not in wire:

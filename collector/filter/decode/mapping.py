@@ -4,8 +4,8 @@ Only exact built-in types count, in values and in keys: a subclass could misrepo
 ``True`` is not ``1``. No method of a foreign class is ever called. ``msgspec.convert`` takes the
 members out of a dictionary: it compares only keys that are exact texts, in C, and calls no method
 of a value. It would also accept types that only resemble a dictionary, so the type of each object
-is checked before. A dictionary with other keys is read member by member. Objects inside stay as
-they are until the judge reads them in the same way.
+is checked before. A dictionary with other keys is read member by member. Nested objects stay
+unchanged until the judge reads them in the same way.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _TEXT_ONLY = frozenset([id(str)])
 
 
 def is_list(value: Any) -> bool:
-    """Return whether a value is what JSON has lists for."""
+    """Return whether a value corresponds to a JSON list."""
     return type(value) is list or type(value) is tuple
 
 
 def mapping_decoder(shape: Shape) -> Callable[[Any], Any]:
-    """Return the function that puts a dictionary, or a list as the shape is, into a struct."""
+    """Return the function that puts a dictionary, or for a list's shape a list, into a struct."""
     fill = partial(_fill, shape)
     if not shape.is_typed:
         return fill
@@ -37,7 +37,7 @@ def mapping_decoder(shape: Shape) -> Callable[[Any], Any]:
     def decode(event: Any) -> Any:
         try:
             return convert(event, kind)
-        except FAILURES:  # a key is no plain text
+        except FAILURES:  # a key is not exactly ``str``
             return fill(event)
 
     return decode

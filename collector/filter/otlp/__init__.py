@@ -1,7 +1,7 @@
 """Filter OpenTelemetry logs, traces and metrics: records come from attributes, and nothing else.
 
 An event is a log record, a span or a data point of a metric; its members are its attributes, those
-of its scope and those of its resource. A body in, an admission out, for one plan.
+of its scope and those of its resource. ``OtlpFilter`` turns a body into an admission, for one plan.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Narrow = Callable[[frozenset[str]], "OtlpFilter"]
 
 _T = TypeVar("_T")
 _Resources = dict[Granted, tuple[Any, Context]]
-"""The resource that was read last, by the plan that read it, with its context."""
+"""For each plan, by its granted purposes, the last resource that it read, with its context."""
 
 
 class OtlpFilter:
@@ -60,7 +60,7 @@ class OtlpFilter:
         by_grant: bool = False,
         bounds: Bounds | None = None,
     ) -> list[Admission]:
-        """Filter one body, in which identical records become one.
+        """Filter one body; merge identical records.
 
         Returns one admission, or with ``by_grant`` one for each set of granted purposes.
         ``sender`` is used if the body has one item. Raises ``ConfigError`` E201 if protobuf is
@@ -117,7 +117,7 @@ class OtlpFilter:
         sender: SenderInfo | None,
         last: _Resources,
     ) -> Context:
-        """Return the context of the items of a scope; that of the ``last`` resource is kept."""
+        """Return the context of a scope's items; cache that of the ``last`` resource."""
         reader = self.reader
         known = last.get(self.plan.granted)
         if known is None or known[0] is not resource:
@@ -134,7 +134,7 @@ class OtlpFilter:
     def events(
         self, decoded: OtlpBody, items: Iterable[Any], rejected: list[Rejection]
     ) -> Iterator[Any]:
-        """Yield items as events; elements that are none are counted."""
+        """Yield items as events; count elements that are not items."""
         reader = self.reader
         for item in in_turns(items):
             members = decoded.item_members(item, reader)

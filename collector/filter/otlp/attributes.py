@@ -1,8 +1,9 @@
 """Items of OpenTelemetry as events: their attributes are the members.
 
-An item lies in a scope, and this in a resource: these are its context. Both encodings, and the
-objects of an SDK, have attributes of these forms: texts, numbers and flags, and lists of keys and
-values, which are objects. Arrays and bytes are not read: they are there, as what no kind accepts.
+An item is in a scope, and the scope in a resource: these are its context. In both encodings and in
+an SDK's objects, an attribute is a text, a number, a flag, or a list of keys and values, which
+counts as an object. Arrays and bytes are not read: they are present as a value that no kind
+accepts.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ UNREAD = Opaque()
 """A value that is present, but not read."""
 
 BODY = "\x7fbody"
-"""Stands for the body of a log record, of which only the presence is known. No attribute that is
-read has this name: a path consists of printable characters."""
+"""Stands for the body of a log record, of which only the presence is known. No attribute in a path
+has this name, because paths consist of printable characters."""
 
 RefusedPurposes = frozenset[str] | None
 """The purposes that are refused; ``None`` where there are no choices."""
@@ -37,7 +38,7 @@ def _has_element(path: Keys) -> bool:
 
 
 def plan_of_items(plan: Plan) -> Plan:
-    """Return a plan without what is never read of items, which have no lists."""
+    """Return a plan without lists, which items do not have."""
     columns = tuple(map(_column_of_items, plan.columns))
     return replace(
         plan,
@@ -68,8 +69,8 @@ def _without_elements(conditions: Conditions) -> Conditions:
 class ItemConsent:
     """Reads the choices of items: purposes with true or false, by the paths of a plan.
 
-    Any other value in their place, an array included, is unreadable there, and refuses every
-    optional purpose. ``shape`` has the members on the way to choices.
+    Any other value in their place, including an array, is unreadable and refuses every optional
+    purpose. ``shape`` has the members on the way to choices.
     """
 
     def __init__(self, plan: Plan, consent: EventConsent) -> None:
@@ -82,7 +83,7 @@ class ItemConsent:
         self.shape.finish()
 
     def may_occur_in(self, body: bytes | memoryview) -> bool:
-        """Return whether a body may hold choices: a quick test, to which any escape is a yes."""
+        """Return whether a body may hold choices: a quick test, which any escape passes."""
         text = bytes(body)
         return any(str(name).encode() in text for name in self.shape.members) or _ESCAPE in text
 
@@ -103,7 +104,8 @@ class ItemConsent:
 
 
 def _member(value: Any, key: str) -> Any:
-    """Return a member of an object; comparing a key that is no exact text would call its class."""
+    """Return a member of an object. Keys of other types than ``str`` are skipped, because comparing
+    them would call their class."""
     if type(value) is not dict:
         return None
     return next((one for name, one in value.items() if type(name) is str and name == key), None)

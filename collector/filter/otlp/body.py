@@ -1,4 +1,4 @@
-"""A body of OTLP as both encodings present it: the number of its items, and their attributes."""
+"""The common form of OTLP bodies in both encodings: the number of items, and their attributes."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from collector.filter.otlp.attributes import ItemConsent, RefusedPurposes
 from collector.filter.shape import Shape
 
 Members = dict[str, Any]
-"""Attributes by name, those that are wanted; the body is among them, as ``BODY``."""
+"""The wanted attributes by name, with the body as ``BODY``."""
 
 
 class BodyRejected(Exception):
-    """Nothing of the body is admitted: the reason, and the number of items that it counts as."""
+    """The whole body is rejected, for a reason; it counts as ``times`` items."""
 
     def __init__(self, reason: Rejection, times: int = 1) -> None:
         super().__init__(reason)
@@ -24,7 +24,7 @@ class BodyRejected(Exception):
 
 
 class Wanted(Protocol):
-    """What is read of attributes: their ``shape``."""
+    """Says by its ``shape`` which attributes are read."""
 
     shape: Shape
 
@@ -44,7 +44,8 @@ class OtlpBody(ABC):
 
     @abstractmethod
     def item_members(self, item: Any, wanted: Wanted) -> Members | None:
-        """Return the attributes of an item; ``None`` if it is none. Raises ``BodyRejected``."""
+        """Return the attributes of an item; ``None`` if it is not an item. Raises
+        ``BodyRejected``."""
 
     def scopes_by_consent(
         self, consent: ItemConsent

@@ -1,6 +1,6 @@
 """Filter items that are Python objects already, as an OpenTelemetry SDK has them.
 
-They mean the same as in a body of OTLP. The admitted values of an item are divided by their origin:
+They are filtered like the items of an OTLP body. An item's admitted values are divided by origin:
 the item itself (or its scope), or its resource.
 """
 
@@ -22,7 +22,7 @@ from collector.filter.plan import ITEMS, Plan
 from collector.filter.reader import Reader
 
 Attributes = dict[Any, Any]
-"""Attributes: keys that are no texts are skipped; values count if they have exact types."""
+"""Attributes: keys other than ``str`` are skipped; only values of exact built-in types count."""
 
 _T = TypeVar("_T")
 
@@ -30,9 +30,10 @@ _T = TypeVar("_T")
 class ItemContext(NamedTuple):
     """The values that a resource and a scope give to their items.
 
-    ``outside`` has the sources of values that are the resource's: the scope's are the item's own,
-    and ``scoped`` are the columns for which it has any. Where consent is read, ``attributes`` are
-    those of resource and scope, and ``by_grant`` are the contexts under other plans.
+    ``outside`` has the sources of values that belong to the resource. Values of the scope count as
+    the item's own; ``scoped`` are the columns for which it has any. If consent is read,
+    ``attributes`` are those of resource and scope, and ``by_grant`` has the contexts under other
+    plans.
     """
 
     around: Context
@@ -43,10 +44,10 @@ class ItemContext(NamedTuple):
 
 
 class ItemBatch(Generic[_T]):
-    """One batch of items. Used by one thread, and briefly: resources are evaluated once.
+    """One batch of items. For one thread and a short time: each resource is evaluated once.
 
-    ``make`` makes a resource from its admitted attributes, once for equal ones; ``without`` returns
-    the plan and the reader for items that refuse purposes.
+    ``make`` makes a resource from its admitted attributes, once for equal attributes; ``without``
+    returns the plan and the reader for items that refuse purposes.
     """
 
     def __init__(
@@ -73,11 +74,11 @@ class ItemBatch(Generic[_T]):
         return f"<ItemBatch of {self._plan.schema_id}>"
 
     def context(self, resource: Attributes, scope: Attributes) -> ItemContext:
-        """Evaluate what all items of a resource and a scope have in common."""
+        """Evaluate the context that all items of a resource and a scope share."""
         if self._consent is None:
             return self._evaluate_context(resource, scope)
         has_choices = self._consent.refused_in(resource, scope) is not None
-        # all items refuse something then, and this plan must not read resource and scope
+        # then all items have choices, and this plan must not read resource and scope
         context = self._evaluate_context(*(({}, {}) if has_choices else (resource, scope)))
         return context._replace(attributes=(resource, scope), by_grant={})
 
@@ -96,7 +97,8 @@ class ItemBatch(Generic[_T]):
     def admit(
         self, context: ItemContext, attributes: Attributes, *, body: bool = False
     ) -> tuple[Record, _T] | None:
-        """Return the admitted values of an item, and its resource; ``None`` if it is no record.
+        """Return the admitted values of an item, and its resource; ``None`` if it becomes no
+        record.
 
         ``body`` says whether it has a body, which counts as content.
         """
@@ -153,7 +155,7 @@ class ItemBatch(Generic[_T]):
         return item, self._resources[key]
 
     def reject(self, reason: Rejection) -> None:
-        """Count an element that is no item."""
+        """Count an element that is not an item."""
         self._counts.rejected.append(reason)
 
     def tally(self) -> Tally:

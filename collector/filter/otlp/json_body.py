@@ -1,8 +1,8 @@
 """OTLP as JSON: decode a body into the attributes of its items, scope by scope.
 
-The document around the items must be as OTLP writes it, or it is ``malformed``. Its lists stay
-undecoded until their elements are counted. In an item, a member of the wrong type costs itself and
-nothing else. Values whose names are not wanted are never decoded.
+The document around the items must have the form of OTLP, or it is ``malformed``. Its lists stay
+undecoded until their elements are counted. In an item, only a member of the wrong type itself is
+lost. Unwanted values are never decoded.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _NO_NUMBERS = frozenset(["NaN", "Infinity", "-Infinity"])
 
 
 class _Value(msgspec.Struct, frozen=True, gc=False, rename="camel"):
-    """A value in its possible forms, none of which is decoded: a text may be content."""
+    """A value in its possible forms, all undecoded, because a text may be content."""
 
     string_value: Raw = NULL
     bool_value: Raw = NULL
@@ -69,7 +69,7 @@ _decode_pairs = msgspec.json.Decoder(_Pairs).decode
 
 
 def _begins(raw: Raw, opening: int = _OBJECT) -> bool:
-    """Return whether a member begins as an object does, or with ``opening``."""
+    """Return whether a member begins with ``opening``, by default like an object."""
     return memoryview(raw)[0] == opening
 
 
@@ -129,7 +129,7 @@ def _read_int(raw: Raw) -> Any:
 
 
 def _read_double(raw: Raw) -> Any:
-    """Read a number, also as text; three words stand for values that are no number."""
+    """Read a number, also as text; three words stand for non-finite values."""
     number = decode_scalar(raw, _DOUBLE)
     if type(number) is str:
         if number not in _NO_NUMBERS and not _NUMBER.fullmatch(number):
@@ -162,7 +162,7 @@ def _attempt(decode: Any, raw: Any) -> Any:
 
 
 _MAX_STRICT = 1 << 20
-"""The attributes of a larger item stay undecoded until they are counted."""
+"""In a larger item, the attributes stay undecoded until they are counted."""
 
 _POINT_KINDS = ("gauge", "sum", "histogram", "exponentialHistogram", "summary")
 _NAMES: dict[Signal, tuple[str, str, str]] = {
@@ -187,7 +187,7 @@ _loose_decoder = msgspec.json.Decoder(_LooseItem).decode
 
 
 def _members(*names: str) -> Any:
-    """Return the decoder of these members of an object, undecoded."""
+    """Return a decoder of these members of an object, which leaves their values undecoded."""
     return members_decoder(dict.fromkeys(names, Raw), NULL)
 
 
@@ -201,7 +201,7 @@ _metric, _points = _members(*_POINT_KINDS), _members("dataPoints")
 def _object(**members: tuple[str, Any]) -> Any:
     """Make the type of an object from the name and the type of each member.
 
-    Members that are not there are ``NULL`` if they stay undecoded, else ``None``.
+    Missing members are ``NULL`` if they stay undecoded, else ``None``.
     """
     return msgspec.defstruct(
         "Object",
@@ -270,7 +270,7 @@ class JsonBody(OtlpBody):
             raise BodyRejected(reason)
 
     def _find_typed_items(self, body: bytes | memoryview) -> bool:
-        """Find the items of a body whose types are all right, and which cannot have too many."""
+        """Find the items of a body if all types are right and there cannot be too many items."""
         document = None if has_many_commas(body) else _attempt(self._decode, body)
         if document is None:
             return False
@@ -348,7 +348,7 @@ def _only_text(value: _Value) -> Any:
     ):
         try:
             return _decode_text(value.string_value)
-        except FAILURES:  # no text, or null
+        except FAILURES:  # not a text, or null
             pass
     return None
 
@@ -377,8 +377,8 @@ def _read_wanted(attributes: Iterable[_Either], shape: Shape) -> Members:
 
 
 def _attributes_and_body(raw: Raw, *, is_small: bool) -> tuple[Iterable[_Either], Raw]:
-    """Return the attributes and the body of an item, or the attributes of what is around it. Every
-    type in it is right, or it is read attribute by attribute; so it is if it may be long."""
+    """Return the attributes and the body of an item, or the attributes of a resource or scope. If a
+    type is wrong, or the text may be long, it is read attribute by attribute."""
     if is_small or len(memoryview(raw)) <= _MAX_STRICT:
         item = _attempt(_item_decoder, raw)
         if item is not None:

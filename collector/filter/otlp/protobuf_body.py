@@ -1,6 +1,6 @@
 """OTLP as protobuf: decode a body into the attributes of its items, scope by scope.
 
-The messages are declared here, with no more members than are read; all others are skipped.
+The messages are declared here with only the members that are read; all others are skipped.
 """
 
 from __future__ import annotations
@@ -85,14 +85,14 @@ _OWN: dict[Signal, dict[str, _Members]] = {
     },
 }
 _ONE_OF = frozenset([_VALUE, "Metric"])
-"""Messages of which at most one member is present: the last that was sent."""
+"""Messages with at most one member: the last one sent counts."""
 
 
 class Messages(NamedTuple):
-    """The messages of one signal: how to decode a body, and what to count in it before.
+    """The messages of one signal: how to decode a body, and what to count in it first.
 
-    ``items`` is the shape of a body down to its items, ``parts`` that of everything that is
-    decoded; ``tags`` are the tags of the messages in it.
+    ``items`` is the shape of a body down to its items, ``parts`` the shape of everything decoded;
+    ``tags`` are the tags of the messages in it.
     """
 
     decode: Any
@@ -175,7 +175,7 @@ def _shapes(named: dict[str, _Members]) -> dict[str, MessageShape]:
 
 
 def _outer(named: dict[str, _Members], name: str) -> MessageShape:
-    """Return the shape of the path down to the items, and of nothing beside it."""
+    """Return the shape of only the path down to the items."""
     if name in _ITEMS:
         return MessageShape(is_item=True)
     return MessageShape(
@@ -234,7 +234,7 @@ class ProtobufBody(OtlpBody):
 
 
 def _read_wanted(attributes: Any, shape: Shape) -> Members:
-    """Read the wanted attributes. A text is read without a call, as most values are texts."""
+    """Read the wanted attributes. A text is read without a call, because most values are texts."""
     found: Members = {}
     nodes: dict[Any, Node] = shape.members
     for name in filter(nodes.__contains__, attributes):
@@ -245,7 +245,7 @@ def _read_wanted(attributes: Any, shape: Shape) -> Members:
 
 
 def _read_value(value: Any, node: Node) -> Any:
-    """Read a value; of a list of keys and values, the wanted ones."""
+    """Read a value; from a list of keys and values, only the wanted ones."""
     which = value.WhichOneof("value")
     if which is None:
         return None

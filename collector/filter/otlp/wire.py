@@ -1,8 +1,8 @@
 """Count the messages of a protobuf body before it is decoded: a walk over its tags.
 
-Two bytes can be a message of fifty in memory, so everything of which the decoder would make objects
-is counted first. Nothing is copied, and no value is read. The walk is Python, so it is taken only
-where a bound that is counted in C says that there may be too much.
+Two bytes can become a message of fifty bytes in memory, so everything that the decoder would turn
+into objects is counted first. The walk copies nothing and reads no values. It is slow (Python), so
+it runs only if a bound counted in C says that there may be too many messages.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from functools import cached_property
 from collector.filter.text import PIECE
 
 MAX_PARTS = 400_000
-"""The most messages in a body; an attribute is two. No regular body has as many in 4 MiB. None
-takes more than 115 bytes, and together they take the decoder, which blocks all other threads
-meanwhile, 60 ms at most."""
+"""The most messages in a body; an attribute is two. No regular body has as many in 4 MiB. Each
+takes at most 115 bytes, and the decoder, which blocks all other threads, takes at most 60 ms for
+all of them."""
 MAX_LEVELS = 100
 """The most levels of nested messages inside a body, which is the limit of the decoder."""
 
@@ -29,19 +29,19 @@ _MAX_AT_ONCE = 1024
 
 
 class NotProtobuf(Exception):
-    """The bytes are no protobuf."""
+    """The bytes are not protobuf."""
 
 
 @dataclass(eq=False, repr=False)
 class MessageShape:
-    """A message as the walk knows it: its members that are messages, by their numbers."""
+    """A message for the walk: its members that are messages, by number."""
 
     members: dict[int, MessageShape] = field(default_factory=dict)
     is_item: bool = False
 
     @cached_property
     def short_fields(self) -> ShortFields:
-        """Its fields that are short and not descended into."""
+        """The fields of the message that are short and not descended into."""
         return ShortFields(self.members)
 
 
@@ -78,7 +78,7 @@ class ShortFields:
         self._leaves = {bytes([tag]): tags[tag] for tag in leaves}
 
     def skip(self, body: bytes, at: int, end: int, counts: MessageCounts) -> int:
-        """Skip a run of them, counting messages."""
+        """Skip a run of short fields, counting messages."""
         while not counts.is_too_large and (run := self._run.match(body, at, end)):
             if self._leaves:
                 tags = self._each.findall(body, at, run.end())
@@ -89,7 +89,7 @@ class ShortFields:
 
 
 def _literal(values: Iterable[int]) -> bytes:
-    """Match one of these bytes."""
+    """Return a pattern that matches one of these bytes."""
     return b"[%s]" % b"".join(b"\\x%02x" % value for value in values)
 
 
@@ -97,7 +97,7 @@ def _literal(values: Iterable[int]) -> bytes:
 class MessageCounts:
     """The counts of a walk: items, other messages, and how deep they are nested.
 
-    The walk ends where there are too many of them, or too deep ones.
+    The walk stops if there are too many messages, or too deep ones.
     """
 
     items: int = 0
@@ -125,7 +125,7 @@ class MessageCounts:
 def may_exceed(body: bytes, tags: bytes) -> bool:
     """Return whether a body may hold more than ``MAX_PARTS`` messages.
 
-    Each of them needs one of the ``tags`` and its length.
+    Each message needs one of the ``tags`` and a length.
     """
     if len(body) <= 2 * MAX_PARTS:
         return False
@@ -135,7 +135,7 @@ def may_exceed(body: bytes, tags: bytes) -> bool:
 
 
 def count_messages(body: bytes, shape: MessageShape) -> MessageCounts:
-    """Count the messages of a body. One that has no members in its shape is not descended into.
+    """Count the messages of a body. A message whose shape has no members is not descended into.
 
     Raises ``NotProtobuf``.
     """
@@ -171,7 +171,7 @@ def count_messages(body: bytes, shape: MessageShape) -> MessageCounts:
 def _varint(body: bytes, at: int, end: int) -> tuple[int, int]:
     """Read a tag or a length.
 
-    One that is longer than needed is refused: no encoder writes it, but it would be slow to read.
+    An encoding longer than needed is refused: no encoder writes it, and it would be slow to read.
     """
     if at < end and body[at] < 0x80:
         return body[at], at + 1
@@ -188,7 +188,8 @@ def _varint(body: bytes, at: int, end: int) -> tuple[int, int]:
 
 
 def _skip(body: bytes, at: int, end: int, tag: int) -> int:
-    """Skip a field of a fixed size, or a number. No message of OTLP has ever had a group."""
+    """Skip a number or a field of fixed size. Groups are refused: no OTLP message has ever had
+    one."""
     kind = tag & 7
     if kind == _VARINT:
         number = _NUMBER.match(body, at, end)

@@ -31,10 +31,10 @@ KINDS: dict[str, type[FieldBase]] = {
     "time": TimeField,
     "pseudonym": PseudonymField,
 }
-"""Every kind there is, by its name in schema documents, in the order that messages list them."""
+"""All kinds by their names in schema documents, in the order of messages."""
 
 if TYPE_CHECKING:
     Field = FieldBase
 else:
     Field = Annotated[reduce(or_, KINDS.values()), Option(discriminator="kind")]
-"""A field of any kind, told apart by ``kind``."""
+"""A field of any kind; ``kind`` says which."""

@@ -2,9 +2,8 @@
 
 A kind is a closed set of canonical values. It defines which JSON types it reads, how a value
 becomes canonical (or is refused: ``None``), and exactly how many canonical values there are.
-Everything else that the product needs of a kind is here too, so that a new kind is one file and one
-line in ``KINDS``: the JSON Schema of its values, phrases of the privacy notice, and coarser
-variants.
+Everything else that a kind needs is here too, so that a new kind is one file and one line in
+``KINDS``: the JSON Schema of its values, phrases of the privacy notice, and coarser variants.
 """
 
 from __future__ import annotations
@@ -38,8 +37,8 @@ Canonical = Callable[[Any], Scalar | None]
 """From a value of one of the kind's JSON types to its canonical form; ``None`` refuses it."""
 
 ColumnCheck = Callable[[Collection[Any]], bool]
-"""Whether each value of a column is a canonical one; ``None`` is absence. All of them have the type
-that the kind's canonical values have."""
+"""Tells whether all values of a column are canonical; ``None`` is absence. The values have the type
+of the kind's canonical values."""
 
 Phrases = Mapping[str, Mapping[str, str]]
 """Key → language → phrase, with ``str.format`` fields."""
@@ -87,13 +86,13 @@ class FieldBase(Part):
     column: ClassVar[str] = "TEXT"
     """The SQLite type of the canonical value."""
     repeats: ClassVar[bool] = False
-    """Whether few texts make up most of the traffic, so that caching them pays."""
+    """Whether few texts make up most of the traffic, so that caching them pays off."""
     remembers: ClassVar[bool] = False
-    """Whether values that were canonical once need not be looked at again: it does not depend on
-    the time, and to look at them takes longer than to find them among some thousand others."""
+    """Whether values that were canonical once need no second check: canonical form does not depend
+    on the time, and a check takes longer than a look-up among some thousand values."""
     is_closed: ClassVar[bool] = False
-    """Whether the texts of the kind have a form or a list of its own, whatever its options, so
-    that none of them can be a text that somebody writes: a time, a version, a hash."""
+    """Whether the kind has a fixed form or list of texts, whatever its options, so that nobody can
+    write free text in it: a time, a version, a hash."""
     pseudonymous: ClassVar[bool] = False
     """Whether values are keyed hashes, the only form in which identifiers are allowed."""
 
@@ -142,8 +141,9 @@ class FieldBase(Part):
     def places(self, name: str) -> tuple[Source, ...]:
         """Return the sources that are read, in order; the field's own name is last if unlisted.
 
-        So a record, which carries canonical names, passes through its own filter unchanged. Where
-        any source has a condition, the name is none: what stands there would need no condition.
+        So a record, which carries canonical names, passes through its own filter unchanged. If any
+        source has a condition, the name is not a source, because a value there would need no
+        condition.
         """
         listed = self.sources or ()
         is_conditional = any(map(condition_of, listed))
@@ -154,16 +154,17 @@ class FieldBase(Part):
         return tuple(dict.fromkeys(map(path_of, self.places(name))))
 
     def reads(self) -> frozenset[type]:
-        """Return the JSON types that the field reads: those of its kind, and what its options add.
+        """Return the JSON types that the field reads: those of its kind, and those that its options
+        add.
 
-        A canonical value is of one of the kind's own.
+        Canonical values have the kind's own types.
         """
         return self.wire
 
     def may_be_value(self, raw: Any) -> bool:
-        """Return whether a JSON text, in quotes and escapes, may be a value, as far as its bytes
-        tell. Any other text is refused without being decoded: it may be content. Asked where the
-        field reads more than its kind."""
+        """Return whether the bytes of a JSON text (with quotes and escapes) may be a value. Any
+        other text is refused without being decoded, because it may be content. Called if the field
+        reads more than its kind."""
         return True
 
     def document(self) -> dict[str, Any]:
@@ -198,16 +199,16 @@ class FieldBase(Part):
         return stored
 
     def column_check(self, first: datetime, last: datetime) -> ColumnCheck:
-        """Return the function that checks a column at once, to the effect of ``stored_between``.
+        """Return the function that checks a whole column, equivalent to ``stored_between``.
 
-        A kind that knows a faster way than to look at each different value may override it.
+        A kind may override it with a faster way than checking each different value.
         """
         stored = self.stored_between(first, last)
         return lambda values: all(stored(value) is not None for value in set(values) - {None})
 
     def sought(self, circumstances: Circumstances) -> Canonical:
-        """Return the function that makes a value canonical that a person asks for: also one that
-        only an earlier version of the schema may have kept."""
+        """Return the function that makes a value canonical for a person's request. It also accepts
+        values that only an earlier version of the schema may have kept."""
         return self.canonical(circumstances)
 
     def recognised(self) -> Canonical:
@@ -221,8 +222,8 @@ class FieldBase(Part):
     def shifts(self, new: Self) -> Iterator[Shift]:
         """Yield one shift for each option of the kind that differs in a newer field.
 
-        None of them is widening only if each value that the newer field accepts is accepted here
-        too, and its new canonical form depends on nothing but its present one.
+        At least one is widening unless this field also accepts every value that the newer one
+        accepts, and each new canonical form depends only on the present one.
         """
         raise NotImplementedError
 
@@ -232,24 +233,24 @@ class FieldBase(Part):
 
     @classmethod
     def may_be_text(cls) -> bool:
-        """Return whether a field of the kind may hold texts, by its options."""
+        """Return whether a field of the kind may hold texts, depending on its options."""
         return cls.column == "TEXT" and not cls.is_closed
 
     def is_text(self) -> bool:
-        """Return whether the values are texts, and more than an author lists one by one."""
+        """Return whether the values are texts, and too many for an author to list one by one."""
         return self.may_be_text()
 
     def can_spell(self) -> bool:
-        """Return whether the values have letters of free choice, so that they can spell words."""
+        """Return whether a sender can choose letters of the values freely, and so spell words."""
         return self.is_text()
 
     def letter_bits(self) -> float:
-        """Compute the bits that the letters of a value carry, where it has letters of free choice:
-        those of a pattern, or of a list that has an alphabet."""
+        """Compute the bits that freely chosen letters of a value carry: those of a pattern, or of a
+        list that has an alphabet."""
         return 0.0
 
     def example(self, now: datetime) -> Scalar:
-        """Return a value that the field admits at this time, to show what it holds."""
+        """Return an example of a value that the field admits at this time."""
         raise NotImplementedError
 
     def phrase(self) -> tuple[str, Mapping[str, Any]]:
@@ -269,9 +270,9 @@ class FieldBase(Part):
         yield from ()
 
     def coarsened(self, value: Any) -> Scalar | None:
-        """Return the canonical form of a finer field's canonical value, whatever the time.
+        """Return this field's form of a finer field's canonical value, whatever the time.
 
-        ``None`` if this field does not accept it, or cannot know.
+        ``None`` if this field does not accept the value, or cannot know.
         """
         return self.canonical(WITHOUT_KEYS)(value) if type(value) in self.wire else None
 

@@ -1,4 +1,4 @@
-"""``boolean``: ``true`` or ``false``, and nothing that merely looks like it."""
+"""``boolean``: exactly ``true`` or ``false``."""
 
 from __future__ import annotations
 

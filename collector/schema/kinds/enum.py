@@ -1,4 +1,4 @@
-"""``enum``: one of a list of values; ``aliases`` say what a source calls them."""
+"""``enum``: one of a list of values; ``aliases`` are a source's names for them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _Value = Annotated[
 
 
 class EnumField(FieldBase):
-    """One of a closed list."""
+    """A value from a closed list."""
 
     description = "One of a list of values."
     phrases: ClassVar[Phrases] = {
@@ -129,7 +129,8 @@ class EnumField(FieldBase):
         return {"enum": list(self.values)}
 
     def is_text(self) -> bool:
-        """Return whether the list is long, or has an alphabet: one that can spell is a text."""
+        """Return whether the list is long, or has an alphabet: a list that can spell counts as
+        text."""
         return len(self.values) > CLOSED or self.letter_bits() > 0
 
     def letter_bits(self) -> float:

@@ -1,10 +1,10 @@
 """``ip``: a textual IPv4 or IPv6 address, whole or truncated to a prefix.
 
 Refused: zones, ports, host names, multicast and link-local addresses; with ``scope: global`` also
-those of this host and of networks of their own. IPv4 addresses embedded in
-IPv6 (mapped, RFC 4291; 6to4, RFC 3056; NAT64, RFC 6052) become IPv4 before truncation, so that
-they are truncated as such. Other addresses of IPv6 that hold one of IPv4 stay what they are, and
-are cut where that one would be. Canonical form: compressed lower case (RFC 5952).
+addresses of this host and of private networks. IPv4 addresses embedded in IPv6 (mapped, RFC 4291;
+6to4, RFC 3056; NAT64, RFC 6052) become IPv4 before truncation, so that they are truncated as such.
+Other IPv6 addresses that hold an IPv4 address stay IPv6, and are cut where the IPv4 address would
+be cut. Canonical form: compressed lower case (RFC 5952).
 """
 
 from __future__ import annotations
@@ -37,9 +37,9 @@ _LINK_LOCAL = b"\xa9\xfe"
 _MAPPED = bytes(10) + b"\xff\xff"
 _NAT64 = b"\x00\x64\xff\x9b" + bytes(8)
 _BESIDE_LINK_LOCAL = 15
-"""Bits of a prefix that 169.254.0.0/16 shares with a neighbour."""
+"""The length of a prefix that 169.254.0.0/16 shares with a neighbour."""
 _BESIDE_NAT64 = range(32, 96)
-"""Bits of a prefix that 64:ff9b::/96 shares with neighbours, and that holds nothing else."""
+"""Lengths of a prefix that 64:ff9b::/96 shares with neighbours, and that reads as that network."""
 
 _NETWORKS4 = (
     ("0.0.0.0", 8),  # noqa: S104 - data
@@ -50,8 +50,8 @@ _NETWORKS4 = (
     ("192.168.0.0", 16),
     ("255.255.255.255", 32),
 )
-"""Addresses of this host or a network without the internet's: RFC 6890, RFC 1918, RFC 6598. Ranges
-for documentation (RFC 5737) are not among them."""
+"""Networks of this host and private networks: RFC 6890, RFC 1918, RFC 6598. The ranges for
+documentation (RFC 5737) are not included."""
 _NETWORKS6 = (
     ("::", 96),
     ("::ffff:0:0:0", 96),
@@ -59,14 +59,14 @@ _NETWORKS6 = (
     ("fc00::", 7),
     ("fec0::", 10),
 )
-"""Of this host and of networks of their own (RFC 4193, RFC 3879), and what an address of IPv4 is
-written in that can be one of them (RFC 4291, RFC 2765, RFC 8215)."""
+"""Networks of this host and private networks (RFC 4193, RFC 3879), and those that can embed such an
+IPv4 address (RFC 4291, RFC 2765, RFC 8215)."""
 _LOCAL4, _LOCAL6 = (
     tuple((int(ip_address(first)), bits) for first, bits in networks)
     for networks in (_NETWORKS4, _NETWORKS6)
 )
 _BESIDE_PRIVATE = range(13, 16)
-"""Bits of a prefix that 192.168.0.0/16 shares with neighbours, and that begins with it."""
+"""Lengths of a prefix that 192.168.0.0/16 shares with neighbours, and that begins with it."""
 
 _OCTET = "(255|[1-1][0-9][0-9]|2[0-4][0-9]|25[0-4]|[0-9]|[1-9][0-9])"
 _NOT_IPV4 = r"(?!(22[4-9]|23[0-9])\.|169\.254\.)"
@@ -85,7 +85,7 @@ _COARSER = ((24, 48), (16, 32))
 
 
 def _packed(text: str) -> bytes | None:
-    """Return the unicast address of a text, unmapped from IPv6: 4 or 16 bytes."""
+    """Parse a unicast address into 4 or 16 bytes; mapped, 6to4 and NAT64 addresses become IPv4."""
     if ":" not in text:
         return _unicast(_pton(AF_INET, text))
     address = _pton(AF_INET6, text)
@@ -116,7 +116,7 @@ def _unicast(inner: bytes | None) -> bytes | None:
 
 
 def _is_global(packed: bytes) -> bool:
-    """Return whether an address is one of the internet, not of a network of its own."""
+    """Return whether an address belongs to the internet, not to a private network."""
     first, second = packed[0], packed[1]
     if len(packed) == 16:
         holds_ipv4 = first == 0 and (packed[:12] in _COMPATIBLE or packed[:6] == _LOCAL_NAT64)
@@ -139,11 +139,11 @@ _TEREDO = b"\x20\x01\0\0"
 _ISATAP = (b"\0\0\x5e\xfe", b"\x02\0\x5e\xfe")
 _HOLDERS = {_TEREDO: 32, _LOCAL_NAT64: 48, **dict.fromkeys(_COMPATIBLE, 96)}
 """Networks of IPv6 that hold IPv4 addresses from some bit on (RFC 4380, RFC 8215, RFC 4291, RFC
-2765). Teredo begins with its server's; a local NAT64 may write one at any later bit."""
+2765). In Teredo, the server's address comes first; a local NAT64 may embed one at any later bit."""
 
 
 def _ipv4_begins(packed: bytes) -> int:
-    """Return the first bit at which an address of IPv6 can hold one of IPv4, or its length."""
+    """Return the first bit at which an IPv6 address can hold an IPv4 address; 128 if it cannot."""
     for network, bits in _HOLDERS.items():
         if packed.startswith(network):
             return bits
@@ -253,7 +253,7 @@ class IpField(FieldBase):
         return self.model_copy(update={"scope": "any"}).stored(WITHOUT_KEYS)
 
     def column_check(self, first: datetime, last: datetime) -> ColumnCheck:
-        """Check whole addresses, which are mostly different ones, without noting each."""
+        """Check whole addresses without remembering each, because most of them differ."""
         is_fast = self.identifies and self.scope == "any"
         return _are_whole if is_fast else super().column_check(first, last)
 
@@ -347,7 +347,7 @@ def _whole_global(text: str) -> str | None:
 
 
 def _are_whole(values: Collection[Any]) -> bool:
-    """Check the addresses of a column. Those of IPv4 are looked at together, as bytes."""
+    """Check the addresses of a column. IPv4 addresses are checked together, as bytes."""
     four = [text for text in values if text is not None and ":" not in text]
     six = [text for text in values if text is not None and ":" in text]
     try:
@@ -357,7 +357,7 @@ def _are_whole(values: Collection[Any]) -> bool:
     first = packed[::4]
     if len(first.translate(None, _MULTICAST_BYTES)) < len(first):
         return False
-    others = [*six, *four] if _LINK_LOCAL in packed else six  # wherever it is in them
+    others = [*six, *four] if _LINK_LOCAL in packed else six  # at any position
     return [*map(_whole, others)] == others
 
 
@@ -375,7 +375,7 @@ def _prefixes(bits: int, block: int) -> int:
 
 
 def _ipv4_pattern(bits: int) -> str:
-    """Return a pattern of the networks: whole octets, one in part, then zeros."""
+    """Return a pattern of the networks: whole octets, a partial one, then zeros."""
     octets = []
     for index in range(4):
         step = 1 << (8 - min(8, max(0, bits - 8 * index)))

@@ -1,7 +1,7 @@
 """``integer`` and ``number``: in range, rounded down to a multiple of ``step``.
 
-With ``text`` or ``unit`` a field also reads decimal texts, as ``"19"`` and ``"54 ms"``. They are
-computed in whole numbers, never as a double, so that a text is floored by exactly what it says.
+With ``text`` or ``unit`` a field also reads decimal texts, such as ``"19"`` and ``"54 ms"``. They
+are computed in whole numbers, never as a double, so that rounding down is exact.
 """
 
 from __future__ import annotations
@@ -31,16 +31,16 @@ _MOST_INT = 2**63 - 1
 _MOST_DIGITS = 15
 """A double keeps 15 decimal digits (IEEE 754), so every multiple has one shortest spelling."""
 _LEAST_STEP = 1e-290
-"""Below 2.2e-308 a double keeps fewer."""
+"""Below 2.2e-308 a double keeps fewer digits."""
 _EXACT = Context(prec=2000, Emin=-9999, Emax=9999)
 """Our own, because an embedding program may set its thread's precision as it likes."""
 _COARSER_STEPS = (10, 100)
 _LISTED = 1024
-"""A range of fractions with at most so many steps is listed in a JSON Schema: ``multipleOf`` is
-computed in binary by most validators, where 0.3 is no multiple of 0.1."""
+"""A range of fractions with at most this many steps is listed in a JSON Schema: most validators
+compute ``multipleOf`` in binary, where 0.3 is not a multiple of 0.1."""
 
 _MOST_TEXT = 32
-"""Characters of a text, counted before anything of it is converted."""
+"""The most characters of a text, checked before conversion."""
 QUANTITIES: tuple[Mapping[str, Fraction], ...] = (
     {
         "us": Fraction(1, 10**6),
@@ -54,7 +54,7 @@ QUANTITIES: tuple[Mapping[str, Fraction], ...] = (
     {"Hz": Fraction(1), "kHz": Fraction(10**3), "MHz": Fraction(10**6)},
     {"%": Fraction(1)},
 )
-"""The units of each quantity, in one of them."""
+"""The units of each quantity, expressed in one of them."""
 
 _ESCAPE = re.compile(rb"\\u00([2-7][0-9a-fA-F])")
 
@@ -112,7 +112,7 @@ class _RangeField(FieldBase):
         return self.wire | {str} if self._reads_text else self.wire
 
     def may_be_value(self, raw: Any) -> bool:
-        if len(memoryview(raw)) > 2 + 6 * _MOST_TEXT:  # more than if each character is escaped
+        if len(memoryview(raw)) > 2 + 6 * _MOST_TEXT:  # longer than with every character escaped
             return False
         text = _ESCAPE.sub(_unescaped, bytes(raw))
         return len(text) <= 2 + _MOST_TEXT and _WRITTEN(text) is not None
@@ -149,8 +149,8 @@ class _RangeField(FieldBase):
         return count_steps
 
     def _shifts(self, new: _RangeField, is_multiple: bool) -> Iterator[Shift]:
-        """Compare the ranges. A step that is no multiple of the old one falls between its multiples
-        and is finer."""
+        """Compare the ranges. A step that is not a multiple of the old one falls between its
+        multiples, and so is finer."""
         yield from ordered_shifts(
             "minimum", self.minimum, new.minimum, "fewer values", "more values"
         )
@@ -182,7 +182,8 @@ class _RangeField(FieldBase):
         return "values", {"step": f"{self.step} {self.unit}" if self.unit else self.step}
 
     def coarser(self) -> Iterator[tuple[str, Self]]:
-        """Lengthen the step where the minimum is a multiple of it, as the loader demands."""
+        """Lengthen the step if the minimum is a multiple of the longer step, as the loader
+        demands."""
         for times in _COARSER_STEPS:
             step = self.step * times
             if isinstance(step, float):
@@ -327,15 +328,15 @@ class NumberField(_RangeField):
         return limits | ({"multipleOf": int(self.step)} if is_whole else {})
 
     def _multiples(self, make: Canonical) -> list[float]:
-        """List every value: the steps between the ends, each made canonical from its middle, where
-        rounding down in decimal cannot miss it."""
+        """List every value: each step between the ends is made canonical from its middle, so that
+        rounding down cannot miss it."""
         middles = (self.minimum + (index + 0.5) * self.step for index in range(self.size()))
         found = (make(min(middle, self.maximum)) for middle in middles)
         return [value for value in found if isinstance(value, float)]
 
 
 def factors(unit: str | None) -> dict[str | None, Fraction]:
-    """Return what each unit of the same quantity is in this one; no unit is this one."""
+    """Return the factor from each unit of the same quantity to this one; no unit means this one."""
     factors: dict[str | None, Fraction] = {None: Fraction(1)}
     for quantity in QUANTITIES:
         if unit is not None and unit in quantity:

@@ -1,6 +1,6 @@
 """``pseudonym``: a keyed hash that cannot be undone and does not outlive its rotation period.
 
-HMAC-SHA-256 (RFC 2104) under a key that the circumstances hand out for the period; 128 bits of it,
+HMAC-SHA-256 (RFC 2104) under a key that the circumstances provide for the period; 128 bits of it,
 in base32 (RFC 4648), lower case without padding: 26 characters.
 """
 
@@ -64,7 +64,7 @@ class PseudonymField(FieldBase):
     )
 
     def period(self, moment: datetime) -> int:
-        """Return the number of the rotation period that a moment lies in."""
+        """Return the number of the rotation period at a moment."""
         return int(moment.timestamp()) // int(self.rotate.total_seconds())
 
     def document(self) -> dict[str, Any]:
@@ -92,7 +92,7 @@ class PseudonymField(FieldBase):
         return canonical
 
     def stored(self, circumstances: Circumstances) -> Canonical:
-        """Accept pseudonyms by their form: they are not hashed again."""
+        """Accept pseudonyms by their form, without hashing them again."""
         return lambda text: text if _STORED(text) else None
 
     def size(self) -> int:
@@ -120,4 +120,4 @@ class PseudonymField(FieldBase):
         return True
 
     def coarsened(self, value: Any) -> None:
-        """Return ``None``: without the key no other form of a pseudonym is known."""
+        """Return ``None``: without the key, a pseudonym has no other known form."""

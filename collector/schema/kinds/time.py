@@ -83,7 +83,7 @@ class TimeField(FieldBase):
         return canonical
 
     def stored_between(self, first: datetime, last: datetime) -> Canonical:
-        """Accept what lies in the window around any moment between the two."""
+        """Accept moments in the window around any moment between the two."""
         anytime, (low, high) = self.recognised(), self._window(first, last)
 
         def stored(value: Any) -> Scalar | None:
@@ -116,7 +116,7 @@ class TimeField(FieldBase):
         return low, high
 
     def recognised(self) -> Canonical:
-        """Leave out the window: a stored moment lay within it when it came."""
+        """Ignore the window: a stored moment was within it on arrival."""
         return self.model_copy(update={"within": None}).stored(WITHOUT_KEYS)
 
     def size(self) -> int:
@@ -124,15 +124,15 @@ class TimeField(FieldBase):
         return self.size_between(timedelta())
 
     def size_between(self, span: timedelta) -> int:
-        """Count the steps that the window reaches from all moments of a span."""
+        """Count the steps that the window covers over all moments of a span."""
         step = _SECONDS[self.precision]
         if self.within is None:
             return int((_LAST - _EPOCH).total_seconds()) // step + 1
         return -(-int((2 * self.within + span).total_seconds()) // step) + 1
 
     def shifts(self, new: Self) -> Iterator[Shift]:
-        """A window ends on whole steps: a coarser precision lets it reach further, unless it is
-        made shorter by the difference of the steps."""
+        """A window ends on whole steps, so a coarser precision extends it, unless the window is
+        shortened by the difference of the steps."""
         longer = timedelta(seconds=_SECONDS[new.precision] - _SECONDS[self.precision])
         if longer < timedelta():
             yield Shift("precision", "finer values")
@@ -156,7 +156,7 @@ class TimeField(FieldBase):
         return self.precision, {}
 
     def coarser(self) -> Iterator[tuple[str, Self]]:
-        """A stored moment was within the window when it came, so the window is left out."""
+        """A stored moment was within the window on arrival, so the window is left out."""
         precisions = list(_SECONDS)
         for precision in precisions[precisions.index(self.precision) + 1 :]:
             changed = {"precision": precision, "within": None}
@@ -168,7 +168,7 @@ class TimeField(FieldBase):
 
 
 def _around(first: datetime, last: datetime, within: timedelta) -> tuple[datetime, datetime]:
-    """Return the ends of a window around the moments between two, as far as the calendar goes."""
+    """Return the ends of a window around the moments between two, limited to the calendar."""
     try:
         return first - within, last + within
     except OverflowError:

@@ -142,7 +142,7 @@ class TokenField(FieldBase):
         yield from ordered_shifts("max_length", *limits, "ceiling raised", "ceiling lowered")
 
     def _within(self, other: Self) -> bool:
-        """Return whether every member is proven to be one of the other set too."""
+        """Return whether every member is proven to be in the other set too."""
         if self._language is None:
             accepts = other._entries.__contains__
             return all(
@@ -181,7 +181,7 @@ class TokenField(FieldBase):
         return 0.0 if bits and self._is_shipped() else bits
 
     def _is_shipped(self) -> bool:
-        """Return whether the entries are those of the shipped catalogue of this name."""
+        """Return whether the shipped catalogue of this name has the same entries."""
         try:
             shipped = catalogue.read(self.catalogue or "", None)
         except catalogue.CatalogueFault:
@@ -204,7 +204,7 @@ def _compiled(pattern: str) -> Pattern:
 
 
 def _escaped(pattern: str) -> str:
-    """Return the pattern as ECMAScript reads it: there only syntax may follow a backslash."""
+    """Return the pattern for ECMAScript, where only syntax characters may follow a backslash."""
 
     def escape(match: re.Match[str]) -> str:
         char = match[1]

@@ -21,8 +21,8 @@ _Maximum = Annotated[int, Option(ge=0, le=999_999_999)]
 
 
 class VersionField(FieldBase):
-    """A version number. Numbers stay as written (``22.04``), within the digits of their maximum,
-    so that leading zeros are a finite set too."""
+    """A version number. Numbers stay as written (``22.04``), with at most the digits of their
+    maximum, so that leading zeros are finite too."""
 
     description = "Numbers joined by dots, cut to the first parts."
     phrases: ClassVar[Phrases] = {

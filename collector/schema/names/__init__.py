@@ -1,12 +1,12 @@
-"""Judge the names of texts, and say of other values what their names suggest.
+"""Judge the names of texts, and report what the names of other values suggest.
 
-A text whose values nobody wrote out one by one can hold anything, so its names and paths are errors
-where a word of them is on a list: content, people, how to reach them, and so on. If it can spell,
-all words of its names must be on the lists of things and properties. No word decides about a
-number, a list of values, a version, a time or a flag: there it is only shown to the reviewer.
+A text whose values nobody listed one by one can hold anything. So a name or path is an error if one
+of its words is on a list: content, people, how to reach them, and so on. If the text can spell, all
+words of its names must be on the lists of things and properties. For a number, a list of values, a
+version, a time or a flag, words decide nothing: the reviewer only sees them.
 
-The lists are data of the package (``words.txt``) and not configuration, so that no document can
-change them.
+The lists are data of the package (``words.txt``), not configuration, so that no document can change
+them.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ LETTER_BITS = 16
 LETTER_BITS_SCHEMA = 48
 """The most bits that the letters of all patterns of a schema may carry together."""
 CLOSED = 64
-"""The most values that a list has before it can hold texts."""
+"""The most values of a list that does not count as text."""
 _FEW_LETTERS = 8
-"""The most letters among the entries of a list: classes and grades have as many."""
+"""The most single letters among the entries of a list: classes and grades have as many."""
 _SHORT = 2
 """The most letters of an entry that is a piece of a word rather than a word."""
 
@@ -46,7 +46,7 @@ Category = Literal[
     "content", "person", "contact", "credential", "money", "health", "belief", "behaviour",
     "identifier",
 ]  # fmt: skip
-"""What a word of a name can be about. The order is that of messages."""
+"""What a word of a name can be about, in the order of messages."""
 
 _WORD = re.compile(r"[A-Z]{2,}s(?![a-z])|[A-Z]+(?![a-z])|[A-Z]?[a-z]+|[0-9]+|[^\x00-\x7f]+")
 _ANY_CASE = re.compile(r"[A-Za-z]+|[^\x00-\x7f]+")
@@ -54,15 +54,15 @@ _ACRONYM = re.compile(r"([A-Z]{2,})([a-z]+)")
 
 
 class Suggestion(NamedTuple):
-    """A word of a name, as it is written there in lower case, and what it may be about."""
+    """A word of a name in lower case, and what it may be about."""
 
     word: str
     category: Category
 
 
 class NameFault(NamedTuple):
-    """Why a text may not have a name: the code of the fault, the word that decides, and its
-    category (empty if the word is not known)."""
+    """Why a text may not have a name: the code of the fault, the deciding word, and its category
+    (empty for an unknown word)."""
 
     code: str
     word: str
@@ -71,7 +71,7 @@ class NameFault(NamedTuple):
 
 @cache
 def _lists() -> tuple[Mapping[str, Category], frozenset[str], frozenset[str]]:
-    """Load the words: telling ones with their category, things, and properties."""
+    """Load the words: telling words with their categories, things, and properties."""
     text = Path(__file__).with_name("words.txt").read_text("ascii")
     parts = (part.partition("]\n") for part in text.split("\n[")[1:])
     sections = {name: listed.split() for name, _, listed in parts}
@@ -80,14 +80,14 @@ def _lists() -> tuple[Mapping[str, Category], frozenset[str], frozenset[str]]:
 
 
 def words(path: str) -> tuple[str, ...]:
-    """Split a dotted path at what is neither letter nor digit, at changes of case and at digits:
-    ``a.osType2`` is ``a``, ``os``, ``type``, ``2``, and ``userIDs`` is ``user``, ``ids``. Letters
-    beyond ASCII stay together."""
+    """Split a dotted path at characters other than letters and digits, at changes of case and at
+    digits: ``a.osType2`` is ``a``, ``os``, ``type``, ``2``, and ``userIDs`` is ``user``, ``ids``.
+    Letters beyond ASCII stay together."""
     return tuple(word.lower() for word in _WORD.findall(path))
 
 
 def _forms(word: str) -> tuple[str, ...]:
-    """Return a word, and what it would be in the singular, unless it is known as it is."""
+    """Return a word, and its possible singular forms unless the word itself is known."""
     _, things, properties = _lists()
     if not word.endswith("s") or word in things or word in properties:
         return (word,)
@@ -101,7 +101,7 @@ def suggestions(name: str, paths: Iterable[str] = ()) -> tuple[Suggestion, ...]:
 
 @lru_cache(maxsize=4096)
 def _telling(path: str) -> tuple[Suggestion, ...]:
-    """Find telling words, however cases part them: ``HIVstatus`` and ``chaTs`` too."""
+    """Find telling words despite odd case: also in ``HIVstatus`` and ``chaTs``."""
     telling = _lists()[0]
     acronyms = (part for found in _ACRONYM.findall(path) for part in found)
     spoken = dict.fromkeys(map(str.lower, (*words(path), *acronyms, *_ANY_CASE.findall(path))))
@@ -112,7 +112,7 @@ def _telling(path: str) -> tuple[Suggestion, ...]:
 def refusal(path: str, *, can_spell: bool, is_pseudonym: bool = False) -> NameFault | None:
     """Return why a text, or a pseudonym of one, may not have a name or path; ``None`` if it may.
 
-    ``can_spell`` asks that every word is known, and that one of them names a thing.
+    With ``can_spell``, every word must be known, and one of them must name a thing.
     """
     found = _telling(path)
     for category in get_args(Category):
@@ -141,10 +141,10 @@ def _unknown(path: str) -> str | None:
 
 
 def alphabet_bits(entries: Iterable[str]) -> float:
-    """Compute the bits that an entry of a list carries if the list has letters among its entries,
-    so that several fields spell a word; zero if it has none, or few.
+    """Compute the bits that an entry of a list carries if the entries include letters, so that
+    several fields could spell a word; zero if there are no or few letters.
 
-    What is no letter in an entry (``a.``, ``-b7``) does not count.
+    Other characters in an entry (``a.``, ``-b7``) do not count.
     """
     spelled = {"".join(filter(str.isalpha, entry)) for entry in entries}
     letters = {text for text in spelled if 1 <= len(text) <= _SHORT}

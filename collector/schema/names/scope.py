@@ -1,9 +1,9 @@
-"""Say which fields of a schema the public sentence of ``needed-only`` covers, and what the schema
-tells the public in addition.
+"""Say which fields of a schema the public sentence of ``needed-only`` covers, and what else the
+schema tells the public.
 
 ``POSITIVE`` is a closed list: a field is within the sentence if its name, its kind and each of its
-paths are on it, and the ways to records have no words but those of ``WAYS``. No list of telling
-words has a say.
+paths are on it, and the paths to records have only words of ``WAYS``. Lists of telling words decide
+nothing here.
 """
 
 from __future__ import annotations
@@ -65,27 +65,27 @@ POSITIVE: Mapping[str, Positive] = {
     "user_agent.os.name": _positive("enum token"),
     "user_agent.os.version": _positive("version"),
 }
-"""The fields that are the address, the device or the operating system. A path is compared word by
-word, so ``deviceType``, ``device_type`` and ``device.type`` are one."""
+"""The fields that are the address, the device or the operating system. Paths are compared word by
+word, so ``deviceType``, ``device_type`` and ``device.type`` are the same."""
 
 WAYS = frozenset(
     "attributes batch batches client clients data device devices entries entry event events host"
     " hosts item items list participant participants payload payloads record records report reports"
     " resource resources result results row rows sample samples stats telemetry".split()
 )
-"""The words that a way to records may have: an envelope, a list, or devices and who uses them. They
-say nothing of whoever is in them."""
+"""The words that a path to records may have: an envelope, a list, or devices and who uses them.
+They say nothing about the people in the records."""
 
 
 class Scope(NamedTuple):
-    """What a schema collects beyond address, device and operating system: for each such field the
-    sentence that says so in public, or ``None``."""
+    """What a schema collects beyond address, device and operating system: for each such field its
+    public sentence, or ``None``."""
 
     outside: Mapping[str, str | None]
 
     @property
     def without_sentence(self) -> tuple[str, ...]:
-        """Return the fields outside that no sentence describes."""
+        """Return the fields outside the scope without a sentence."""
         return tuple(name for name, text in self.outside.items() if text is None)
 
     @property
@@ -95,8 +95,8 @@ class Scope(NamedTuple):
 
     @property
     def verdict(self) -> Literal["holds", "amended", "broken"]:
-        """Return the verdict on ``needed-only``: ``amended`` if its sentence must be published
-        with others."""
+        """Return the verdict on ``needed-only``: ``amended`` if other sentences must be published
+        with it."""
         if self.without_sentence:
             return "broken"
         return "amended" if self.outside else "holds"
@@ -112,7 +112,7 @@ def is_within(name: str, kind: str, paths: Iterable[str]) -> bool:
 
 
 def has_known_ways(schema: Schema) -> bool:
-    """Return whether the ways to records have no words but those of ``WAYS``: the ``model`` in
+    """Return whether the paths to records have only words of ``WAYS``: the ``model`` in
     ``insulin.pumps`` says more than the name of a device."""
     found = (word for way in schema.ways for word in words(spoken(way)))
     return all(word in WAYS or (word.isascii() and word.isdigit()) for word in found)
@@ -121,8 +121,8 @@ def has_known_ways(schema: Schema) -> bool:
 def scope(schema: Schema) -> Scope:
     """Find the fields outside the sentence of ``needed-only``.
 
-    A value that is kept only under a condition also says what stood beside it, and a value derived
-    from a user agent is read from a path that is not on the list, so both are outside.
+    A value kept under a condition also reveals the value beside it, and a value derived from a user
+    agent comes from a path that is not on the list. So both are outside.
     """
     outside: dict[str, str | None] = {}
     is_led = not has_known_ways(schema) or any(map(condition_of, schema.records or ()))
@@ -135,8 +135,8 @@ def scope(schema: Schema) -> Scope:
 
 
 def suggested(schema: Schema, name: str) -> tuple[Suggestion, ...]:
-    """Return what the name of a field may be about, its paths, the paths of its records, and the
-    members that its conditions compare. Nothing is decided by it."""
+    """Return what the words of a field's name, its paths, the paths of its records, and the members
+    in its conditions may be about. This decides nothing."""
     places = schema.fields[name].places(name)
     ways = schema.records or ()
     compared = [beside(path_of(each), m) for each in places for m, _ in condition_of(each)]
@@ -145,15 +145,15 @@ def suggested(schema: Schema, name: str) -> tuple[Suggestion, ...]:
 
 
 class Conditions(NamedTuple):
-    """The conditions on records, and those on the values of each field: of several, one must hold.
-    None are given where something is read without any."""
+    """The conditions on records, and on the values of each field; of several, one must hold. Empty
+    if something is read without a condition."""
 
     of_records: tuple[Condition, ...]
     of_fields: Mapping[str, tuple[Condition, ...]]
 
 
 def conditions(schema: Schema) -> Conditions:
-    """Find what must be listed in a record, or beside a value, for these to be read."""
+    """Find the conditions under which records and values are read."""
     of_fields = {name: _each(field.places(name)) for name, field in schema.fields.items()}
     return Conditions(
         _each(schema.records or ()), {name: each for name, each in of_fields.items() if each}
