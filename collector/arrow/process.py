@@ -309,8 +309,8 @@ class ParquetFile:
         return self._ask(WHOLE, key, _IS)
 
     def is_concerned(self, parts: Iterable[Part]) -> bool:
-        """Return whether parts of a rule may concern the file. Reads only the columns that the
-        parts select people by."""
+        """Return whether parts of a rule may concern the file. Reads only the times, and the
+        columns that the parts select people by."""
         return self._ask(CONCERNS, list(parts), _IS)
 
     def records(self, parts: Sequence[Part]) -> Iterator[bytes]:

@@ -72,7 +72,7 @@ def earlier_sinks(
 
 
 def ran_elsewhere(data: Path, on: Mapping[str, SinkSettings]) -> bool:
-    """Return whether the sinks of the last sidecar were at other places than those of ``on``."""
+    """Return whether the last sidecar's sinks were at other places than the sinks in ``on``."""
     last = next(_configurations(data / SPOOL_NAME, newest=True), None)
     if last is None or not _sinks(last.settings):
         return False

@@ -82,7 +82,7 @@ class BrokerSink(Sink):
 
     @classmethod
     def check(cls, settings: BrokerSettings, opening: Opening) -> None:
-        """Check what is installed, secrets, files, and how long the broker keeps messages."""
+        """Check installed modules, secrets, files, and how long the broker keeps messages."""
         mac_key(settings.mac)
         expires, drops = _ask(settings)
         shortest = min(_retentions(settings.purposes, opening.schemas), default=None)

@@ -153,7 +153,7 @@ class Marks:
 
 
 def _end(text: bytes) -> int | None:
-    """Return where the ids of a whole mark end; ``None`` if there is none."""
+    """Return where the ids of a whole mark end; ``None`` if the text has no whole mark."""
     if len(text) < _HEAD.size:
         return None
     number = _HEAD.unpack_from(text)[3]

@@ -150,6 +150,6 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 
 def _failing() -> AbstractContextManager[None]:
-    """Turn errors of the file into one of ours."""
+    """Turn errors of the file into ``DeliveryError`` E507."""
     message = "the tombstones of erased people cannot be read or written now"
     return failing_as(DeliveryError("E507", message), sqlite3.Error, OSError, ValueError)

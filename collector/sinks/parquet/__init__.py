@@ -292,7 +292,7 @@ class ParquetSink(ErasableSink):
         *,
         former: bool = True,
     ) -> Iterator[_T]:
-        """Yield what is in segments, and in files that no waiting segment has the key of. Raises
+        """Yield what segments hold, and what files hold whose key no waiting segment has. Raises
         ``UnreadableFile`` at the end if files could not be read."""
         with self._waiting.read(former=former) as segments:
             waiting = {each.segment.key for each in segments}
