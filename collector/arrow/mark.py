@@ -7,9 +7,9 @@ from collections.abc import Collection, Mapping
 from datetime import timedelta
 
 MARK = b"collector"
-"""The key of the mark: the name of a schema, and the key of the file."""
+"""The metadata key of the mark, which is a schema's name and version and the file's key."""
 _RETENTIONS = b"collector.retentions"
-"""The key of the retentions of fields, in seconds."""
+"""The metadata key of the retentions of fields, in seconds."""
 _RETENTION = re.compile(r"([^ =\0]+)=([1-9][0-9]{0,9})", re.ASCII).fullmatch
 _VERSION = re.compile(r"[0-9]{1,6}(\.[0-9]{1,6}){2}", re.ASCII).fullmatch
 _SECOND = timedelta(seconds=1)
@@ -22,8 +22,8 @@ def metadata(mark: bytes, retentions: Mapping[str, timedelta]) -> dict[bytes, by
 
 
 def stated_retentions(found: Mapping[bytes, bytes]) -> dict[str, int]:
-    """Return for how many seconds each field is kept, by the metadata of a file; nothing if the
-    metadata is not of our form."""
+    """Return the retention of each field in seconds, from the metadata of a file; empty if the
+    metadata does not have our form."""
     text = found.get(_RETENTIONS, b"").decode(errors="replace")
     pairs = [_RETENTION(pair) for pair in text.split(" ")]
     stated = {each[1]: int(each[2]) for each in pairs if each is not None}
@@ -31,8 +31,8 @@ def stated_retentions(found: Mapping[bytes, bytes]) -> dict[str, int]:
 
 
 def has_own_metadata(found: Mapping[bytes, bytes], key: str, fields: Collection[str]) -> bool:
-    """Return whether metadata is what we write for a file with a key and these fields, and nothing
-    else."""
+    """Return whether metadata has exactly what we write for a file with this key and these
+    fields."""
     schema, _, stated_key = found.get(MARK, b"").decode(errors="replace").partition(" ")
     name, _, version = schema.partition("/")
     is_marked = stated_key == key and key.startswith(f"{name}/") and _VERSION(version) is not None

@@ -1,11 +1,11 @@
 """Ask the process that reads Parquet files, and send it the parts of a file that it needs.
 
-The process ends when nobody asks for a while, or when a file needs more memory or time than it may.
-A second process then tries the file; if that ends too, the file is refused.
+The process ends if nobody asks for a while, or if a file exceeds its memory or time. A second
+process then tries the file. If that one ends too, the file is refused.
 
 A message is its kind, the length of its content, and the content. The process asks for ranges of
 the file, sends parts of the file that it makes, and then answers or refuses. Questions and answers
-are in MessagePack, and each has a type.
+are typed MessagePack.
 """
 
 from __future__ import annotations
@@ -34,26 +34,26 @@ from collector.files import failing_as
 OPEN, WHOLE, CONCERNS, ROWS, VALUES, COUNT, REVISE, RANGE, DATA, PART, ANSWER, REFUSED = (
     b"OWNGVCERDPAX"
 )
-"""The kinds of messages. Questions: what the end of a file says, whether we would have written the
-same bytes under a key, whether a rule concerns the file, the records or values of a row group, the
-counts by a rule, and the file without what rules remove. Then: a range of the file and its bytes, a
-part of the file that is made, an answer, and a refusal."""
+"""The kinds of messages. Questions: what does the end of a file say, would we have written the same
+bytes under a key, does a rule concern the file, the records or the values of a row group, the
+counts of a rule, and the file without what rules remove. Others: a range of the file and its bytes,
+a part of a file that is being made, an answer, and a refusal."""
 PLACE = struct.Struct(">QQ")
 """The start of a range and its length."""
 MOST_COMPRESSED = 16 << 20
 """The most bytes that the process may ask for at once: some columns of a row group."""
 MOST_GROUP = 64 << 20
-"""The most bytes of a row group in memory; ours have at most half of that."""
+"""The most bytes of a row group in memory. Our row groups have at most half of that."""
 IDLE_SECONDS = 20.0
 """How long the process waits for a question."""
 _HEAD = struct.Struct(">BI")
 encoded: Callable[[object], bytes] = Encoder().encode
-"""Return a question or an answer as bytes."""
+"""Encodes a question or an answer."""
 _T = TypeVar("_T")
 _Number = Annotated[int, Meta(ge=0)]
 _MOST_MESSAGE = 96 << 20
 _MORE = 1 << 20
-"""A file that is written anew has at most twice the bytes that it had, and so many more."""
+"""A rewritten file may have twice its former bytes and this many more."""
 _SECONDS = 60.0
 """How long the process may work before it asks or answers."""
 
@@ -65,11 +65,11 @@ class Ranges(io.RawIOBase):
         self._read, self._size, self._at = read, size, 0
 
     def readable(self) -> bool:
-        """It can be read."""
+        """Return that it can be read."""
         return True
 
     def seekable(self) -> bool:
-        """Any part of it can."""
+        """Return that it has positions."""
         return True
 
     def tell(self) -> int:
@@ -82,7 +82,7 @@ class Ranges(io.RawIOBase):
         return self._at
 
     def read(self, size: int = -1) -> bytes:
-        """Read from the position on."""
+        """Read from the position."""
         end = self._size if size < 0 else min(self._at + size, self._size)
         found = self._read(self._at, end) if end > self._at else b""
         self._at += len(found)
@@ -93,8 +93,8 @@ class Ranges(io.RawIOBase):
 
 
 def receive(handle: int, seconds: float) -> tuple[int, bytes]:
-    """Read a message out of a pipe. Raises ``OSError`` if the other end is closed, nothing comes
-    for so long, or too much would."""
+    """Read a message from a pipe. Raises ``OSError`` if the other end is closed, nothing arrives
+    for ``seconds``, or the message is too long."""
     kind, length = _HEAD.unpack(_exactly(handle, _HEAD.size, seconds))
     if length > _MOST_MESSAGE:
         raise OSError("a message is too long")
@@ -125,32 +125,32 @@ def send(handle: int, kind: int, content: bytes) -> None:
 
 
 _processes = dict[subprocess.Popen[bytes], float]()
-"""The processes of this one, and when each was used last, by the monotonic clock."""
+"""The reader processes of this process, and when each was last used (monotonic clock)."""
 _free = list[subprocess.Popen[bytes]]()
-"""Those of them that nobody has."""
+"""The reader processes that are not in use."""
 os.register_at_fork(after_in_child=_processes.clear)
 os.register_at_fork(after_in_child=_free.clear)
 
 
 class ReaderProcess:
-    """The process that parses files, for one thread at a time. It is started when it is needed."""
+    """The process that parses files, for one thread at a time. It starts when it is needed."""
 
     def __init__(self) -> None:
         self.file: ParquetFile | None = None
-        """The file that it has read the end of last."""
+        """The file whose end the process read last."""
         self._process: subprocess.Popen[bytes] | None = None
 
     def __repr__(self) -> str:
         return "<ReaderProcess>"
 
     def close(self) -> None:
-        """Let others have the process."""
+        """Release the process, so that others can use it."""
         if self._process in _processes:
             _free.append(self._process)
         self._process = self.file = None
 
     def ready(self) -> subprocess.Popen[bytes]:
-        """Return the process. If it has ended, or soon will because nobody asked, start another."""
+        """Return the process. Replace it if it has ended, or soon will because nobody asked."""
         while self._process not in _processes or not _is_ready(self._process):
             self._process = self.file = None
             with suppress(IndexError):
@@ -162,9 +162,10 @@ class ReaderProcess:
     def ask(
         self, kind: int, content: bytes, source: IO[bytes], made: IO[bytes] | None = None
     ) -> bytes:
-        """Return the answer about a file, whose ranges it gets from ``source``; what it makes is
-        written into ``made``. Raises ``UnreadableFile`` if the file is refused, ``_Ended``,
-        ``DeliveryError`` E503 if the disk does not take it, and what the source raises."""
+        """Return the answer about a file. The process gets ranges of the file from ``source``; the
+        file that it makes is written into ``made``. Raises ``UnreadableFile`` if the process
+        refuses the file, ``_Ended``, ``DeliveryError`` E503 if the disk cannot take the new file,
+        and what the source raises."""
         process = self.ready()
         if kind != OPEN and self.file is None:
             raise _Ended
@@ -193,28 +194,28 @@ class ReaderProcess:
         except (OSError, struct.error):  # it has ended, or takes too long
             _end(process)
             failure = failure or _Ended()
-        except BaseException:  # what it still says is for nobody
+        except BaseException:  # nobody will read what it still sends
             _end(process)
             raise
         raise failure or UnreadableFile()
 
 
 def _part(source: IO[bytes], start: int, length: int) -> tuple[bytes, Exception | None]:
-    """Return a range of a file, or nothing if the file has no such range. An error of another kind
-    is returned, so that it can be raised after the process was told."""
+    """Return a range of a file, or nothing if the file has no such range. Return other errors, so
+    that the caller can raise them after it has answered the process."""
     if length <= MOST_COMPRESSED:
         try:
             source.seek(start)
             return source.read(length), None
         except (OSError, OverflowError):
             pass
-        except Exception as error:  # noqa: BLE001 - told later
+        except Exception as error:  # noqa: BLE001 - raised later
             return b"", error
     return b"", None
 
 
 def no_room() -> DeliveryError:
-    """Return the error for a file that the disk does not take."""
+    """Return the error for a file that cannot be written to disk."""
     return DeliveryError("E503", "a file of the lake cannot be written; is the disk full?")
 
 
@@ -238,7 +239,7 @@ def _started() -> subprocess.Popen[bytes]:
 
 
 def _is_ready(process: subprocess.Popen[bytes]) -> bool:
-    """Return whether a process waits for a question; end it if it does not."""
+    """Return whether a process still waits for a question; end it if not."""
     is_waiting = monotonic() < _processes[process] + IDLE_SECONDS / 2
     if not is_waiting or process.poll() is not None:
         _end(process)
@@ -262,8 +263,8 @@ def _end_all() -> None:
 
 
 class Statistics(NamedTuple):
-    """What the end of a file says: the number of records, in how many of them each field has a
-    value, the first and the last minute, and the retentions that were written with them."""
+    """What the end of a file says: the number of records, how many of them have a value of each
+    field, the first and the last minute, and the retentions that were written with them."""
 
     records: _Number
     fields: Mapping[str, _Number]
@@ -278,8 +279,8 @@ class Statistics(NamedTuple):
 
 
 class ParquetFile:
-    """A file of ours, with its mark, its number of row ``groups``, and what its end says.
-    ``source`` is closed by ``close``.
+    """A file of ours, with its mark, its number of row ``groups``, and what its end says. ``close``
+    closes ``source``.
 
     Every method raises ``UnreadableFile`` for a file that is not ours or exceeds a bound,
     ``DeliveryError`` E503 if the process cannot start, and what the source raises.
@@ -308,7 +309,8 @@ class ParquetFile:
         return self._ask(WHOLE, key, _IS)
 
     def is_concerned(self, parts: Iterable[Part]) -> bool:
-        """Return whether parts of a rule may concern it. Only the columns of people are read."""
+        """Return whether parts of a rule may concern the file. Reads only the times, and the
+        columns that the parts select people by."""
         return self._ask(CONCERNS, list(parts), _IS)
 
     def records(self, parts: Sequence[Part]) -> Iterator[bytes]:
@@ -320,19 +322,19 @@ class ParquetFile:
                 yield lines
 
     def values(self) -> Iterator[tuple[str, Mapping[str, Collection[object]]]]:
-        """Yield the different values of each column, a row group at a time, by the schema that all
-        of its records name; the empty text if they name several."""
+        """Yield for each row group the schema that all of its records name, empty if they name
+        several, and the distinct values of each column."""
         for group in range(self.groups):
             yield self._ask(VALUES, group, _VALUES)
 
     def count(self, parts: Sequence[Part]) -> tuple[int, Mapping[str, int]]:
-        """Return how many records parts of a rule concern, and how many of these lose each
+        """Return how many records the parts of a rule concern, and how many of these lose each
         field."""
         return self._ask(COUNT, parts, _COUNTS)
 
     def revise(self, steps: Sequence[Sequence[Part]], new: IO[bytes]) -> list[Removal]:
-        """Write the file anew by the parts of rules, one rule after the other; return what each has
-        removed. Raises ``DeliveryError`` E503, too."""
+        """Rewrite the file into ``new``, applying one rule after the other. Return what each rule
+        has removed. Also raises ``DeliveryError`` E503 if the disk cannot take the file."""
         found = self._ask(REVISE, steps, _REMOVED, new)
         if len(found) != len(steps):
             raise UnreadableFile
@@ -341,7 +343,7 @@ class ParquetFile:
     def _ask(
         self, kind: int, question: object, answer: Decoder[_T], made: IO[bytes] | None = None
     ) -> _T:
-        """Return an answer; ask a second process if the first one ends."""
+        """Return the answer to a question. If the first process ends, ask a second one."""
         content, told = encoded(question), b""
         with suppress(_Ended):
             told = self._asked(kind, content, made)
@@ -357,10 +359,10 @@ class ParquetFile:
         self._process.ready()
         if self._process.file is self:
             return self._process.ask(kind, content, self._source, made)
-        self._process.file = None  # it has another, or ended meanwhile
+        self._process.file = None  # it has another file, or has ended
         told = self._process.ask(OPEN, encoded(self._size), self._source)
         if self._told not in (b"", told):
-            raise UnreadableFile  # it was changed
+            raise UnreadableFile  # the file was changed
         self._process.file = self
         return told if kind == OPEN else self._process.ask(kind, content, self._source, made)
 

@@ -1,9 +1,9 @@
 """Read Parquet files with pyarrow in a separate process, whose memory is limited.
 
-Others may have written a file, even to harm: pages of kilobytes that inflate to gigabytes, row
-counts without pages, row groups that share pages, an end that crashes its parser. So Linux limits
-the memory of this process, and the process checks what a file says before it acts on it. If that
-does not help, the process ends, and ``process`` refuses the file.
+An attacker may have written a file: pages of kilobytes that inflate to gigabytes, row counts
+without pages, row groups that share pages, an end that crashes its parser. So Linux limits the
+memory of this process, and the process checks what a file says before it acts on it. If that does
+not help, the process ends, and ``process`` refuses the file.
 """
 
 from __future__ import annotations
@@ -55,26 +55,25 @@ from collector.arrow.process import (
 from collector.contracts import RESERVED, Part, to_minute
 
 MOST_STRUCTURES = 100_000
-"""The most structures in the end of a file. Each takes up to 700 bytes of memory; ours have some
-eight for a column."""
+"""The most structures in the end of a file. Each takes up to 700 bytes of memory. Our files have
+about eight for each column."""
 _MAGIC = b"PAR1"
 _TAIL = 64 << 10
 _MOST_FOOTER = 4 << 20
-"""The most bytes of the end of a file: ours have 150 for each column of 50,000 records."""
+"""The most bytes of the end of a file. Ours have 150 for each column of 50,000 records."""
 _MOST_BYTES = 2 << 30
-"""The most bytes of all pages before compression: no file of ours has as many."""
+"""The most bytes of all pages before compression. All files of ours have fewer."""
 _MOST_ROWS = 1 << 25
 _MEMORY = 176 << 20
-"""What the process may have besides the libraries."""
+"""The bytes of memory that the process may use besides its libraries."""
 _RANGE_SECONDS = 1800.0
-"""How long the process waits for a range, which a server may have refused at first, or send slowly.
-"""
+"""How long the process waits for a range: a server may refuse it at first, or send it slowly."""
 _GAP = 64 << 10
-"""Bytes between two columns that are read rather than asked for in two requests."""
+"""Two columns with at most this many bytes between them are read in one request."""
 _LINES, _LINES_BYTES = 1000, 4 << 20
-"""Records that become lines together, and the length from which an answer gets no more."""
+"""The records that become lines at once, and the length at which an answer is full."""
 _MADE_BYTES = 1 << 20
-"""Of a part of a file that is made."""
+"""The least bytes of a part of a new file that is sent."""
 _PHYSICAL: Mapping[pa.DataType, str] = {
     pa.string(): "BYTE_ARRAY",
     pa.timestamp("us", "UTC"): "INT64",
@@ -94,7 +93,7 @@ def _receive(seconds: float) -> tuple[int, bytes]:
 
 
 def _range(start: int, length: int) -> bytes:
-    """Ask for a range of the file. Raises ``OSError`` if it is not there."""
+    """Ask for a range of the file. Raises ``OSError`` if the file does not have it."""
     send(1, RANGE, PLACE.pack(start, length))
     kind, found = _receive(_RANGE_SECONDS)
     if kind != DATA or len(found) < length:
@@ -141,7 +140,8 @@ class _File:
         self._ranges = dict[int, bytes]()
 
     def _stated(self, at: int, which: str) -> list[Any]:
-        """Return what the row groups state of a column. Raises ``ValueError`` if one lacks it."""
+        """Return each row group's statistics of a column. Raises ``ValueError`` if one lacks
+        ``which``."""
         found = [group.column(at).statistics for group in self.groups]
         if not all(each is not None and getattr(each, which) for each in found):
             raise ValueError("the end of the file lacks what ours have")
@@ -156,7 +156,7 @@ class _File:
         return _minute(first), _minute(last)
 
     def useful(self, parts: Sequence[Part]) -> list[Part]:
-        """Return the parts of a rule that may concern it, by the fields that have values."""
+        """Return the parts of a rule that may concern the file, given the fields with values."""
         filled = {name for name, number in self.fields.items() if number}
         return [
             part
@@ -165,7 +165,8 @@ class _File:
         ]
 
     def concerned(self, parts: Sequence[Part], groups: Iterable[int]) -> Iterator[int]:
-        """Yield the row groups that parts of a rule may concern, by the columns of people."""
+        """Yield the row groups that parts of a rule may concern. Reads only the times, and the
+        columns that the parts select people by."""
         from collector.arrow.tables import concerns  # noqa: PLC0415 - slow to import
 
         useful = self.useful(parts)
@@ -176,7 +177,7 @@ class _File:
                 yield number
 
     def read(self, number: int, names: Sequence[str] = ()) -> pa.Table:
-        """Read columns of a row group; without names all of them, and texts as dictionaries."""
+        """Read columns of a row group; without names, all of them, and texts as dictionaries."""
         group, every = self.groups[number], self.schema.names
         encoded = [e.name for e in self.schema if not names and pa.types.is_string(e.type)]
         names = names or every
@@ -194,14 +195,14 @@ class _File:
         return found
 
     def part(self, start: int, end: int) -> bytes:
-        """Return bytes of the row group that was read last. Raises ``OSError`` for others."""
+        """Return bytes of the row group that was read last. Raises ``OSError`` for other bytes."""
         for first, found in self._ranges.items():
             if first <= start and end <= first + len(found):
                 return found[start - first : end - first]
         raise OSError("this part of the file was not asked for")
 
     def _joined(self, places: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-        """Return the start and the end of each part of the file to read; near columns share one."""
+        """Return the start and end of each part of the file to read. Adjacent columns share one."""
         found = list[tuple[int, int]]()
         for start, length in sorted(places):
             end = start + length
@@ -217,7 +218,7 @@ class _File:
 
 
 def _checked_schema(metadata: parquet.FileMetaData) -> pa.Schema:
-    """Return the columns, each of a type that we write, in the form in which we write it."""
+    """Return the columns. Raises ``ValueError`` unless each has a type and a form that we write."""
     columns = metadata.schema
     schema: pa.Schema = columns.to_arrow_schema()
     is_ours = len(columns) == len(schema) == len(set(schema.names)) and all(
@@ -246,8 +247,8 @@ def _place(chunk: Any) -> tuple[int, int]:
 
 
 def _decoded(table: pa.Table) -> int:
-    """Return the bytes of the texts that dictionaries stand for. Raises ``pa.ArrowException`` for a
-    place that is not in one."""
+    """Return the bytes of the texts that dictionaries stand for. Raises ``pa.ArrowException`` for
+    an index that is not in its dictionary."""
     size = 0
     for chunk in chain(*(column.chunks for column in table.columns)):
         if pa.types.is_dictionary(chunk.type):
@@ -275,7 +276,7 @@ def _is_concerned(file: _File, parts: Sequence[Part]) -> bool:
 
 
 def _records(file: _File, where: tuple[int, int, Sequence[Part]]) -> tuple[int | None, bytes]:
-    """Return the number of the next row, if there are more, and records as NDJSON."""
+    """Return the number of the next row (``None`` if there is none), and records as NDJSON."""
     from collector.arrow.tables import cut, read_records  # noqa: PLC0415 - slow to import
 
     group, row, parts = where
@@ -318,7 +319,7 @@ def _revise(file: _File, steps: Sequence[Sequence[Part]]) -> list[tuple[int, int
 
 
 def _is_whole(file: _File, key: str) -> bool:
-    """Answer whether the file is the same when it is written anew."""
+    """Return whether writing the file again gives the same bytes."""
     is_ours, same = has_own_metadata(file.schema.metadata, key, file.fields), _Same(file)
     if is_ours and _range(0, len(_MAGIC)) == _MAGIC:
         _written_anew(file, [], same)
@@ -328,7 +329,7 @@ def _is_whole(file: _File, key: str) -> bool:
 def _written_anew(
     file: _File, steps: Sequence[Sequence[Part]], made: io.RawIOBase
 ) -> list[tuple[int, int]]:
-    """Write the file without what steps remove; return how many records each has deleted, and has
+    """Write the file without what steps remove. Return how many records each step has deleted and
     shortened."""
     from collector.arrow.tables import Writer, cut  # noqa: PLC0415 - slow to import
 
@@ -345,30 +346,30 @@ def _written_anew(
 
 
 class _Made(io.RawIOBase):
-    """The file that is made, for whoever asks."""
+    """A new file. Its parts are sent to the process that asked."""
 
     def __init__(self) -> None:
         self._pending = bytearray()
 
     def writable(self) -> bool:
-        """It can be written."""
+        """Return that it can be written."""
         return True
 
     def write(self, data: Any) -> int:
-        """Keep some of it, and send what is much."""
+        """Buffer bytes, and send them when there are enough."""
         self._pending += data
         if len(self._pending) >= _MADE_BYTES:
             self.send()
         return len(data)
 
     def send(self) -> None:
-        """Send what was kept."""
+        """Send the buffered bytes."""
         send(1, PART, bytes(self._pending))
         self._pending.clear()
 
 
 class _Same(io.RawIOBase):
-    """Compares what is written with a file, but for the version of pyarrow that wrote it."""
+    """Compares what is written with a file. The file may name another version of pyarrow."""
 
     def __init__(self, file: _File) -> None:
         self._file, self._at, self._is_same = file, 0, True
@@ -383,11 +384,11 @@ class _Same(io.RawIOBase):
 
     @property
     def is_whole(self) -> bool:
-        """Whether all of the file was written, and nothing else."""
+        """Whether the written bytes are the whole file and nothing else."""
         return self._is_same and self._at == self._start + len(self._end)
 
     def writable(self) -> bool:
-        """It can be written."""
+        """Return that it can be written."""
         return True
 
     def tell(self) -> int:
@@ -395,7 +396,7 @@ class _Same(io.RawIOBase):
         return self._at
 
     def write(self, data: Any) -> int:
-        """Compare some of it."""
+        """Compare bytes with the file at the position."""
         if self._is_same:
             self._is_same = self._part(len(data)) == bytes(data)
         self._at += len(data)
@@ -440,14 +441,14 @@ def _serve() -> None:
                 question, answered = _QUESTIONS[kind]
                 answer = answered(file, question.decode(content))
             send(1, ANSWER, encoded(answer))
-        except MemoryError:  # perhaps earlier files took it: a new process tries again
+        except MemoryError:  # perhaps earlier files used the memory: a new process tries again
             sys.exit()
         except (pa.ArrowException, OSError, ValueError, LookupError, TypeError, OverflowError):
             send(1, REFUSED, b"")
 
 
 def _limit_memory() -> None:
-    """Let the process have little more memory than it has, and leave no image of it."""
+    """Limit the process to ``_MEMORY`` more than it uses now, and forbid core dumps."""
     import resource  # noqa: PLC0415 - not everywhere
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -458,7 +459,7 @@ def _limit_memory() -> None:
 
 
 if __name__ == "__main__":
-    for each in (signal.SIGINT, signal.SIGTERM):  # it ends with the process that asks
+    for each in (signal.SIGINT, signal.SIGTERM):  # it ends when the asking process does
         signal.signal(each, signal.SIG_IGN)
     pa.set_cpu_count(1)
     pa.set_io_thread_count(1)

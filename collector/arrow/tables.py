@@ -1,6 +1,6 @@
 """Tables of records: rules applied to them, their values, and Parquet files of one form.
 
-A written table has its texts as dictionaries, in the order of their first rows. So writing the
+A written table has its texts as dictionaries, in the order of their first use. So writing the
 records of a file again gives the same bytes, which shows that the file holds nothing else.
 """
 
@@ -20,17 +20,18 @@ from collector.contracts import FIRST, LAST, RESERVED, Part, Record
 ENCODED = pa.dictionary(pa.int32(), pa.string())
 """The type of a column of texts in memory."""
 _GROUP_BYTES = 4 << 20
-"""Of a table that becomes a row group: some 50,000 records, so that little memory is needed."""
+"""The bytes of a table at which it becomes a row group: some 50,000 records, which need little
+memory."""
 _WIDTH = 8
-"""The most bytes that a value has in memory, besides those of a text."""
+"""The most bytes that a value takes in memory, without its text."""
 
 
 # -- rules -----------------------------------------------------------------------------------------
 
 
 class Cut(NamedTuple):
-    """What parts of a rule do to a table: which rows are concerned, which of them go, and for each
-    column the rows that lose it. ``None`` stands for no row at all."""
+    """What parts of a rule do to a table: the rows that they concern, those of them that are
+    deleted, and for each column the rows that lose it. ``None`` means no rows."""
 
     concerned: Any
     emptied: Any
@@ -66,13 +67,13 @@ def _number(mask: Any) -> int:
 
 
 def concerns(table: pa.Table, parts: Sequence[Part]) -> bool:
-    """Return whether parts select a row of a table, of which the minutes and the fields of people
-    are enough."""
+    """Return whether parts select a row of a table. The table needs only the times, and the fields
+    that the parts select by."""
     return any(_mask(table, part) is not None for part in parts)
 
 
 def cut(table: pa.Table, parts: Sequence[Part]) -> Cut:
-    """Compile parts for a table that has ``received`` as a moment, and other columns."""
+    """Compile parts for a table whose column ``received`` is a timestamp."""
     names = [name for name in table.column_names if name not in RESERVED]
     none: Any = pa.chunked_array([pa.repeat(False, len(table))])
     selected, cleared = none, dict[str, Any]()
@@ -121,7 +122,7 @@ def _mask(table: pa.Table, part: Part) -> Any | None:
 
 
 def read_records(table: pa.Table) -> Iterator[Record]:
-    """Yield rows as records, with values as a filter wrote them, without those that are absent."""
+    """Yield rows as records, with the values that a filter wrote, and without absent ones."""
     columns = [_as_written(column).to_pylist() for column in table.columns]
     for values in zip(*columns, strict=True):
         named = zip(table.column_names, values, strict=True)
@@ -129,7 +130,7 @@ def read_records(table: pa.Table) -> Iterator[Record]:
 
 
 def distinct(table: pa.Table) -> dict[str, list[Any]]:
-    """Return the different values of each column, as a filter wrote them. Values of a dictionary
+    """Return the distinct values of each column, as a filter wrote them. Values of a dictionary
     count even if no row has them."""
     return {
         name: [value for value in _different(column).to_pylist() if value is not None]
@@ -145,8 +146,8 @@ def _different(column: Any) -> Any:
 
 
 def _as_written(column: Any) -> Any:
-    """Return moments as texts, and dictionaries as the values that they stand for. This needs no
-    data of time zones, which a system may lack."""
+    """Return timestamps as texts, and dictionaries as their values. This needs no time-zone data,
+    which a system may lack."""
     if pa.types.is_dictionary(column.type):
         return pc.cast(column, column.type.value_type)
     if not pa.types.is_timestamp(column.type):
@@ -159,7 +160,7 @@ def _as_written(column: Any) -> Any:
 
 
 class Writer:
-    """Writes tables of some columns into an open file as row groups; ``close`` makes it whole."""
+    """Writes tables into an open file as row groups; ``close`` completes the file."""
 
     def __init__(self, file: Any, schema: pa.Schema) -> None:
         columns = (
@@ -175,7 +176,7 @@ class Writer:
         return f"<Writer of {len(self._schema)} columns>"
 
     def write(self, table: pa.Table) -> None:
-        """Write a row group, without values of dictionaries that no row has."""
+        """Write a row group. Leave out values of dictionaries that no row has."""
         columns = map(_encoded, table.combine_chunks().columns)
         self._file.write_table(pa.table(list(columns), schema=self._schema))
 
@@ -185,7 +186,7 @@ class Writer:
 
 
 def _encoded(column: Any) -> Any:
-    """Return a column with texts as a dictionary, in the order in which rows have them first."""
+    """Return a column with texts as a dictionary, in the order of their first use."""
     if pa.types.is_string(column.type):
         return column.dictionary_encode()
     if not pa.types.is_dictionary(column.type):
@@ -199,7 +200,7 @@ def _encoded(column: Any) -> Any:
 
 
 def bounded_groups(tables: Iterable[pa.Table]) -> Iterator[pa.Table]:
-    """Join or divide tables, so that each can be read as a row group."""
+    """Join or split tables, so that each can be read as a row group."""
     pending, size = list[pa.Table](), 0
     for table in (part for each in tables for part in _parts(each)):
         if pending and size + _size(table) > MOST_GROUP // 2:
@@ -225,6 +226,6 @@ def _parts(table: pa.Table) -> Iterator[pa.Table]:
 
 
 def _size(table: pa.Table) -> int:
-    """Return what a table takes in memory, about: pages may repeat a part of it."""
+    """Estimate the bytes that a table takes in memory: pages may repeat a part of it."""
     size: int = table.nbytes + _WIDTH * len(table) * table.num_columns
     return size

@@ -118,19 +118,19 @@ def document_schema() -> dict[str, Any]:
 
 
 def load_all_claims(path: Path | None) -> dict[str, Claim]:
-    """Load the shipped claims, and those of an organisation's own file, if there is one.
+    """Load the shipped claims and the claims of an organisation's own file, if there is one.
 
-    Raises ``SchemaError``, also for an id that a shipped claim has: its sentence and what carries
-    it stay what they are.
+    Raises ``SchemaError``, also if the file reuses the id of a shipped claim, because no file may
+    change a shipped claim.
     """
     return load_claims() if path is None else load_claims() | load_claims(path, is_own=True)
 
 
 def load_claims(path: Path | None = None, *, is_own: bool = False) -> dict[str, Claim]:
-    """Load the claims of a file by their ids, in its order; of the shipped one by default.
+    """Load the claims of a file by their ids, in its order; by default those of the shipped file.
 
-    Raises ``SchemaError``, whose ``faults`` are all that is wrong with the document; that an id is
-    taken by a shipped claim is one, if the file is an organisation's own.
+    Raises ``SchemaError``, whose ``faults`` are all faults of the document. With ``is_own``, the id
+    of a shipped claim is a fault too.
     """
     path = path or resources.claims()
     source = read(path)

@@ -1,5 +1,5 @@
-"""Run the whole pipeline of a configuration in a temporary directory, with events full of canaries,
-so that claims can be verified by what came out.
+"""Run the whole pipeline of a configuration in a temporary directory with events full of canaries,
+so that the output can verify claims.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class Outcome:
 
 @dataclass(frozen=True)
 class DryRun:
-    """A run of the whole pipeline of a configuration: events full of canaries into the sinks that
-    it names, moved into a folder; a sink that cannot be moved is replaced by one that gets the same
-    fields. Raises what its parts raise."""
+    """A run of the whole pipeline of a configuration. It sends events full of canaries to the
+    configured sinks, which are moved into a folder. If a sink cannot be moved, another one gets the
+    same fields instead. Raises what the pipeline's parts raise."""
 
     flows: Flows
     folder: Path
@@ -59,7 +59,7 @@ class DryRun:
     meetings: int
 
     def granted(self) -> Outcome:
-        """Send all events, deliver records that are far too old as well, and prune."""
+        """Send all events, deliver some expired records too, and prune."""
         tally = self._send()
         chosen = Filter(self.flows.schema, keys=Keyring())
         payload = b"".join(chosen.admit_lines(body).encode() for body in self._bodies())
@@ -76,7 +76,7 @@ class DryRun:
         return Outcome(self, tally, locations.spool, _fields(found), stale)
 
     def refused(self) -> dict[str, frozenset[str]]:
-        """Send all events for people who refuse all that is optional; return the fields that each
+        """Send all events for people who refuse all optional purposes. Return the fields that each
         sink got."""
         self._send(refuses=True)
         return _fields(self._holdings())
@@ -115,8 +115,8 @@ class DryRun:
         return sinks
 
     def _bodies(self) -> Iterator[bytes]:
-        """Yield bodies of NDJSON: synthetic meetings, and the events of the schema's own tests,
-        with content planted under each of its names."""
+        """Yield bodies of NDJSON: synthetic meetings, and the events of the schema's own tests with
+        canaries under each content name."""
         schema = self.flows.schema
         content = {name: [*self.canaries] for name in schema.content_names}
         own = [{**test.event, **content} for test in schema.tests if isinstance(test.event, dict)]

@@ -1,4 +1,4 @@
-"""What a check found against a claim, and the verdict that follows from it."""
+"""The findings of checks against claims, and the verdicts that follow from them."""
 
 from __future__ import annotations
 
@@ -9,17 +9,18 @@ from collector.claims.document import Check, Claim
 from collector.errors import Cause, DeliveryError
 
 Verdict = Literal["holds", "amended", "broken", "unproven", "missing"]
-"""``amended``, which is shown as "holds with additions": more is collected than the sentence says,
-another sentence says so, and each field of it has an approval."""
+"""``amended`` is shown as "holds with additions": we collect more than the sentence says, but
+another sentence says so, and each added field has an approval."""
 
 
 class ClaimFinding(NamedTuple):
     """A finding against a claim: ``message`` is the reason in plain words, and ``advice`` says what
     a reader can do about it, if anything.
 
-    ``rule`` is the code of the broken rule, if it is one. ``is_open`` is true if nothing is shown
-    either way, for example because there was nothing to check. ``amends`` is true for a sentence to
-    be published too, ``is_note`` for what is to be read beside the verdict and changes none.
+    ``rule`` is the code of the broken rule, if the finding is about a rule. ``is_open`` is true if
+    the check shows nothing either way, for example because there was nothing to check. ``amends``
+    is true for a further sentence to be published. ``is_note`` is true for a note beside the
+    verdict, which does not change it.
     """
 
     message: str
@@ -28,12 +29,12 @@ class ClaimFinding(NamedTuple):
     amends: bool = False
     is_note: bool = False
     schema: str = ""
-    """The schema that it is about, where there are several and it is about one."""
+    """The schema that the finding is about; empty if it is about all, or there is only one."""
     advice: str = ""
 
 
 ACCESS = "Check that it is there, undamaged and readable, then run this again."
-"""What a reader can do about what could not be read."""
+"""Advice for a location that could not be read."""
 _UNREAD: Mapping[Cause, tuple[str, str]] = {
     "unreachable": (
         "its server did not answer",
@@ -67,11 +68,11 @@ NO_RECORDER = "No recorder has run here, so nothing of a meeting is kept."
 """The note that says why claims about recordings hold."""
 
 Found = Mapping[Check, tuple[ClaimFinding, ...] | None]
-"""The findings of each check; ``None``, or nothing, for one that did not run."""
+"""The findings of each check. A check that did not run has ``None`` or is absent."""
 
 
 def unread(sink: str, error: DeliveryError) -> ClaimFinding:
-    """Return the finding for a sink that could not be read: it shows nothing."""
+    """Return the finding for a sink that could not be read. It is open."""
     why, advice = _UNREAD.get(error.cause, ("", ACCESS))
     answer = f" ({error.answer})" if error.answer else ""
     reason = f"The sink `{sink}` could not be read{answer}{why and f': {why}'}."
@@ -79,8 +80,9 @@ def unread(sink: str, error: DeliveryError) -> ClaimFinding:
 
 
 def verdict(claim: Claim, found: Found, schema: str | None = None) -> Verdict:
-    """Return the verdict on a claim, or on it for one schema of several. A broken rule breaks the
-    claims that name it, and leaves others that need its check unproven, as open findings do."""
+    """Return the verdict on a claim, or on the claim for one of several schemas. A broken rule
+    breaks the claims that name the rule. Other claims that need its check become unproven, as with
+    open findings."""
     if claim.missing is not None:
         return "missing"
     outcomes = [found.get(name) for name in claim.checks]
@@ -97,8 +99,8 @@ def verdict(claim: Claim, found: Found, schema: str | None = None) -> Verdict:
 
 
 def additions(claim: Claim, found: Found) -> tuple[str, ...]:
-    """Return what is collected besides an ``amended`` claim, with whom the approval is attributed
-    to; the sentences alone for a claim that does not ask whether somebody has approved it."""
+    """Return what we collect besides the sentence of an ``amended`` claim, and to whom each
+    approval is attributed. For a claim without the check ``review``, return the sentences alone."""
     names: tuple[Check, ...] = ("review",) if "review" in claim.checks else claim.checks
     findings = (each for name in names for each in found.get(name) or ())
     return tuple(dict.fromkeys(each.message for each in findings if each.amends))

@@ -1,9 +1,8 @@
-"""What lies in a data directory and beside the files of sinks, held against the list of what
-Collector makes there.
+"""Compare the entries of a data directory, and those beside the files of sinks, with the list of
+what Collector makes there.
 
-An entry of any type that is not on the list is counted, and so is a file of ours with anything but
-the parts that it is made of. Databases are compared in ``collector.sqlite.foreign``, and what lies
-in the directory of a sink by the sink.
+We count each entry that is not on the list, and each file of ours that has anything besides its own
+parts. ``collector.sqlite.foreign`` compares databases. Each sink checks its own directory.
 """
 
 from __future__ import annotations
@@ -37,27 +36,28 @@ _OWN_FILE = re.compile(
 ).fullmatch
 """Matches the names of files in the data directory."""
 _BESIDE = {"ndjson": _LINES, "store": _DATABASE}
-"""The ends of the names of a sink's files, by its type."""
+"""The suffixes of a sink's files, by its type."""
 _CONTENTS: dict[str, Callable[[Path], bool]] = {
     LOCK_NAME: lambda path: not path.stat().st_size,
     KEY_NAME: is_key,
     f"{KEY_NAME}.new": is_key,
     VERDICTS_NAME: has_only_verdicts,
 }
-"""By the names of files that are looked at nowhere else, whether one has its own parts only."""
+"""By name of a file that nothing else checks: the function that says whether the file has only its
+own parts."""
 _UNFINISHED = re.compile(r".*(\.part|\.new|-journal|\.compact-[0-9a-f]+)").fullmatch
 _LOOKS, _PAUSE = 5, 0.05
-"""A running sidecar makes and removes files meanwhile."""
+"""Several looks, because a running sidecar makes and removes files meanwhile."""
 
 
 class _Place(NamedTuple):
-    """The file of a sink with the ends of names of files beside it, or its directory."""
+    """The file or directory of a sink, and the suffixes of files beside it."""
 
     path: Path
     ends: re.Pattern[str]
 
     def has(self, path: Path) -> bool:
-        """Return whether a path is in the sink's directory, its file or a file beside that."""
+        """Return whether a path is in the sink's directory, or is its file or one beside it."""
         if self.path in path.parents:
             return not self.path.is_file()
         is_beside = path.parent == self.path.parent and path.name.startswith(self.path.name)
@@ -65,7 +65,7 @@ class _Place(NamedTuple):
 
     @property
     def beside(self) -> Iterator[Path]:
-        """What begins with its name."""
+        """The entries whose names begin with the name of the file or directory."""
         return self.path.parent.glob(f"{escape(self.path.name)}*")
 
 
@@ -85,8 +85,8 @@ def _place(path: str | Path, sink: SinkSettings) -> _Place:
 
 
 def count_entries(locations: Locations, names: Collection[str], sockets: Collection[Path]) -> int:
-    """Count the entries of the data directory, and copies of sinks' files, that are not ours.
-    ``names`` are those of all sinks that there have been, ``sockets`` the paths that the
+    """Count the entries of the data directory, and the copies of sinks' files, that are not ours.
+    ``names`` are the names of all sinks, current and earlier. ``sockets`` are the paths that the
     configuration names."""
     data, places = Path(realpath(locations.data)), [*_places(locations)]
     own = {"sinks", *(f"sinks/{name}" for name in names)}
@@ -130,8 +130,8 @@ def _number_that_stay(look: Callable[[], Iterable[Path]]) -> int:
 
 
 def _is_foreign(path: Path, place: _Place, places: Collection[_Place]) -> bool:
-    """Return whether something beside a place is not a file of a sink. Directories beside that of a
-    sink are of others."""
+    """Return whether an entry beside a place is not a file of a sink. A directory does not count if
+    the place is a directory, or if a place is below it."""
     if path.is_dir() and not path.is_symlink() and (place.path.is_dir() or _is_above(path, places)):
         return False
     is_file = path.is_file() and not path.is_symlink()
@@ -143,13 +143,13 @@ def _is_above(path: Path, places: Collection[_Place]) -> bool:
 
 
 def count_altered(locations: Locations) -> int:
-    """Count the files in the data directory, and those of sinks, that have something besides their
-    own parts: text in a lock or behind a key, and what an interrupted change left."""
+    """Count the files of the data directory and of sinks that have anything besides their own
+    parts: text in a lock or after a key, and what an interrupted change left."""
     return _number_that_stay(lambda: filter(_has_more, _files(locations)))
 
 
 def _files(locations: Locations) -> set[Path]:
-    """Return the files of the data directory that have names of ours, and those of sinks."""
+    """Return the files of the data directory that have names of ours, and the files of sinks."""
     found = {each for each in locations.data.iterdir() if _OWN_FILE(each.name)}
     for place in _places(locations):
         found.update(each for each in place.beside if place.has(each))
@@ -170,16 +170,15 @@ def _has_more(path: Path) -> bool:
 
 
 def clear_unfinished(locations: Locations) -> None:
-    """Remove the files that a process left which was killed before they were whole, and undo the
-    transactions that it had begun, as the next start does. Call this where no process has the data
-    directory."""
+    """Remove the unfinished files that a killed process left, and roll back its transactions, as
+    the next start does. Call this only while no process uses the data directory."""
     for each in _files(locations):
         is_left = _UNFINISHED(each.name) and each.name not in _CONTENTS and not each.is_symlink()
         with suppress(OSError, sqlite3.Error):
             if is_left and each.name.endswith("-journal"):
                 path = each.with_name(each.name.removesuffix("-journal"))
                 with closing(connect_unset(path, must_exist=True)) as db, transaction(db):
-                    version = number_of(db, "user_version")  # only what writes removes any journal
+                    version = number_of(db, "user_version")  # only a write removes the journal
                     db.execute(f"PRAGMA user_version = {version}")
             elif is_left and not is_locked(each):
                 each.unlink()

@@ -16,9 +16,9 @@ from collector.claims.findings import ClaimFinding, Found, Verdict, additions, v
 
 @dataclass(frozen=True)
 class Promise:
-    """A claim with its verdict. ``reason`` and ``advice`` are plain sentences, and empty where
-    there is nothing to say; ``checked`` says what was looked at, ``limits`` what the check cannot
-    show, ``additions`` what is collected besides, with whom the approval is attributed to."""
+    """A claim with its verdict. ``reason`` and ``advice`` are plain sentences, or empty.
+    ``checked`` says what the checks looked at, and ``limits`` what they cannot show. ``additions``
+    says what else we collect, and to whom each approval is attributed."""
 
     id: str
     sentence: str
@@ -31,7 +31,7 @@ class Promise:
 
 
 ORDER: tuple[Verdict, ...] = ("broken", "unproven", "amended", "holds", "missing")
-"""The order in which a reader needs them."""
+"""The order of verdicts by importance to a reader."""
 _WORDS: Mapping[Verdict, tuple[str, str]] = {
     "holds": ("holds", "hold"),
     "amended": ("with additions", "with additions"),
@@ -59,7 +59,7 @@ CHECKED: Mapping[Check, str] = {
     "storage": "where a test recording lay and when it was deleted",
     "access": "who could open a test recording",
 }
-"""What each check looks at, as the object of a sentence; what tells a reader most comes first."""
+"""What each check looks at, as the object of a sentence. The most telling checks come first."""
 
 _SYNTHETIC = "The test run uses invented meetings, and real clients may send other shapes."
 _RECORDER = "A test recording shows how this version behaves, not how every client of yours does."
@@ -89,12 +89,12 @@ _APPROVED = "; each has an approval"
 
 
 def promises(claims: Mapping[str, Claim], found: Found) -> tuple[Promise, ...]:
-    """Return each claim with its verdict, its reason and what to do, in the claims' order."""
+    """Return each claim with its verdict, reason and advice, in the order of the claims."""
     return tuple(_promise(name, claim, found) for name, claim in claims.items())
 
 
 def by_importance(every: Iterable[Promise]) -> list[Promise]:
-    """Return promises as a reader needs them: what is broken or unproven comes first."""
+    """Sort promises by importance to a reader: broken and unproven ones come first."""
     return sorted(every, key=lambda each: ORDER.index(each.verdict))
 
 
@@ -131,7 +131,7 @@ def _looked_at(claim: Claim) -> str:
 
 
 def deciding(claim: Claim, found: Found, reached: Verdict) -> list[ClaimFinding]:
-    """Return the findings because of which a claim is broken or unproven, each message once."""
+    """Return the findings that make a claim broken or unproven, each message once."""
     findings = [each for name in claim.checks for each in found.get(name) or ()]
     against = [each for each in findings if not each.is_note and not each.amends]
     if reached == "broken":
@@ -145,8 +145,8 @@ def deciding(claim: Claim, found: Found, reached: Verdict) -> list[ClaimFinding]
 def explained(
     claim: Claim, found: Found, reached: Verdict, *, are_listed: bool = False
 ) -> tuple[str, str]:
-    """Return why a claim has its verdict, and what to do. Only the first finding is stated in full;
-    the others are counted, unless whoever asks lists those that decide."""
+    """Return why a claim has its verdict, and what to do. State only the first finding, and count
+    the others. ``are_listed`` means that the caller lists the deciding findings itself."""
     if reached == "missing":
         return f"Nothing supports this sentence yet: {claim.missing}", ""
     if against := deciding(claim, found, reached):
@@ -169,7 +169,7 @@ _FEW = 3
 
 
 def _few(checks: list[Check]) -> str:
-    """Name what some checks looked at, and count the others."""
+    """Name what the first checks looked at, and count the others."""
     words = [CHECKED[each] for each in checks]
     if len(words) > _FEW + 1:
         words[_FEW:] = [f"{len(words) - _FEW} other checks"]

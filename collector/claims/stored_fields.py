@@ -1,7 +1,7 @@
-"""Compare what is stored with what may be: names of columns and of members, and every value with
-the kind of its field.
+"""Compare stored data with what the schemas allow: names of columns and members, and each value
+with the kind of its field.
 
-Names that no schema lists are counted and never shown, nor is any value. Nothing is changed.
+Names that no schema lists are counted and never shown. No value is shown. Nothing is changed.
 """
 
 from __future__ import annotations
@@ -54,14 +54,14 @@ _DAMAGED = "Run `collector store set-aside` and `collector ledger verify` to see
 
 
 class _Judge:
-    """Accepts what one of the versions of a field accepts, each value once."""
+    """Accepts a value if a version of its field accepts it. Looks at each value once."""
 
     def __init__(self, *accepts: Callable[[object], bool]) -> None:
         self.accepts = [*accepts]
         self._accepted: set[object] = {None}
 
     def refuses(self, values: Collection[object]) -> bool:
-        """Return whether one of the values, or more, is of no version."""
+        """Return whether no version accepts one of the values."""
         new = set(values) - self._accepted
         for accept in self.accepts:
             if not new:
@@ -74,8 +74,8 @@ class _Judge:
 
 
 def _accepts(field: FieldBase) -> Callable[[object], bool]:
-    """Return the function that recognises the values of a field; a store has 0 and 1 for a yes or
-    no."""
+    """Return the function that recognises the values of a field. For a boolean field it also takes
+    0 and 1, which a store has."""
     recognised, wire = field.recognised(), field.wire
     if wire == {bool}:
         return lambda value: value in (0, 1)
@@ -87,7 +87,7 @@ def _accepts(field: FieldBase) -> Callable[[object], bool]:
 
 _NONE = _Judge()
 _MOST_ACCEPTED = 10_000
-"""Values of a field that need not be looked at again."""
+"""The most values of a field that are remembered, so that they need not be checked again."""
 _MINUTE = re.compile(grammar.MINUTE, re.ASCII).fullmatch
 _RESERVED: Mapping[str, Callable[[object], bool]] = {
     "received": lambda value: isinstance(value, str) and _MINUTE(value) is not None,
@@ -97,11 +97,11 @@ _RESERVED: Mapping[str, Callable[[object], bool]] = {
 
 @dataclass
 class _Allowed:
-    """What the schema and each schema that the ledger knows list, by the name of the schema and by
-    ``name/version``, and what any configuration has sent to a sink.
+    """The fields that current schemas and the ledger's schemas list, by schema name and by
+    ``name/version``, and the fields that any configuration has sent to each sink.
 
-    ``schemas`` are all of these, and ``is_whole`` is false if one of them loads no more.
-    ``filled`` are the names that hold values, by the names of their schemas.
+    ``schemas`` are all of these schemas; ``is_whole`` is false if one of them no longer loads.
+    ``filled`` are the names that have values, by the names of their schemas.
     """
 
     tables: dict[str, dict[str, _Judge]] = field(default_factory=dict)
@@ -129,8 +129,8 @@ class _Allowed:
             self.add(schema)
 
     def refused(self, schema: str, members: Mapping[str, Collection[object]]) -> Iterator[str]:
-        """Yield the names that are listed, and under which there are values that the schema does
-        not allow, as far as it is known."""
+        """Yield the listed names that have values which the schema, as far as it is known, does not
+        allow."""
         judges = {**self.tables.get(schema, {}), **self.reserved}
         listed = {*judges}.union(*self.tables.values()) if schema in self.tables else {*judges}
         for name, found in members.items():
@@ -140,7 +140,7 @@ class _Allowed:
                 yield name
 
     def names(self, schema: str) -> set[str]:
-        """Return the names of the members that a record may have, besides that of its schema."""
+        """Return the names of the members that a record may have, besides ``schema``."""
         return {*self.tables.get(schema, {}), *self.reserved}
 
     @property
@@ -156,13 +156,13 @@ class _Allowed:
         return {*self.tables, *fields, *self.sinks, *purposes, *(s.digest for s in self.schemas)}
 
     def add_flows(self, flows: Mapping[str, Mapping[str, Collection[str]]]) -> None:
-        """Add what reached each sink, by the names of schemas."""
+        """Add the fields that reached each sink, by the names of schemas."""
         for sink, schemas in flows.items():
             for schema, fields in schemas.items():
                 self.sinks.setdefault(sink, {}).setdefault(schema, set()).update(fields)
 
     def reaching(self, sink: str, schema: str) -> set[str]:
-        """Return what reached a sink of a schema, by its name or by ``name/version``."""
+        """Return the fields of a schema (its name or ``name/version``) that reached a sink."""
         return self.sinks.get(sink, {}).get(schema.partition("/")[0], set())
 
 
@@ -172,9 +172,9 @@ def mismatches(
     reviews: Mapping[str, Review],
     sockets: Collection[Path] = (),
 ) -> Iterator[Against]:
-    """Look at all sinks, and at the spool, for the schemas that are in force, and for what is
-    approved of each, by its name. ``sockets`` are those that the configuration names. Of several
-    schemas a finding names the one that it is about, if it is about one that is in force."""
+    """Check all sinks and the spool against the schemas in force and their ``reviews``, which are
+    by schema name. ``sockets`` are the paths that the configuration names. If several schemas are
+    in force, a finding names the one that it is about."""
     allowed, matrix = _Allowed(), matrices[0]
     for each in matrices:
         allowed.add(each.schema)
@@ -214,8 +214,8 @@ def mismatches(
 def _readable(
     where: str, found: Iterator[Against], sink: ErasableSink | None = None
 ) -> Iterator[Against]:
-    """Yield what is found. Lines that are no records hold something else; what cannot be read
-    shows nothing."""
+    """Yield findings. A line that is not a record counts against the claim; a location that cannot
+    be read gives an open finding."""
     try:
         with nullcontext() if sink is None else in_place(where, sink):
             yield from found
@@ -234,7 +234,7 @@ def _named(where: str) -> str:
 
 
 def _noted(locations: Locations, allowed: _Allowed) -> Iterator[Against]:
-    """Add what the ledger knows of; yield documents that no entry names."""
+    """Add the schemas and flows that the ledger knows; report documents that no entry names."""
     if locations.spool.is_file():
         with opened(locations.spool) as ledger:
             kinds = {entry.fact("digest"): entry.kind for entry in ledger.entries()}
@@ -277,9 +277,10 @@ def _in_sink(
 
 @dataclass
 class _Names:
-    """Names under which something is stored that may not be: ``unlisted`` ones, with values or
-    ``empty``; those of values that were ``refused``; and those that are ``misled``, as nothing
-    sends them there. ``unknown`` counts what is of a schema that nobody knows."""
+    """Names of stored fields that may not be there. ``unlisted`` and ``empty`` ones are in no
+    schema; the latter have no values. ``refused`` ones have values that no schema allows.
+    ``misled`` ones are in a sink that no configuration sends them to. ``unknown`` counts tables and
+    records of schemas that nobody knows."""
 
     unlisted: set[str] = field(default_factory=set)
     empty: set[str] = field(default_factory=set)
@@ -295,9 +296,9 @@ class _Names:
         *,
         has_tables: bool,
     ) -> set[str]:
-        """Compare values with the kinds of their fields; return those fields of the schema that
-        have any. Of a table that nobody knows no column is known, and of a record that nobody
-        knows, the names that some schema lists."""
+        """Compare values with the kinds of their fields. Return the fields of the schema that have
+        values. The columns of a table of an unknown schema are not checked; a record of an unknown
+        schema may have the names that any schema lists."""
         self.refused.update(allowed.refused(schema, members))
         filled = {name for name, each in members.items() if not {None}.issuperset(each)}
         is_known = schema in allowed.tables
@@ -309,7 +310,7 @@ class _Names:
         return filled.intersection(allowed.tables.get(schema, ()))
 
     def mismatches(self, where: str, allowed: _Allowed) -> Iterator[Against]:
-        """Yield what was found in a sink or in the spool."""
+        """Yield the findings for a sink or the spool."""
         named = _named(where)
         if self.unlisted:
             message = f"{named} holds fields that no schema lists ({len(self.unlisted)})."
@@ -328,7 +329,7 @@ class _Names:
 
 
 def _in_spool(locations: Locations, allowed: _Allowed) -> Iterator[Against]:
-    """Look at records that wait, and at those that were set aside."""
+    """Check the records that wait and those that were set aside."""
     damaged, stored = len([*quarantined(locations.spool)]), _Names()
     for batch in pending_batches(locations.spool):
         if batch is None or batch.layout is None:
@@ -357,9 +358,9 @@ def _in_spool(locations: Locations, allowed: _Allowed) -> Iterator[Against]:
 def _of_earlier_schemas(
     current: Iterable[Schema], allowed: _Allowed, reviews: Mapping[str, Review]
 ) -> Iterator[Against]:
-    """Hold earlier schemas, as far as anything is stored under them, against the sentences that are
-    said today, and against the approved copy. Where today's schema has a field too, what is stored
-    may be of either."""
+    """Compare the fields that are stored under earlier schemas with today's sentences and the
+    approved copy. If today's schema has such a field too, the stored values may be from either
+    schema."""
     in_force = {schema.name: schema for schema in current}
     for schema in allowed.schemas:
         now = in_force.get(schema.name)
@@ -383,8 +384,8 @@ def _of_earlier_schemas(
 def _unreviewed(
     schema: Schema, filled: Collection[str], current: Review | None, named: str
 ) -> Iterator[Against]:
-    """Hold what is stored under an earlier schema against the approved copy of today's, if there
-    is one of its name."""
+    """Compare what is stored under an earlier schema with the approved copy of today's schema of
+    the same name, if there is one."""
     copy = ApprovedCopy(Path()) if current is None else current.copy
     found = review(schema, copy)
     stored = replace(found, fields=tuple(each for each in found.fields if each.name in filled))
@@ -410,7 +411,7 @@ _PARTS = {"rows": "tables", "lines": "lines or files"}
 _VERIFIED = Definition((*LEDGER_TABLES, *journal.TABLES)).columns.keys()
 """The tables that the ledger's chains cover."""
 _SEALED = frozenset({"batches", "aside", "damaged"})
-"""The spool's tables whose rows have a seal over all of them but for the sink, or are damaged."""
+"""The spool's tables whose rows are damaged, or have a seal over everything but the sink."""
 _PASSED = {
     (table, column)
     for table, columns in SPOOL_DEFINITION.columns.items()
@@ -418,7 +419,7 @@ _PASSED = {
     if (table in _VERIFIED | _SEALED and column != "sink")
     or column == "counts"  # encrypted, and the table demands their length
 }
-"""The columns whose values are not looked at here."""
+"""The columns whose values are not checked here."""
 _FILES: Mapping[str, Definition] = {
     SPOOL_NAME: SPOOL_DEFINITION,
     TOMBSTONES_NAME: TOMBSTONES_DEFINITION,

@@ -1,8 +1,9 @@
 """The verdicts of the last check, recorded in the data directory (``verdicts.json``).
 
-A running sidecar shows them with their age. The file has sentences, verdicts, reasons in names and
-counts, and times; it is replaced as a whole, so it needs no lock. A verdict counts only for the
-configuration and the sentence that it was reached for: ``recorded`` is ``unproven`` for any other.
+A running sidecar shows them with their age. The file has sentences, verdicts, reasons (names and
+counts only) and times. It is replaced as a whole, so readers need no lock. A verdict counts only
+for the configuration and the sentence that were checked; for others ``recorded`` returns
+``unproven``.
 """
 
 from __future__ import annotations
@@ -26,17 +27,17 @@ from collector.schema.review import ApprovedCopy
 
 FILE_NAME = "verdicts.json"
 _MOST_BYTES = 8 << 20
-"""A longer file is not read: it has no verdicts."""
+"""A longer file is not read, and counts as one without verdicts."""
 _DAYS = 2
-"""From so many days on, an age is told in days."""
+"""Ages of at least this many days are stated in days."""
 _NEVER = "Never checked."
 _CHANGED = "The configuration has changed since the last check."
 _RUN = "Run `collector claims` with the sidecar's configuration."
 
 
 class Recorded(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A promise with its verdict: ``at`` is when that was reached, ``configuration`` what it was
-    reached for."""
+    """A promise with its verdict. ``at`` is the time of the verdict, and ``configuration`` the
+    digest of what was checked."""
 
     promise: Promise
     at: datetime
@@ -61,8 +62,8 @@ def fingerprint(config: Config, flows: Iterable[Flows], copies: Iterable[Approve
 
 
 def record(data: Path, every: Iterable[Promise], configuration: str, now: datetime) -> None:
-    """Record verdicts beside those of other claims, one process after the other. Raises
-    ``DeliveryError`` E506 if the directory cannot be written, and E503."""
+    """Record verdicts, and keep those of other claims. A lock keeps other processes from recording
+    at the same time. Raises ``DeliveryError`` E506 if the directory cannot be written, and E503."""
     from collector.sinks.record_files import locked_directory  # noqa: PLC0415 - not for a page
 
     at = now.astimezone(UTC).replace(microsecond=0)
@@ -71,7 +72,7 @@ def record(data: Path, every: Iterable[Promise], configuration: str, now: dateti
         with locked_directory(data):
             found = {each.promise.id: each for each in _read(data / FILE_NAME)}
             found |= {each.id: Recorded(each, at, configuration) for each in every}
-            part.unlink(missing_ok=True)  # of a process that was killed
+            part.unlink(missing_ok=True)  # a killed process left it
             write_private(part, [_encoded([*found.values()])])
             part.replace(data / FILE_NAME)
     except OSError:
@@ -81,14 +82,13 @@ def record(data: Path, every: Iterable[Promise], configuration: str, now: dateti
 def recorded(
     data: Path, claims: Mapping[str, Claim], configuration: str, now: datetime
 ) -> tuple[tuple[Promise, ...], dict[str, datetime]]:
-    """Return each claim with the verdict that was recorded last and its age, and when each was
-    reached.
+    """Return each claim with its last recorded verdict and its age, and the time of each verdict.
 
-    A claim without a verdict is ``unproven``, and so is one whose verdict is of another
-    configuration, another sentence, or a later hour than that of ``now``. Raises nothing: a file
-    that is no such file has no verdicts.
+    A claim is ``unproven`` without a verdict, or if the verdict is for another configuration or
+    another sentence, or is an hour or more later than ``now``. Raises nothing: any other file has
+    no verdicts.
     """
-    latest = now + timedelta(hours=1)  # the page is of the whole hour
+    latest = now + timedelta(hours=1)  # the page states whole hours
     found = {each.promise.id: each for each in _read(data / FILE_NAME) if each.at < latest}
     every, times = list[Promise](), dict[str, datetime]()
     for promise in promises(claims, {}):
@@ -129,7 +129,7 @@ def _encoded(found: list[Recorded]) -> bytes:
 
 
 def _text(path: Path) -> bytes:
-    """Return the contents of a file; nothing where it is absent, unreadable or too long."""
+    """Return the contents of a file; nothing if it is absent, unreadable or too long."""
     with suppress(OSError):
         if path.is_file():
             with path.open("rb") as file:
@@ -139,7 +139,7 @@ def _text(path: Path) -> bytes:
 
 
 def _read(path: Path) -> list[Recorded]:
-    """Return the verdicts of a file; none where it is absent or no such file."""
+    """Return the verdicts of a file; none if it is absent or has another form."""
     with suppress(ValueError, RecursionError):  # msgspec's errors are ValueErrors
         found = _decode(_text(path))
         return found if all(each.at.tzinfo is not None for each in found) else []

@@ -1,8 +1,7 @@
 """Verify claims: run the checks that they name against a configuration and its data directory.
 
-A check finds faults, and one that finds none holds. No fault contains a value: it names the rule,
-the field or the sink, and states how many. Most checks look at a dry run (``dry_run``), in a
-temporary directory.
+A check reports findings. No finding contains a value: it names the rule, the field or the sink, and
+a count. Most checks look at a dry run (``dry_run``) in a temporary directory.
 """
 
 from __future__ import annotations
@@ -74,12 +73,12 @@ def check(
     meetings: int = 200,
     file: Path | None = None,
 ) -> Found:
-    """Run all checks of telemetry, with so many synthetic meetings. The ledger notes that they have
-    read the store, unless the ledger does not hold: then it is left as it is. ``file`` is the
-    configuration's, which commands in advice name.
+    """Run all checks of telemetry, with ``meetings`` synthetic meetings. The ledger notes that the
+    checks read the store, unless the ledger does not hold: then we leave it unchanged. ``file`` is
+    the configuration's file, which commands in advice name.
 
-    Raises ``SchemaError`` and ``ConfigFaults`` for what is wrong with the documents beyond the
-    rules that carry claims, what the pipeline's parts raise, and what noting raises.
+    Raises ``SchemaError`` and ``ConfigFaults`` for faults of the documents other than broken rules
+    that carry claims, and what the pipeline's parts raise.
     """
     found: dict[Check, tuple[ClaimFinding, ...] | None] = dict.fromkeys(CHECKS)
     schemas, found["policy"] = _policy(config)
@@ -124,8 +123,8 @@ def _in_data(
     reviews: Mapping[str, Review],
     has_ledger: bool,
 ) -> Iterator[Against]:
-    """Look at a data directory, but for its ledger itself, which does not hold without
-    ``has_ledger``."""
+    """Check a data directory without verifying its ledger. ``has_ledger`` says whether the ledger
+    holds."""
     sockets = [each.resolve() for each in (config.http.unix, config.recorder.unix) if each]
     try:
         yield from mismatches(locations, matrices, reviews, sockets)
@@ -145,7 +144,7 @@ def _in_data(
 
 
 def _noted(locations: Locations) -> Iterator[ClaimFinding]:
-    """Note in the ledger that records were read; yield what is unproven where that fails."""
+    """Note in the ledger that records were read. Yield an open finding if that fails."""
     if (rows := _rows(locations)) == 0:
         return
     with suppress(ConfigError, DeliveryError):
@@ -159,9 +158,9 @@ def _noted(locations: Locations) -> Iterator[ClaimFinding]:
 
 
 def _settle(locations: Locations) -> None:
-    """Finish or undo what a sidecar that was killed has begun, as the next start does: what it left
-    would be neither a record nor nothing. While one runs, it has done that itself, and where none
-    has locked the directory, none has begun anything."""
+    """Finish or undo what a killed sidecar has begun, as the next start does: checks would take its
+    partial files for foreign ones. A running sidecar has done so itself. A directory without a lock
+    file has never had a sidecar, so there is nothing to finish."""
     if not (locations.data / LOCK_NAME).is_file():
         return
     with suppress(CollectorError):
@@ -179,7 +178,7 @@ def _settle(locations: Locations) -> None:
 def _of_each(
     parts: Mapping[str, _T], look: Callable[[_T], Iterator[ClaimFinding]]
 ) -> tuple[ClaimFinding, ...]:
-    """Collect the findings of each schema; of several, each finding says of which it is."""
+    """Collect the findings of each schema. If there are several, each finding names its schema."""
     return tuple(
         each
         if len(parts) == 1
@@ -190,7 +189,7 @@ def _of_each(
 
 
 def _policy(config: Config) -> tuple[tuple[Schema, ...], tuple[ClaimFinding, ...]]:
-    """Return the schemas, or none and the policies that they break."""
+    """Return the schemas, or none and the findings for the policies that they break."""
     try:
         schemas = configured(config)
     except SchemaError as error:
@@ -243,8 +242,8 @@ def review_commands(config: Config, schemas: Sequence[Schema], file: Path | None
 def review_findings(
     found: Review, command: str = "collector schema review"
 ) -> Iterator[ClaimFinding]:
-    """Yield the fields that nobody has approved as they are, and what is collected besides the
-    sentences of the claims, with whom its approval is attributed to."""
+    """Yield the fields that nobody has approved in their current form, and what we collect besides
+    the sentences of the claims, with the person to whom each approval is attributed."""
     for each in found.unapproved:
         yield ClaimFinding(
             each.reason,
@@ -258,8 +257,8 @@ def review_findings(
 def _flows(
     config: Config, schemas: Sequence[Schema]
 ) -> tuple[Mapping[str, Flows], tuple[ClaimFinding, ...]]:
-    """Return the flow matrix of each schema by its name, or none and the rules that they break; in
-    their entries too."""
+    """Return the flow matrix of each schema by its name, and findings for entries that break rules;
+    or no matrix and the findings for the rules that the configuration breaks."""
     faults: tuple[Fault, ...] = ()
     try:
         matrices = all_flows(config, schemas)
@@ -330,7 +329,7 @@ def _delivery(outcome: Outcome) -> Iterator[ClaimFinding]:
 
 
 def _consent(outcome: Outcome) -> Iterator[ClaimFinding]:
-    """Check that no field reaches a sink that is only for purposes which a person refuses."""
+    """Check that no sink gets a field that is only for purposes that a person refuses."""
     run, matrix, schema = outcome.run, outcome.run.flows, outcome.run.flows.schema
     needed = [name for name, purpose in schema.purposes.items() if not purpose.optional]
     for name, fields in replace(run, folder=run.folder / "refused").refused().items():
@@ -340,7 +339,7 @@ def _consent(outcome: Outcome) -> Iterator[ClaimFinding]:
 
 
 def _retention(outcome: Outcome) -> Iterator[ClaimFinding]:
-    """Check that records go in time: by pruning, or from a sink that deletes them by itself."""
+    """Check that records are deleted in time, by pruning or by the sink itself."""
     matrix = outcome.run.flows
     if outcome.stale:
         message = f"A test run left expired records in {_number(outcome.stale, 'table or file')}."
@@ -398,8 +397,8 @@ def _flaws(spool: Path) -> Iterator[ClaimFinding]:
 def _running(
     spool: Path, matrices: Sequence[Flows], reviews: Mapping[str, Review]
 ) -> Iterator[Against]:
-    """Check that schemas, approved copies and settings are those of the sidecar that has the
-    directory, or had it last."""
+    """Check that schemas, approved copies and settings are the same as those of the sidecar that
+    uses the directory, or used it last."""
     with opened(spool) as ledger:
         digests, settings = {*in_force(ledger).values()}, ledger.digest("configuration")
         before, _, rest = (ledger.document(settings) or b"").partition(b"\n")
@@ -416,7 +415,7 @@ def _running(
 
 
 def _rows(locations: Locations) -> int | None:
-    """Return the number of records in sinks; ``None`` where it cannot be read."""
+    """Return the number of records in sinks; ``None`` if a sink cannot be read."""
     number = 0
     with locations.opened() as sinks:
         for name, sink in sinks.items():
@@ -430,7 +429,7 @@ def _rows(locations: Locations) -> int | None:
 
 
 def _all(found: Iterator[ClaimFinding]) -> tuple[ClaimFinding, ...]:
-    """Collect findings; one more if something cannot be read."""
+    """Collect findings. If something cannot be read, add a finding for that."""
     against: list[ClaimFinding] = []
     try:
         against.extend(found)
@@ -440,7 +439,8 @@ def _all(found: Iterator[ClaimFinding]) -> tuple[ClaimFinding, ...]:
 
 
 def _failure(error: DeliveryError) -> ClaimFinding:
-    """Return the finding for what cannot be read: a server that is silent shows nothing."""
+    """Return the finding for a location that cannot be read. It is open for a sink that does not
+    answer."""
     if error.code == "E507" and not isinstance(error, UnreadableBatch | UnreadableFile):
         message = "The ledger could not be read: its file is damaged, or not Collector's."
         return ClaimFinding(message, advice=_LEDGER)

@@ -57,8 +57,8 @@ class Checkpoint(NamedTuple):
 
 
 def read_checkpoints(text: str, check: SignatureCheck | None) -> list[Checkpoint]:
-    """Return the entries of a file; without ``check`` no signature is checked. Raises
-    ``ValueError`` for any other file, and for an invalid signature."""
+    """Return the entries of a file of checkpoints. Without ``check``, signatures are not checked.
+    Raises ``ValueError`` for any other file, and for an invalid signature."""
     text, found = text.replace("\r\n", "\n").strip() + "\n", list[Checkpoint]()
     if not text.strip() or _CHECKPOINT.sub("", text):
         raise ValueError("this is no checkpoint of a ledger")
@@ -71,7 +71,7 @@ def read_checkpoints(text: str, check: SignatureCheck | None) -> list[Checkpoint
 
 
 def _is_signed(check: SignatureCheck | None, key: str, text: str, signature: bytes) -> bool:
-    """Return whether a signature is valid, as far as that can be checked."""
+    """Return whether a signature is valid; without ``check`` it counts as valid."""
     return check is None or check(key, text.encode(), signature)
 
 
@@ -87,9 +87,9 @@ class Flaw(NamedTuple):
 
 
 class Gap:
-    """What a sink skipped, as entry ``number`` states it: the batches and records of a range of
-    receipts. ``rest`` is the part that the receipts seen so far do not explain, and ``missing`` is
-    how many receipts of the range were not seen yet."""
+    """Entry ``number`` states that a sink skipped the batches and records of a range of receipts.
+    ``rest`` are those that the receipts seen so far do not explain. ``missing`` counts the receipts
+    of the range that were not seen yet."""
 
     def __init__(self, number: int, part: dict[str, str]) -> None:
         self.number: int = number
@@ -108,8 +108,8 @@ class Gap:
 
 
 class Key(NamedTuple):
-    """The entry with which a key begins, and whether the key before it has signed that entry; the
-    first key has signed its own."""
+    """The entry with which a key begins, and whether the previous key signed that entry. The first
+    key signs its own entry."""
 
     sequence: int
     public: str
@@ -269,7 +269,7 @@ class Audit:
             self.report("document", number, "no entry names this document")
 
     def _anchor(self, receipt: tuple[int, str], who: str, is_kept: bool = False) -> None:
-        """Note a receipt that must exist, as an entry names it."""
+        """Note a receipt that must exist, because an entry or a checkpoint names it."""
         if receipt[0]:
             self._anchors.setdefault(receipt[0], []).append((receipt[1], who, is_kept))
 
@@ -292,7 +292,7 @@ class Audit:
         self.entries += 1
 
     def _gap(self, gap: Gap, tip: int) -> None:
-        """Note what a sink skipped, and check that no other entry states the same."""
+        """Note what a sink skipped, and check that no earlier entry covers the same receipts."""
         if not self._skipped_to.get(gap.sink, 0) < gap.first <= gap.last <= tip:
             self.report("entry", gap.number, "states receipts that it cannot cover")
         self._skipped_to[gap.sink] = gap.last
@@ -333,7 +333,7 @@ class Audit:
         received, admitted = (_number(part.get(name, "")) for name in ("received", "admitted"))
         if received != admitted + sum(counts.values()):
             self.report("receipt", number, "received is not admitted + rejected")
-        # One that counts nothing is of a revised batch, whose records were counted before.
+        # A receipt that counts nothing is of a revised batch, whose records were counted before.
         if received and (part.get("commitment") == "-") != (admitted == 0):
             self.report("receipt", number, "commitment and admitted do not fit together")
         for tip, who, _ in self._anchors.pop(number, ()):
@@ -349,7 +349,7 @@ class Audit:
     def _follow(
         self, what: str, number: int, part: dict[str, str], digest: str, is_damage: bool = False
     ) -> None:
-        """Check that a receipt or an entry follows the one before it, or a chain's start."""
+        """Check that a receipt or an entry follows the previous one, or the start of its chain."""
         (last, tip), previous = self.tips[what], part.get("previous")
         start = self._starts.pop(number, None) if what == "receipt" else None
         if number <= last:
@@ -413,7 +413,7 @@ def _plural(what: str) -> str:
 
 
 def _missing(what: str, last: int, number: int) -> str:
-    """Name the numbers between two in words."""
+    """Say which numbers between two are missing."""
     if number - last == 2:
         return f"{what} {last + 1} is"
     return f"{_plural(what)} {last + 1} to {number - 1} are"

@@ -2,10 +2,10 @@
 
 Entries are rare and have a closed list of kinds: checkpoints, keys, changes of schema and
 configuration, what a sink skipped, and reading, pruning, dropping, exporting, amending and erasing.
-An entry states how much was done and by which command. It holds no value, and no text but the
+An entry states how much was done and by which command. It holds no value. Its only text is the
 reason of a widening: the schema's own, or the flow that a setting adds. In a recorder's ledger an
-entry states what was done with a recording, or looked at in one, and by whom: by a pseudonym that
-only that directory makes.
+entry states what somebody did with a recording, or looked at in one. It names that person by a
+pseudonym that only this data directory can make.
 """
 
 from __future__ import annotations
@@ -64,8 +64,8 @@ class Note:
         reasons: Iterable[str] = (),
         **facts: str | int | None,
     ) -> Note:
-        """Build a note of a kind; facts that are ``None`` are left out, the document's digest is
-        added. Raises ``ValueError`` for a fact that the kind does not have."""
+        """Build a note of a kind. Leave out facts that are ``None``, and add the document's digest.
+        Raises ``ValueError`` for a fact that the kind does not have."""
         if document is not None:
             facts["digest"] = hashlib.sha256(document).hexdigest()
         stated = {name: str(fact) for name, fact in facts.items() if fact is not None}
@@ -80,9 +80,9 @@ class Note:
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An entry as it is stored. ``minute`` is RFC 3339 UTC; ``receipt`` is the tip of the receipts
-    at that time; ``key`` is the public key (hexadecimal) that verifies ``signature``, empty where
-    it is not signed. ``previous`` is the hash of the entry before it, or ``NOTHING``.
+    """A stored entry. ``minute`` is RFC 3339 UTC. ``receipt`` is the tip of the receipts at that
+    time. ``key`` is the public key (hexadecimal) that verifies ``signature``; both are empty for an
+    unsigned entry. ``previous`` is the hash of the previous entry, or ``NOTHING``.
     """
 
     sequence: int
@@ -115,8 +115,8 @@ class Entry:
         return hashlib.sha256(self.text).digest()
 
     def follows(self, last: Tip) -> bool:
-        """Return whether it is unchanged and follows ``last``. Numbers may be missing only before
-        an entry of kind ``damage``."""
+        """Return whether the entry is unchanged and follows ``last``. Numbers may be missing only
+        before an entry of kind ``damage``."""
         is_next = self.sequence == last.sequence + 1 or (
             self.kind == "damage" and self.sequence > last.sequence
         )

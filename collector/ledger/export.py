@@ -24,15 +24,15 @@ from collector.ledger.stored import Ledger
 
 
 def export_lines(ledger: Ledger) -> Iterator[bytes]:
-    """Yield the lines of an export, each with its newline. Raises ``DeliveryError`` E507 where
-    the ledger cannot be read."""
+    """Yield the lines of an export, each with its newline. Raises ``DeliveryError`` E507 if the
+    ledger cannot be read."""
     for what, text, digest, signature in ledger.lines():
         line = {what: text, "hash": digest} | ({"signature": signature} if what == "entry" else {})
         yield orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE)
 
 
 def auditor_script() -> str:
-    """Return the script that verifies an export without Collector: the grammar is put into it."""
+    """Return the script that verifies an export without Collector. It includes the grammar."""
     texts = (Path(__file__).with_name(f"{name}.py") for name in ("auditor", "grammar"))
     script, grammar = (path.read_text(encoding="utf-8") for path in texts)
     shared = grammar[grammar.index("REJECTED =") :].rstrip()
@@ -40,14 +40,14 @@ def auditor_script() -> str:
 
 
 def format_checkpoint(entry: Entry) -> str:
-    """Return the lines of an entry."""
+    """Return an entry as a checkpoint: its text and its signature."""
     return f"{entry.text.decode()}signature {entry.signature.hex() or '-'}\n"
 
 
 def parse_checkpoints(text: str, name: str = "the file") -> list[Checkpoint]:
-    """Parse a file with one or several entries; faults call it by its name.
+    """Parse a file with one or several entries; error messages use ``name``.
 
-    Raises ``InputError`` E422 for any other file, and for an invalid signature.
+    Raises ``UsageError`` E422 for any other file, and for an invalid signature.
     """
     fault = ""
     try:

@@ -67,6 +67,6 @@ FORMS = {
 
 
 def fits(what: str, text: str) -> bool:
-    """Return whether a text is of one of ``FORMS``, in printable characters."""
+    """Return whether a text has the form of ``what`` and only printable characters."""
     is_printable = text.replace("\n", "").isprintable()
     return is_printable and re.fullmatch(FORMS[what], text, re.ASCII) is not None

@@ -1,4 +1,4 @@
-"""Append entries to the ledger of a spool's file, signed where the key can be used."""
+"""Append entries to the ledger in a spool's file, and sign them if the key can be used."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NEW_DOCUMENT = "INSERT OR IGNORE INTO documents VALUES (?, ?)"
 SET_LAST = "INSERT OR REPLACE INTO last_entry VALUES (1, ?, ?)"
 _MOST_BYTES = 64 << 20
 _MOST = 1 << 53
-"""No entry has a number from here on."""
+"""The number of an entry is lower than this."""
 _NEWEST = f"{SELECT_ENTRIES} WHERE sequence < {_MOST} ORDER BY sequence DESC LIMIT 1"
 _KEY = "SELECT facts FROM entries WHERE kind = 'key' ORDER BY sequence DESC LIMIT 1"
 
@@ -54,8 +54,8 @@ class Signer(Protocol):
 def append(db: sqlite3.Connection, note: Note, signer: Signer | None = None) -> Entry:
     """Append an entry, within the caller's transaction.
 
-    First an entry of kind ``damage`` is appended if the last ones are missing, and one of kind
-    ``key`` if the signer's key is not the last one that an entry named.
+    If the last entries are missing, an entry of kind ``damage`` comes first. If the signer's key is
+    not the last one that an entry named, an entry of kind ``key`` comes first.
     """
     current = current_key(db)
     if _newest(db) != _tip(db, "last_entry"):
@@ -119,8 +119,8 @@ def _tip(db: sqlite3.Connection, table: str) -> Tip:
 
 
 def append_all(db: sqlite3.Connection, path: Path, notes: Iterable[Note]) -> None:
-    """Append an entry for each note, within the caller's transaction, signed with the key in the
-    file's directory."""
+    """Append an entry for each note within the caller's transaction. The key in the file's
+    directory signs them."""
     key = load_key(path.parent, current_key(db))
     for note in notes:
         append(db, note, key)

@@ -1,4 +1,4 @@
-"""A receipt: the counts of one commit (received, admitted, rejected), chained to the one before.
+"""A receipt: the counts of one commit (received, admitted, rejected), chained to the previous one.
 
 It names no sender, holds no value, and counts neither bytes nor content. ``commitment`` binds it to
 the stored records, under a salt that is deleted with them: after that, a receipt does not reveal
@@ -17,14 +17,14 @@ from typing import Any, Literal, NamedTuple
 from collector.contracts import REJECTIONS, Rejection, Tally
 
 Reason = Literal["new", "damaged"]
-"""Why a chain begins: there was none before, or the one before could not be read to its end."""
+"""Why a chain begins: it is the first, or the previous one could not be read to its end."""
 
 SALT_BYTES = 32
 NOTHING = bytes(32)
 """The hash of a receipt that does not exist."""
 commit: Callable[[bytes, bytes], bytes] = partial(hmac.digest, digest="sha256")
-"""Returns the commitment of a batch: the HMAC-SHA-256 of its records as they are stored, under
-their salt."""
+"""Returns the commitment of a batch: the HMAC-SHA-256 of its stored records, with their salt as the
+key."""
 
 COLUMNS = (
     *("sequence", "minute", "schema", "received", "admitted"),
@@ -38,8 +38,8 @@ COLUMNS = (
 class Receipt:
     """The counts of one commit. ``schema`` is a digest; ``minute`` is RFC 3339 UTC.
 
-    ``commitment`` is ``None`` where nothing was admitted. ``previous`` is the hash of the receipt
-    before it, or of the chain's start.
+    ``commitment`` is ``None`` if nothing was admitted. ``previous`` is the hash of the previous
+    receipt, or of the chain's start.
     """
 
     sequence: int
@@ -73,8 +73,9 @@ class Receipt:
         return hashlib.sha256(self.text).digest()
 
     def follows(self, last: Tip, start: Start | None) -> bool:
-        """Return whether it is unchanged and follows ``last``, by way of its chain's ``start`` if
-        it has one. Numbers may be missing only before a chain that begins after damage."""
+        """Return whether the receipt is unchanged and follows ``last``. The first receipt of a
+        chain follows its ``start``, which follows ``last``. Numbers may be missing only before a
+        chain that begins after damage."""
         is_next, before = self.sequence == last.sequence + 1, last.hash
         if start is not None:
             is_first = start.reason == "damaged" or self.sequence == 1
@@ -136,7 +137,8 @@ def as_bytes(value: object) -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """The start of a chain: its first receipt, the reason, and the hash of the receipt before."""
+    """The start of a chain: its first receipt, the reason, and the hash of the last receipt
+    before it."""
 
     first: int
     reason: Reason
@@ -155,8 +157,8 @@ class Start:
 
 
 class Tip(NamedTuple):
-    """The number and hash of the last receipt or entry. A copy that is kept elsewhere shows later
-    whether it is still there."""
+    """The number and hash of the last receipt or entry. A copy that is kept elsewhere later shows
+    whether that receipt or entry is still there."""
 
     sequence: int
     hash: bytes
@@ -165,8 +167,8 @@ class Tip(NamedTuple):
 def issue(
     previous: Tip, minute: str, schema: str, tally: Tally, commitment: bytes | None
 ) -> Receipt:
-    """Build the receipt after ``previous``. At the beginning of a chain, its hash is that of the
-    start."""
+    """Build the receipt after ``previous``. At the beginning of a chain, ``previous`` has the hash
+    of the start."""
     rejected = {reason: tally.rejected[reason] for reason in REJECTIONS if tally.rejected[reason]}
     receipt = Receipt(
         previous.sequence + 1,

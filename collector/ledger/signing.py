@@ -1,7 +1,7 @@
 """The key that signs entries: Ed25519, in the data directory, readable by its owner only.
 
-A process that can read the key can sign. A signature proves that a checkpoint or an export that was
-stored elsewhere came from such a process, and was not changed since.
+A process that can read the key can sign. The signature of a checkpoint or an export that was stored
+elsewhere proves that such a process made it, and that nobody has changed it since.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _PEM = re.compile(
     rb"-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEI[A-Za-z0-9+/]{43}\n"
     rb"-----END PRIVATE KEY-----\n"
 ).fullmatch
-"""Matches the file of a key: but for its 32 bytes, all are the same."""
+"""Matches the file of a key. Such files differ only in the 32 bytes of the key."""
 
 
 def can_sign() -> bool:
@@ -43,7 +43,7 @@ class Key:
         )
 
         found = None
-        with suppress(Exception):  # an error of a parser might show what it has parsed
+        with suppress(Exception):  # the parser's error might show the key
             found = serialization.load_pem_private_key(pem, None)
         if not isinstance(found, Ed25519PrivateKey):
             raise ValueError("there is no Ed25519 key in the file")
@@ -60,9 +60,9 @@ class Key:
 
 def load_key(directory: Path, current: str | None) -> Key | None:
     """Load the key of a data directory; create it if there is none. ``current`` is the public key
-    that the ledger names last; call this within the transaction that read it.
+    that the ledger names last. Call this within the transaction that read ``current``.
 
-    Returns ``None`` where the extra for signing is not installed, or the file cannot be used.
+    Returns ``None`` if the extra for signing is not installed, or the file cannot be used.
     """
     if not can_sign():
         return None
@@ -72,7 +72,7 @@ def load_key(directory: Path, current: str | None) -> Key | None:
         if not (directory / KEY_NAME).exists():
             _create(directory / KEY_NAME)
         return Key(_private(directory / KEY_NAME))
-    except (OSError, ValueError):  # the sidecar logs `unsigned`, and `ledger verify` says it
+    except (OSError, ValueError):  # the sidecar logs `unsigned`, and `ledger verify` reports it
         return None
 
 
@@ -83,8 +83,8 @@ def is_key(path: Path) -> bool:
 
 
 def create_next_key(directory: Path) -> Key:
-    """Create the next key beside the current one. ``load_key`` replaces the current key once the
-    ledger names the next. Raises ``OSError``."""
+    """Create the next key beside the current one. Once the ledger names the next key, ``load_key``
+    replaces the current key by it. Raises ``OSError``."""
     path = directory / _NEXT_NAME
     path.unlink(missing_ok=True)
     _create(path)
@@ -104,7 +104,7 @@ def _replace(directory: Path) -> None:
 
 
 def _read(path: Path) -> str | None:
-    """Return the public half of the key in a file, if there is one."""
+    """Return the public half of the key in a file; ``None`` if it has no key."""
     try:
         return Key(_private(path)).public
     except (OSError, ValueError):

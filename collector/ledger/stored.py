@@ -34,9 +34,9 @@ from collector.schema.stored_document import load_stored
 from collector.sqlite.connection import connect_to_read, decode_leniently
 
 FORMAT = 1
-"""The format of a spool's file, in which the ledger is."""
+"""The format of a spool's file, which contains the ledger."""
 RECORDER_FILE = "recorder.db"
-"""The name of a recorder's database, which has a ledger too: of entries, without receipts."""
+"""The name of a recorder's database. Its ledger has entries but no receipts."""
 UNKNOWN_FORMAT = "the spool has a format that this version of Collector does not know"
 
 _REJECTED = "".join(f"{reason} INTEGER NOT NULL, " for reason in REJECTIONS)
@@ -59,8 +59,9 @@ _Rows = Callable[[str], Iterable[tuple[Any, ...]]]
 
 
 def require_known_format(db: sqlite3.Connection) -> None:
-    """Raise ``ConfigError`` E203 for a spool's file that has another format. It is written in two
-    places; where they differ, the file is damaged. Raises ``sqlite3.Error``."""
+    """Raise ``ConfigError`` E203 for a spool's file that has another format. Two places state the
+    format; if they differ, the file is damaged, and this does not raise. Raises
+    ``sqlite3.Error``."""
     query = "SELECT format FROM about UNION SELECT user_version FROM pragma_user_version"
     found = [row[0] for row in db.execute(query)]
     if len(found) == 1 and found != [FORMAT]:
@@ -68,7 +69,7 @@ def require_known_format(db: sqlite3.Connection) -> None:
 
 
 def _count(total: Tally, what: str, name: Any, reason: Any, times: Any) -> None:
-    """Add sums of hours to a tally that has no sum of that kind yet."""
+    """Put a sum of hours into a tally that has no sum of that kind yet."""
     if what == "dropped" and reason in DROPS:
         total.dropped.setdefault(name, Counter())[reason] = as_number(times)
     elif what == "content" and name in CATEGORIES:
@@ -78,9 +79,10 @@ def _count(total: Tally, what: str, name: Any, reason: Any, times: Any) -> None:
 
 
 class Ledger:
-    """The ledger of a spool's file at one moment; ``rows`` runs a query there.
+    """The ledger of a spool's file at one moment; ``rows`` runs a query on the file.
 
-    The methods of one that ``opened`` yields raise ``DeliveryError`` E507 for an unreadable file.
+    If ``opened`` yielded the ledger, its methods raise ``DeliveryError`` E507 for an unreadable
+    file.
     """
 
     def __init__(self, rows: _Rows) -> None:
@@ -99,7 +101,7 @@ class Ledger:
         return self._tip_in("tip")
 
     def receipts(self, newest: int | None = None) -> Iterator[Receipt]:
-        """Yield all receipts in order, or the ``newest`` so many."""
+        """Yield all receipts in order, or only the last ``newest`` ones."""
         query = f"SELECT {', '.join(COLUMNS)} FROM receipts"  # noqa: S608 - constants
         if newest is not None:
             query = f"SELECT * FROM ({query} ORDER BY sequence DESC LIMIT {int(newest)})"  # noqa: S608
@@ -126,7 +128,7 @@ class Ledger:
         return total
 
     def hourly(self, since: datetime) -> dict[str, Tally]:
-        """Return the sums of each stored hour from one on: dropped fields, content and bytes."""
+        """Return the sums of each stored hour since ``since``: dropped fields, content, bytes."""
         found: dict[str, Tally] = {}
         query = "SELECT hour, what, name, reason, times FROM hours"
         for hour, *row in self._rows(f"{query} WHERE hour >= '{to_minute(since)}'"):
@@ -168,8 +170,8 @@ class Ledger:
         return next((text for each, text in self.documents() if each == digest), None)
 
     def lines(self) -> Iterator[tuple[str, str, str, str]]:
-        """Yield the whole ledger as ``Audit.add`` takes it and an export holds it: what each line
-        is, its text, its hash, and the signature of an entry."""
+        """Yield the whole ledger as arguments of ``Audit.add``, in the order of an export: what
+        each line is, its text, its hash, and the signature of an entry."""
         for _, start in sorted(self.starts.items()):
             yield "start", start.text.decode(), start.hash.hex(), ""
         for entry in self.entries():
@@ -184,8 +186,9 @@ class Ledger:
         yield "tips", tips, hashlib.sha256(tips.encode()).hexdigest(), ""
 
     def verify(self, noted: str | None = None, checkpoints: Iterable[Checkpoint] = ()) -> Audit:
-        """Verify both chains, the signatures if that is possible, and the commitments of pending
-        batches. ``noted`` (the hash of a receipt) and ``checkpoints`` were stored elsewhere."""
+        """Verify both chains, the commitments of pending batches, and the signatures if the extra
+        for signing is installed. ``noted`` (the hash of a receipt) and ``checkpoints`` were stored
+        elsewhere."""
         audit = Audit(signature_check(), *checkpoints)
         if not self._has("entries"):
             audit.flaws.append(Flaw("entry", 1, "the table of entries is missing"))
@@ -221,24 +224,24 @@ class Ledger:
         for number, salt, payload, layout, at, *receipt in self._rows(query):
             sequence = as_number(number)
             if receipt[-1] is None and sequence < damaged:
-                continue  # it was recovered from a damaged file, its receipt was not
+                continue  # the batch was recovered from a damaged file, but its receipt was not
             if receipt != [layout, at, commit(as_bytes(salt), as_bytes(payload))]:
                 yield Flaw("receipt", sequence, "pending batch does not match the commitment")
 
 
 def file_of(spool: Path) -> Path:
-    """Return the file with the ledger of a directory: the spool, or the database of a recorder."""
+    """Return the file that has the ledger of a directory: the spool or a recorder's database."""
     recorder = spool.with_name(RECORDER_FILE)
     return recorder if recorder.is_file() and not spool.exists() else spool
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[Ledger]:
-    """Open the ledger in a spool's file, or in the database of a recorder that has the directory,
-    read-only; another process may be writing it.
+    """Open the ledger in a spool's file read-only, or in the database of a recorder that uses the
+    directory. Another process may be writing to it.
 
-    Raises ``ConfigError`` E203 when there is no such file or it has another format,
-    ``DeliveryError`` E507 when it cannot be read.
+    Raises ``ConfigError`` E203 if there is no such file or it has another format, and
+    ``DeliveryError`` E507 if it cannot be read.
     """
     path = file_of(path)
     if not path.is_file():

@@ -1,7 +1,6 @@
 """Sinks of earlier configurations: the ledger notes each configuration with which a sidecar ran.
 
-What such a sink wrote may still lie there, though today's configuration, or the one that was shown,
-does not name it.
+The records of such a sink may still exist, although the current configuration does not name it.
 """
 
 from __future__ import annotations
@@ -41,11 +40,11 @@ COPIES = "approved_copies"
 
 @dataclass
 class EarlierSinks:
-    """``sinks`` are those that hold something of ours, under names of their own. ``unreached`` says
-    in words where something of ours may be that could not be looked at, and ``beyond`` what is out
-    of reach: sinks that cannot forget, or where nothing bears a mark of ours.
-    ``directories`` are the names that those sinks had which left files in their own directories,
-    and ``elsewhere`` those whose location another sink has by now."""
+    """``sinks`` are the earlier sinks that hold something of ours, under new names. ``unreached``
+    says in words where data of ours may be that we could not check. ``beyond`` says what is out of
+    reach: sinks that cannot forget, and locations without our mark. ``directories`` has, by new
+    name, the former name of each sink that left files in its own directory. ``elsewhere`` are the
+    new names of those whose location belongs to another sink now."""
 
     sinks: dict[str, SinkSettings] = field(default_factory=dict)
     unreached: list[str] = field(default_factory=list)
@@ -57,7 +56,7 @@ class EarlierSinks:
 def earlier_sinks(
     data: Path, schemas: tuple[Schema, ...], current: Mapping[str, SinkSettings]
 ) -> EarlierSinks:
-    """Find the sinks that the ledger of a data directory names, besides the ``current`` ones."""
+    """Find the sinks that the ledger of a data directory names, without the ``current`` ones."""
     seen = {_place(data, name, sink) for name, sink in current.items()}
     with_directories = {(name, sink.type) for name, sink in current.items() if sink.has_state}
     search = _Search(data, schemas, seen, with_directories)
@@ -73,7 +72,7 @@ def earlier_sinks(
 
 
 def ran_elsewhere(data: Path, on: Mapping[str, SinkSettings]) -> bool:
-    """Return whether a sidecar last ran with sinks at other places than those of ``on``."""
+    """Return whether the last sidecar's sinks were at other places than the sinks in ``on``."""
     last = next(_configurations(data / SPOOL_NAME, newest=True), None)
     if last is None or not _sinks(last.settings):
         return False
@@ -89,7 +88,7 @@ def ran_elsewhere(data: Path, on: Mapping[str, SinkSettings]) -> bool:
 
 
 def noted_schemas(data: Path) -> tuple[Schema, ...]:
-    """Return the schemas with which a sidecar last ran in a data directory, if its ledger tells all
+    """Return the schemas with which a sidecar last ran in a data directory, if its ledger has all
     of them; else none."""
     with suppress(DeliveryError):
         if (data / SPOOL_NAME).is_file():
@@ -102,8 +101,8 @@ def noted_schemas(data: Path) -> tuple[Schema, ...]:
 
 
 def in_force(ledger: Ledger) -> dict[str, str]:
-    """Return the digests of the schemas with which a sidecar last ran, by their names, the default
-    first: those that the last configuration names, or the last one that was noted."""
+    """Return the digests of the schemas with which a sidecar last ran, by name, the default first.
+    These are the schemas that the last configuration names, or else the last noted schema."""
     noted = dict[str, str]()
     for entry in ledger.entries():
         if entry.kind == "schema":
@@ -116,15 +115,15 @@ def in_force(ledger: Ledger) -> dict[str, str]:
 
 
 def noted_copies(settings: bytes) -> dict[str, str] | None:
-    """Return the state of the approved copy of each schema, by the second line of the document of a
-    configuration; ``None`` if it is no such line."""
+    """Return the state of each schema's approved copy, from the second line of a configuration's
+    document; ``None`` if the line does not have it."""
     found = load_plain(settings)
     copies = found.get(COPIES) if isinstance(found, dict) else None
     return copies if isinstance(copies, dict) else None
 
 
 def _names(flows: bytes) -> Iterator[str]:
-    """Yield the names of the schemas of a configuration, by the first line of its document."""
+    """Yield the names of a configuration's schemas, from the first line of its document."""
     found = load_plain(flows)
     for each in found if isinstance(found, list) else [found]:
         if isinstance(each, dict) and isinstance(each.get("schema"), str):
@@ -132,8 +131,8 @@ def _names(flows: bytes) -> Iterator[str]:
 
 
 class _Noted(NamedTuple):
-    """A configuration of the ledger: its settings, the place of each sink as the flows state it,
-    and the sinks that were dropped since it ran."""
+    """A configuration from the ledger: its settings, the place of each sink according to the flows,
+    and the sinks that were dropped after it ran."""
 
     settings: _Plain
     places: Mapping[str, str]
@@ -141,8 +140,8 @@ class _Noted(NamedTuple):
 
 
 def _configurations(spool: Path, *, newest: bool = False) -> Iterator[_Noted]:
-    """Yield each configuration, or the newest: its document has the flows in the first line, and
-    the settings in the second."""
+    """Yield each configuration, or only the newest. Its document has the flows in the first line,
+    and the settings in the second."""
     if not spool.is_file():
         return
     with opened(spool) as ledger:
@@ -175,7 +174,7 @@ def _places(flows: Any) -> dict[str, str]:
 
 
 def _sinks(settings: _Plain) -> dict[str, dict[str, Any]]:
-    """Return the stated settings of each sink; those of a section within are a mapping."""
+    """Return the stated settings of each sink. The settings of a subsection are a mapping."""
     found: dict[str, dict[str, Any]] = {}
     for key, value in settings.items():
         section, _, rest = str(key).partition(".")
@@ -189,8 +188,8 @@ def _sinks(settings: _Plain) -> dict[str, dict[str, Any]]:
 
 
 def _made(name: str, values: Mapping[str, Any]) -> SinkSettings | None:
-    """Make settings; ``None`` for a type that there is no more, or that takes others now. What is
-    a default is not stated: a type need not take it as a value of a file."""
+    """Make the settings of a sink. Return ``None`` if its type no longer exists, or now takes other
+    settings. Leave out defaults, because a type need not accept them from a file."""
     with suppress(ConfigError, ValidationError, TypeError):
         type_ = settings_of(values.get("type", name))
         stated = {
@@ -211,8 +210,8 @@ def _default(info: FieldInfo) -> Any:
 
 @dataclass
 class _Search:
-    """Looks at the place of each sink once. ``seen`` are places that are known already, and
-    ``with_directories`` names and types of sinks whose own directories are."""
+    """Looks at the place of each sink once. ``seen`` are the places that are known already.
+    ``with_directories`` are the names and types of sinks whose own directories are known."""
 
     data: Path
     schemas: tuple[Schema, ...]
@@ -226,9 +225,9 @@ class _Search:
             listed.append(what)
 
     def add(self, name: str, sink: SinkSettings | None, noted: _Noted) -> None:
-        """Add a sink if it was on, and was not seen before."""
+        """Add a sink if it was on and its place is new."""
         named = f"sink {name} of an earlier configuration"
-        # What its operator has dropped does not return: then it is no failure.
+        # The operator dropped this sink for good, so not reaching it is no failure.
         unreached = self.found.beyond if name in noted.dropped else self.found.unreached
         if sink is None:
             self.note(unreached, f"{named}: its type is not installed, or takes other settings now")
@@ -264,15 +263,15 @@ class _Search:
                 self.found.elsewhere |= {key} if is_seen else set()
         elif found == "others":
             self.note(self.found.beyond, f"{named}: {place}, which does not bear a mark of ours")
-        elif found == "unknown":  # also where its place follows from a name that is another's now
+        elif found == "unknown":  # also if its place follows from a name that another sink has now
             self.note(unreached, f"{named}: {place}, which cannot be looked at")
 
     def _look(
         self, name: str, sink: SinkSettings
     ) -> Literal["ours", "others", "nothing", "unknown"]:
-        """Tell what is at a sink's place."""
+        """Return whose data are at a sink's place."""
         if not all(path.is_absolute() for path in sink.files().values()):
-            return "unknown"  # relative to a directory that is not known
+            return "unknown"  # relative to an unknown directory
         with suppress(CollectorError, OSError):
             opening = Opening(name, self.schemas, self.data, is_offline=True)
             with open_sink(sink, opening) as made:
@@ -284,7 +283,7 @@ class _Search:
 
 
 def _has_copies(place: Path) -> bool:
-    """Return whether other programs have left files of a sink under other names, as by rotation."""
+    """Return whether other programs have left renamed files of a sink, such as rotated ones."""
     beside = place.parent.glob(f"{escape(place.name)}[-.~]*")
     return any(each.is_file() for each in beside if each.suffix != ".state")
 
@@ -298,8 +297,8 @@ def _place(data: Path, name: str, sink: SinkSettings) -> str:
 
 
 def _base(data: Path, stated: object) -> Path | None:
-    """Return the directory in which a sidecar ran that called its data directory so; ``None`` if
-    that does not tell."""
+    """Return the working directory of a sidecar, from the path that its settings state for the data
+    directory; ``None`` if that path does not show it."""
     if not isinstance(stated, str) or Path(stated).is_absolute():
         return None
     parts, ending = data.resolve().parts, Path(stated).parts
@@ -308,7 +307,7 @@ def _base(data: Path, stated: object) -> Path | None:
 
 
 def _absolute(path: Path, base: Path | None) -> Path:
-    """Return where a relative path leads, from ``base`` or from here, if something is there."""
+    """Resolve a relative path from ``base``, or from the working directory if a file is there."""
     for folder in filter(None, (base, Path.cwd())):
         if not path.is_absolute() and ((folder / path).exists() or base is not None):
             return folder / path

@@ -24,7 +24,7 @@ _WAITING = "what waits in {}: each of its drains drops what is erased there"
 
 
 class Reachable(Protocol):
-    """A sink for commands that change what it has."""
+    """A sink whose records commands change."""
 
     def prune(self, now: datetime) -> Removal: ...
     def rewrite(self, rules: Sequence[Rule]) -> list[Removal]: ...
@@ -32,9 +32,9 @@ class Reachable(Protocol):
 
 @dataclass(frozen=True)
 class Locations:
-    """The locations of records: the erasable sinks, on, off or of an ``earlier`` configuration, and
-    in words those that are ``beyond`` the reach of commands. ``schemas`` are those in force, the
-    default first."""
+    """The locations of records: the erasable sinks (on, off, or of an ``earlier`` configuration),
+    and in words the locations ``beyond`` the reach of commands. ``schemas`` are the schemas in
+    force, the default first."""
 
     data: Path
     schemas: tuple[Schema, ...]
@@ -44,7 +44,7 @@ class Locations:
 
     @classmethod
     def of(cls, config: Config, schemas: tuple[Schema, ...]) -> Locations:
-        """List those of a configuration. Raises ``ConfigError`` E203 if there is no data
+        """List the locations of a configuration. Raises ``ConfigError`` E203 if there is no data
         directory."""
         data = config.data or Path()
         if not data.is_dir():
@@ -81,8 +81,8 @@ class Locations:
 
     @property
     def unreached(self) -> tuple[str, ...]:
-        """Where something of ours may be that could not be looked at: an answer about a person is
-        not complete without it."""
+        """Where data of ours may be that we could not check. An answer about a person is not
+        complete without these locations."""
         return tuple(self.earlier.unreached)
 
     @property
@@ -92,18 +92,18 @@ class Locations:
 
     @contextmanager
     def opened_spool(self) -> Iterator[Spool]:
-        """Open the spool for a command that changes it. Raises ``ConfigError`` E203 when a sidecar
-        has the directory."""
+        """Open the spool for a command that changes it. Raises ``ConfigError`` E203 if a sidecar
+        uses the directory."""
         with Spool(self.spool) as spool:
             yield spool
 
     def reached(self, wait: float = 0.0) -> AbstractContextManager[Mapping[str, Reachable]]:
-        """Reach the sinks for a command that changes them; it waits so many seconds for readers."""
+        """Open the sinks for a command that changes them; wait ``wait`` seconds for readers."""
         return self.opened(wait)
 
     @contextmanager
     def opened(self, wait: float = 0.0) -> Iterator[dict[str, ErasableSink]]:
-        """Open the sinks for a command; changes wait so many seconds for readers."""
+        """Open the sinks for a command. Changes wait up to ``wait`` seconds for readers."""
         with ExitStack() as stack:
             sinks = dict[str, ErasableSink]()
             for name, settings in self.sinks.items():
@@ -124,8 +124,7 @@ class Locations:
 
 
 def _is_there(name: str, sink: SinkSettings, schemas: tuple[Schema, ...], data: Path) -> bool:
-    """Return whether something is at the location of a sink that is switched off: it was on
-    once."""
+    """Return whether a sink that is switched off has left anything at its location."""
     with open_sink(sink, Opening(name, schemas, data, is_offline=True)) as made:
         return isinstance(made, ErasableSink) and made.exists
 

@@ -1,8 +1,8 @@
 """Prune expired data from spool and sinks, and report what is overdue.
 
-A sidecar does it every hour, a command when it is called. The limits that no schema states are
-here. Data that were received in the future, under a wrong clock, are overdue too: they would stay
-for too long.
+A sidecar prunes every hour, a command when it is called. This module has the limits that no schema
+states. Data with a time in the future, from a wrong clock, are overdue too: they would stay too
+long.
 """
 
 from __future__ import annotations
@@ -34,14 +34,15 @@ if TYPE_CHECKING:
     from collector.retention.locations import Locations
 
 HOURS = timedelta(days=90)
-"""The retention of the ledger's hourly sums: of dropped fields, and of bytes."""
+"""The retention of the ledger's hourly sums of dropped fields, content and bytes."""
 ASIDE = timedelta(days=7)
 """The retention of damaged batches and quarantined files, unless a field of the schema has a
 shorter one: their contents are unknown."""
 _EVERY_SECONDS = 3600.0
 _PAUSE_SECONDS = 0.05
 _HOURLY = timedelta(hours=2)
-"""How long after its retention data in the spool count as overdue: more than between prunings."""
+"""Data in the spool count as overdue this long after their retention: longer than the time between
+prunings."""
 _OLD_ROWS = (
     "SELECT (SELECT count(*) FROM damaged WHERE received < ?),"
     " (SELECT count(*) FROM hours WHERE hour < ?)"
@@ -51,8 +52,8 @@ _UNREADABLE = "the spool cannot be read; is it damaged, or no spool's file?"
 
 
 def aside_for(schemas: Iterable[Schema]) -> timedelta:
-    """Return the retention of damaged batches and quarantined files, which may be of any of the
-    schemas."""
+    """Return the retention of damaged batches and quarantined files, which may have fields of any
+    of the schemas."""
     return min(ASIDE, *(span for schema in schemas for span in schema.retentions.values()))
 
 
@@ -64,10 +65,10 @@ def clear(
     damaged: str = LAST,
     hours: str = FIRST,
 ) -> list[Removal]:
-    """Carry out rules in what waits and in what was set aside; delete the damaged batches that were
-    received before a minute, and the ledger's sums of ``hours`` before one. Return for each rule
-    what was removed. Wait so many seconds for readers, while the spool takes batches. Raises
-    ``DeliveryError`` E506."""
+    """Carry out rules on pending batches and those that were set aside. Delete the damaged batches
+    received before the minute ``damaged``, and the ledger's sums of hours before ``hours``. Return
+    for each rule what was removed. Wait up to ``wait`` seconds for readers; meanwhile the spool
+    takes batches. Raises ``DeliveryError`` E506."""
     found = spool.rewrite(rules, damaged=damaged, hours=hours).result()
     deadline = monotonic() + wait
     is_swept = found[0].is_swept
@@ -78,8 +79,8 @@ def clear(
 
 
 def prune(spool: Spool, schemas: Sequence[Schema], wait: float = 0.0) -> Removal:
-    """Prune a spool and what was set aside; it is not swept where a quarantined file cannot be
-    deleted. Raises ``DeliveryError`` E506."""
+    """Prune a spool and what was set aside. If a quarantined file cannot be deleted, the result is
+    not swept. Raises ``DeliveryError`` E506."""
     now = datetime.now(UTC)
     expiry, aside = _expiry(spool.path, schemas, now), now - aside_for(schemas)
     damaged, hours = to_minute(aside), to_minute(now - HOURS)
@@ -91,7 +92,7 @@ def prune(spool: Spool, schemas: Sequence[Schema], wait: float = 0.0) -> Removal
 
 
 def _expiry(path: Path, schemas: Sequence[Schema], now: datetime) -> Rule:
-    """Return the rule for what waits in a spool: a batch may be of a schema that ran before."""
+    """Return the rule for expired records in a spool; a batch may be of an earlier schema."""
     named = {schema.name: schema for schema in schemas}
     with suppress(CollectorError):
         for schema in earlier_schemas(path).values():
@@ -100,9 +101,9 @@ def _expiry(path: Path, schemas: Sequence[Schema], now: datetime) -> Rule:
 
 
 def prune_all(locations: Locations, wait: float) -> Removal:
-    """Prune everything in a data directory; wait so many seconds for readers. Raises
-    ``ConfigError`` E203 when a sidecar has the directory, and ``DeliveryError``, the first, when
-    all that can be pruned is."""
+    """Prune everything in a data directory; wait up to ``wait`` seconds for readers. Raises
+    ``ConfigError`` E203 if a sidecar uses the directory. If sinks fail, prune the others, and then
+    raise the first error (``DeliveryError``)."""
     failures: list[CollectorError] = []
     places: dict[str, int | None] = {}
     of_sinks = Removal()
@@ -126,8 +127,8 @@ def prune_all(locations: Locations, wait: float) -> Removal:
 
 
 def places_fact(places: Mapping[str, int | None]) -> str | None:
-    """State how many records each sink has lost or shown, by its name, for the ledger; ``-`` for
-    one that failed."""
+    """Return the text for the ledger that states how many records each sink has lost or shown;
+    ``-`` for a sink that failed."""
     stated = (
         f"{_EARLIER.sub('.', name).rstrip(')')}={'-' if number is None else number}"
         for name, number in places.items()
@@ -137,8 +138,8 @@ def places_fact(places: Mapping[str, int | None]) -> str | None:
 
 @dataclass(frozen=True)
 class Dropped:
-    """What waited for a sink, or waits in a dry run: ``batches`` in the spool, ``set_aside`` ones,
-    and the ``records`` of both."""
+    """What waited for a sink, or still waits after a dry run: ``batches`` in the spool,
+    ``set_aside`` batches, and the ``records`` of both."""
 
     sink: str
     batches: int
@@ -147,11 +148,11 @@ class Dropped:
 
 
 def drop(spool: Spool, sink: str, *, is_dry_run: bool = False) -> Dropped:
-    """Delete what waits for a sink that is not there any more, and what was set aside for it. The
-    ledger notes it in the commit after which nothing waits; then the bytes are deleted.
+    """Delete what waits for a sink that no longer exists, and what was set aside for it. The same
+    commit drops the batches and notes that in the ledger; then the bytes are deleted.
 
-    Raises ``ConfigError`` E132 if there never was such a sink, and ``DeliveryError`` E506 and E507;
-    the same call does later what was not done.
+    Raises ``ConfigError`` E132 if there never was such a sink, and ``DeliveryError`` E506 and E507.
+    The same call later completes what was not done.
     """
     refused = [each.batch for each in aside_batches(spool.path) if each.sink == sink]
     waiting = spool.waiting(sink).result()
@@ -190,8 +191,8 @@ def _note(
 
 
 class Upkeep(threading.Thread):
-    """Prune a sidecar's spool at the start and every so many seconds, and the sinks of ``off``,
-    which are switched off but may have records; note it in the ledger, and what sinks pruned."""
+    """Prune a sidecar's spool at the start and once an hour. Also prune the sinks of ``off``, which
+    are switched off but may have records. Note both in the ledger, and what sinks pruned."""
 
     def __init__(
         self,
@@ -205,7 +206,7 @@ class Upkeep(threading.Thread):
         self._ending = threading.Event()
 
     def use(self, schemas: Sequence[Schema], off: Locations | None) -> None:
-        """Prune by other schemas from the next time on."""
+        """Use other schemas, and other sinks that are off, from the next pruning on."""
         self._schemas, self._off = schemas, off
 
     def run(self) -> None:
@@ -244,7 +245,7 @@ class Upkeep(threading.Thread):
 def overdue(locations: Locations) -> Iterator[str]:
     """Report, in names and counts, what is overdue in sinks and spool; change nothing.
 
-    Raises ``DeliveryError`` for what cannot be read.
+    Raises ``DeliveryError`` for a location that cannot be read.
     """
     schemas, now = locations.schemas, datetime.now(UTC)
     with locations.opened() as sinks:
@@ -258,7 +259,7 @@ def overdue(locations: Locations) -> Iterator[str]:
 
 
 def _overdue_records(locations: Locations, now: datetime) -> Iterator[str]:
-    """Report records in the spool, and those that were set aside."""
+    """Report overdue records that wait in the spool or were set aside."""
     expiry = _expiry(locations.spool, locations.schemas, now - _HOURLY)
     ahead = to_minute(now + AHEAD)
     old = early = 0
@@ -273,7 +274,7 @@ def _overdue_records(locations: Locations, now: datetime) -> Iterator[str]:
 
 
 def _overdue_rest(path: Path, schemas: Sequence[Schema], now: datetime) -> Iterator[str]:
-    """Report damaged batches, quarantined files, and hourly sums of the ledger."""
+    """Report overdue damaged batches, quarantined files, and hourly sums of the ledger."""
     before, db = now - aside_for(schemas) - _HOURLY, connect_to_read(path)
     if db is None:
         raise DeliveryError("E507", _UNREADABLE)

@@ -1,6 +1,6 @@
-"""Sinks: where records go. They see records only, and never one another.
+"""Sinks: where records go. They see only records, and never one another.
 
-The names below are public: what a package needs that offers a type of sinks under the entry-point
+The names below are public. A package needs them to offer a type of sinks under the entry-point
 group ``collector.sinks``. ``docs/sinks.md`` explains them.
 """
 
@@ -66,7 +66,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import a public name when it is first used: opening a store needs none of the others."""
+    """Import a public name when it is first used, because opening a store needs few of them."""
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_MODULES[name]), name)

@@ -1,6 +1,6 @@
 """A message broker as a sink: what the types have in common.
 
-Batches go to a broker as messages, for readers on other machines to take: drains, or programs of
+Batches go to a broker as messages. Readers on other machines take them: drains, or programs of
 others.
 """
 
@@ -36,12 +36,13 @@ class BrokerSettings(SinkSettings, BrokerAccess):
     """The settings of a broker as a sink."""
 
     in_address: ClassVar[tuple[str, Collection[str], str]]
-    """The setting that an SDK's address names, those that may follow it, and its form in words."""
+    """The setting that an SDK's address names, the settings that may follow it, and the form of the
+    address in words."""
 
     @classmethod
     def at_address(cls, type_: str, url: str) -> Self:
-        """Return the settings for ``SCHEME://HOST/NAME?OTHER=…``: the setting that the name is, and
-        references to secrets. Raises ``ConfigError`` E107 for another address."""
+        """Return the settings for ``SCHEME://HOST/NAME?OTHER=…``. The name and the references to
+        secrets are settings. Raises ``ConfigError`` E107 for another address."""
         named, others, form = cls.in_address
         with suppress(ValidationError, ValueError):
             parts = urlsplit(url)
@@ -55,18 +56,18 @@ class BrokerSettings(SinkSettings, BrokerAccess):
 
     @property
     def known_at(self) -> str:
-        """The stream or the topic: also a drain knows batches by their ids."""
+        """The stream or the topic, because drains recognise batches by their ids too."""
         return self.place(Path())
 
     @abstractmethod
     def publisher(self) -> Publisher:
-        """Return a connection, which is not made yet. Raises ``ConfigError`` E201 without the
-        library, E202 for secrets that are not there, E212 for the files of TLS."""
+        """Return a connection that is not yet open. Raises ``ConfigError`` E201 without the
+        library, E202 for missing secrets, and E212 for unusable TLS files."""
 
 
 class BrokerSink(Sink):
-    """A broker. Messages of a batch are the same whenever it comes again, and are known by their
-    ids to those who take them."""
+    """A broker. A batch that is delivered again gives the same messages, and readers recognise them
+    by their ids."""
 
     is_shared = True
 
@@ -81,7 +82,7 @@ class BrokerSink(Sink):
 
     @classmethod
     def check(cls, settings: BrokerSettings, opening: Opening) -> None:
-        """Check what is installed, secrets, files, and how long the broker keeps messages."""
+        """Check installed modules, secrets, files, and how long the broker keeps messages."""
         mac_key(settings.mac)
         expires, drops = _ask(settings)
         shortest = min(_retentions(settings.purposes, opening.schemas), default=None)
@@ -101,7 +102,7 @@ class BrokerSink(Sink):
         return _ask(settings)[0]
 
     def deliver(self, *batches: Batch) -> None:
-        """Publish batches; the broker has stored them when this returns."""
+        """Publish batches. The broker has stored them when this returns."""
         if self._publisher is None:
             raise DeliveryError("E503", "the sink is open for a command, not for delivery")
         most = self._publisher.most_bytes()
@@ -119,7 +120,7 @@ class BrokerSink(Sink):
             self._publisher.close()
 
     def _granted(self, batch: Batch) -> Granted:
-        """Return for what the records may be used that the sink got of a batch."""
+        """Return the purposes for which the records of a batch may be used after this sink."""
         if self._purposes is None:
             return batch.granted
         schema = self._schemas.get(layout_of(batch).table)
@@ -132,7 +133,7 @@ class BrokerSink(Sink):
 
 
 def _ask(settings: BrokerSettings) -> tuple[timedelta | None, bool]:
-    """Ask the broker after how long it deletes messages, and whether it deletes some before."""
+    """Ask the broker when it deletes messages, and whether it deletes some before that."""
     publisher = settings.publisher()
     try:
         return publisher.expiry(), publisher.drops()

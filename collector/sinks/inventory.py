@@ -33,10 +33,10 @@ _T = TypeVar("_T")
 @contextmanager
 def reading(path: Path, seconds: float | None = None) -> Iterator[sqlite3.Connection]:
     """Open a read-only connection to one state of a store's file. Its temporary tables are in
-    memory only. Wait so long where another process has the file for itself.
+    memory only. Wait up to ``seconds`` if another process has an exclusive lock.
 
-    Raises ``ConfigError`` E203 when there is no such file, ``DeliveryError`` when it cannot be read
-    or has another format (E501); run queries by ``looked``.
+    Raises ``ConfigError`` E203 if there is no such file, and ``DeliveryError`` if it cannot be read
+    or has another format (E501). Run queries with ``read_or_raise``.
     """
     if not path.is_file():
         message = f"{file_name(path)} is not there; name the directory or the file of a store"
@@ -50,9 +50,8 @@ def reading(path: Path, seconds: float | None = None) -> Iterator[sqlite3.Connec
 
 
 def check_store(path: Path, table: Table) -> None:
-    """Raise ``DeliveryError`` for a file that holds something else than a store of ours or has
-    another format (E501), or has other columns (E504), as far as reading shows that. Nothing is
-    made."""
+    """Raise ``DeliveryError`` for a file that is not a store of ours or has another format (E501),
+    or has other columns (E504), as far as reading shows that. Creates nothing."""
     text, has_log, has_index = b"", False, path.with_name(f"{path.name}-shm").exists()
     log = path.with_name(f"{path.name}-wal")
     with suppress(OSError):
@@ -60,14 +59,14 @@ def check_store(path: Path, table: Table) -> None:
         has_log = log.exists() and log.stat().st_size > 0 and is_log(log)
     if text and text[:16] != MAGIC:
         raise DeliveryError("E501", FOREIGN)
-    require_known_format(int.from_bytes(text[60:64]) or OWN.format)  # it is 0 in an empty file
+    require_known_format(int.from_bytes(text[60:64]) or OWN.format)  # 0 in an empty file
     if not text or (has_log and not has_index):
-        return  # empty, or only to be read by a connection that may write
+        return  # empty, or readable only by a connection that may write
     try:
         if has_index:
             need_room(path)
     except OSError:
-        return  # a page of the index for which there is no room would end the process
+        return  # without room for the index, reading it would kill the process
     try:
         with closing(read_or_raise(lambda: connect_in_place(path, has_index=has_index))) as db:
             require_store(db)
@@ -93,8 +92,8 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Contents(Shape):
-    """The counts of a table. A row counts as many events as its ``count``; ``first`` and ``last``
-    are the minutes of the oldest and the newest."""
+    """The counts of a table. A row counts for as many events as its ``count`` says. ``first`` and
+    ``last`` are the minutes of the oldest and the newest row."""
 
     rows: int
     events: int
@@ -126,7 +125,7 @@ def shapes(db: sqlite3.Connection) -> list[Shape]:
 
 
 def foreign_parts(path: Path) -> int:
-    """Count what is in a store's file besides what we would have written."""
+    """Count the parts of a store's file that we would not have written."""
 
     def words(db: sqlite3.Connection) -> set[str]:
         return {name for each in shapes(db) for name in (each.table, *each.columns)}

@@ -1,6 +1,6 @@
-"""Apache Kafka as a sink: batches go into a topic, for drains on other machines to take.
+"""Apache Kafka as a sink: batches go into a topic, from which drains on other machines take them.
 
-``confluent-kafka`` is imported when a sink delivers, and not before: settings are read without the
+``confluent-kafka`` is imported only when a sink delivers, so that settings can be read without the
 extra ``kafka``.
 """
 

@@ -1,6 +1,7 @@
-"""NATS JetStream as a sink: batches go into a stream, for drains on other machines to take.
+"""NATS JetStream as a sink: batches go into a stream, from which drains on other machines take
+them.
 
-``nats-py`` is imported when a sink delivers, and not before: settings are read without the extra
+``nats-py`` is imported only when a sink delivers, so that settings can be read without the extra
 ``nats``.
 """
 

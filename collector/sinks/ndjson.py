@@ -1,6 +1,6 @@
 """Records in files: NDJSON, synced before a batch counts as delivered, and rotated by size.
 
-Every name of a file is made of the configured path and a number, never of data.
+The name of each file consists of the configured path and a number, never of data.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ _KEEP = 8
 
 
 class NdjsonFile(Sink):
-    """A file that batches are appended to, one record a line, with ``received`` at its end.
+    """A file to which batches are appended, one record a line, with ``received`` at its end.
 
-    Batches are on disk, whole, when ``deliver`` returns, and each is stored once by its id, as long
-    as it is among the newest 256: a state file, ``NAME.state``, has these ids and the length up to
-    which the file is whole; what is beyond it after a crash is truncated. Before the file would
-    exceed ``rotate`` bytes it is renamed to ``NAME.1``, that to ``NAME.2``, and so on; ``keep`` of
-    these are retained. Lines that arrive together are in random order. For one thread at a time.
-    The file belongs to one process, or to several that have it open as ``shared``.
+    When ``deliver`` returns, the batches are on disk. A batch is stored once by its id, as long as
+    the id is among the newest 256. A state file, ``NAME.state``, has these ids and the length up to
+    which the file is whole; after a crash, anything beyond that length is truncated. Before the
+    file would exceed ``rotate`` bytes, it is renamed to ``NAME.1``, ``NAME.1`` to ``NAME.2``, and
+    so on; ``keep`` of these are kept. Lines that arrive together are in random order. For one
+    thread at a time. The file belongs to one process, or to several that open it as ``shared``.
 
-    Raises ``ConfigError`` E203 when the path cannot be used, holds something else than records, or
+    Raises ``ConfigError`` E203 if the path cannot be used, the file holds anything but records, or
     another process writes there.
     """
 
@@ -92,8 +92,7 @@ class NdjsonFile(Sink):
         return f"<NdjsonFile of {self._length} bytes>"
 
     def deliver(self, *batches: Batch) -> None:
-        """Append new batches durably, as bytes of the spool's records. Raises ``DeliveryError``
-        E503."""
+        """Append new batches durably. Raises ``DeliveryError`` E503."""
         found = {_key(batch.id): lines(batch) for batch in batches}
         with self._locked():
             self._reopen()
@@ -107,8 +106,8 @@ class NdjsonFile(Sink):
                 raise
 
     def rewrite(self, rules: Sequence[Rule], path: Path) -> list[Removal]:
-        """Rewrite the file, or a finished one, by rules; return what each has removed. A rewritten
-        file is a new file. Raises ``DeliveryError`` E503; then it is as it was."""
+        """Rewrite the file, or a finished one, by rules; return what each rule has removed. A
+        rewritten file is a new file. Raises ``DeliveryError`` E503; then the file is unchanged."""
         with self._locked():
             if path != self.path:
                 done = rewrite(path, rules) if path.exists() else [Removal() for _ in rules]
@@ -123,8 +122,8 @@ class NdjsonFile(Sink):
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """Let no other process write during the block. Raises ``DeliveryError`` E503, also for what
-        the disk does not permit."""
+        """Keep other processes from writing during the block. Raises ``DeliveryError`` E503, also
+        for errors of the disk."""
         refused = DeliveryError(
             "E503", "the file did not take the batch; is the disk full or in use?"
         )
@@ -152,8 +151,8 @@ class NdjsonFile(Sink):
             raise
 
     def _has_changed(self) -> bool:
-        """Return whether another process has written since this one did. Its marks are read in any
-        case, so that ours gets the next number."""
+        """Return whether another process has written since this one did. Always read its marks, so
+        that our mark gets the next number."""
         found = self.path.stat()
         mark = self._marks.get(found.st_ino, found.st_size)
         return (mark.inode, mark.length) != (_inode(self._file), self._length)
@@ -197,7 +196,7 @@ class NdjsonFile(Sink):
         self._open()
 
     def _truncate(self) -> None:
-        """Truncate what was written of a batch; the file is reopened for the next one."""
+        """Truncate a partly written batch, and close the file. The next batch reopens it."""
         if self._file >= 0:
             with suppress(OSError):
                 os.ftruncate(self._file, self._length)
@@ -225,15 +224,15 @@ def _inode(file: int) -> int:
 
 
 def _is_ours(path: Path) -> bool:
-    """Return whether a file contains records or is empty. Of another, all lines would be deleted
-    sooner or later, as they cannot be read."""
+    """Return whether a file contains records or is empty. In any other file, all lines would sooner
+    or later be deleted as unreadable."""
     with path.open("rb") as file:
         return file.read(len(BEGIN)) in (b"", BEGIN)
 
 
 def _open_state(path: Path) -> int:
-    """Open the state file; create its directory if it does not exist. Nothing is made or changed
-    where there is a directory, a device, or anything else that is no file."""
+    """Open the state file; create its directory if it does not exist. If the path is a directory, a
+    device or anything else that is not a file, create and change nothing."""
     check_file(path, ".state")
     try:
         if path.is_file() and not _is_ours(path):
@@ -269,7 +268,7 @@ class NdjsonSettings(SinkSettings):
 
     @property
     def is_local(self) -> bool:
-        """A file of this machine."""
+        """Always true: the file is on this machine."""
         return True
 
     def place(self, directory: Path) -> str:
@@ -281,7 +280,7 @@ class NdjsonSettings(SinkSettings):
         return {} if self.path is None else {"path": self.path}
 
     def moved(self, directory: Path) -> NdjsonSettings:
-        """Return the same with a file in another directory."""
+        """Return the same settings with a file in another directory."""
         return self.model_copy(update={"path": directory / "records.ndjson"})
 
 
@@ -294,7 +293,7 @@ class NdjsonSink(ErasableSink):
     unit = "lines"
     late: ClassVar[timedelta] = timedelta(hours=26)
     prune_seconds: ClassVar[float] = 24 * 3600.0
-    """A file is rewritten whole, whatever goes from it."""
+    """Once a day, because pruning rewrites a file whole, however little it removes."""
 
     def __init__(self, settings: NdjsonSettings, opening: Opening) -> None:
         self.settings = settings
@@ -328,7 +327,7 @@ class NdjsonSink(ErasableSink):
             raise InUse("E203", _IN_USE)
 
     def deliver(self, *batches: Batch) -> None:
-        """Append the batches durably, each once; prune when that is due."""
+        """Append the batches durably, each once; prune when pruning is due."""
         if self._open_file is None:
             raise DeliveryError("E503", "the sink is open for a command, not for delivery")
         self._open_file.deliver(*batches)
@@ -351,12 +350,12 @@ class NdjsonSink(ErasableSink):
 
     @property
     def others(self) -> int:
-        """Count lines that Collector does not write so. Raises ``DeliveryError`` for what is no
-        record."""
+        """Count the lines that Collector would write differently. Raises ``DeliveryError`` for a
+        line that is not a record."""
         return sum(map(foreign_lines, self._pieces()))
 
     def settle(self) -> None:
-        """Cut off a record that was not written to its end, unless another process writes."""
+        """Cut off a partly written record at the end, unless another process writes."""
         state = self._path.with_name(f"{self._path.name}.state")
         with suppress(OSError), self._path.open("r+b") as file, state.open("rb") as lock:
             start = file.seek(max(0, file.seek(0, os.SEEK_END) - _LONGEST_LINE))
@@ -372,7 +371,7 @@ class NdjsonSink(ErasableSink):
                 yield self.opening.name, record
 
     def values(self) -> Iterator[Values]:
-        """Yield the values of each piece. Raises ``DeliveryError`` for what is no record."""
+        """Yield the values of each piece. Raises ``DeliveryError`` for a line that is no record."""
         return chain.from_iterable(map(values, self._pieces()))
 
     def _pieces(self) -> Iterator[bytes]:
@@ -382,8 +381,8 @@ class NdjsonSink(ErasableSink):
             yield from all_pieces(self._path)
 
     def rewrite(self, rules: Sequence[Rule]) -> list[Removal]:
-        """Rewrite all files; delete lines that cannot be read and may be concerned. Raises
-        ``DeliveryError`` E503, and then some files may be rewritten already."""
+        """Rewrite all files; delete unreadable lines that rules may concern. Raises
+        ``DeliveryError`` E503; some files may be rewritten by then."""
         total = [Removal() for _ in rules]
         if self.exists:
             with self._opened() as file:
@@ -393,8 +392,8 @@ class NdjsonSink(ErasableSink):
         return total
 
     def steps(self, rule: Rule) -> Iterator[Removal]:
-        """Rewrite one file after the other, by rising numbers, as rotation increases them
-        meanwhile. What comes last is not swept if one could not be rewritten."""
+        """Rewrite one file after the other by rising numbers, because rotation meanwhile increases
+        them. The last removal is not swept if a file could not be rewritten."""
         done = rewritten = 0
         with self._opened() as file:
             while left := files_of(self._path)[done:]:

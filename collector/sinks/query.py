@@ -1,6 +1,6 @@
 """Answer one statement over a store: read-only and within limits.
 
-No error contains SQLite's own message, as these quote the statement, which may contain an address.
+No error contains SQLite's own message: it quotes the statement, which may contain an address.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _LIMITS = {
     sqlite3.SQLITE_LIMIT_ATTACHED: 0,
     sqlite3.SQLITE_LIMIT_WORKER_THREADS: 0,
 }
-"""Limits of the bytes of a text and of a statement."""
+"""Limits of SQLite for texts, statements, patterns, attached files and threads."""
 _MOST_MEMORY = 512 << 20
 _LEAST_COLUMNS = 200
 _MOST_ROW_BYTES = 8 << 20
@@ -74,15 +74,15 @@ class Permission:
         return sqlite3.SQLITE_DENY
 
     def _is_read(self, name: str, column: str | None) -> bool:
-        """Return whether a column may be read. A query that only counts rows names no column, and
-        then the table may be a part of the statement itself."""
+        """Return whether a column may be read. A query that only counts rows names no column; its
+        table may be a part of the statement itself."""
         is_its_own = name not in self._others and not name.startswith(("pragma_", "sqlite_"))
         return name in self._names or (is_its_own and not column)
 
 
 def confine(db: sqlite3.Connection, names: Collection[str]) -> Permission:
-    """Restrict a connection to reading these names, with little memory, which is limited for the
-    whole process, permanently."""
+    """Restrict a connection to reading these names. This also limits SQLite's memory, permanently
+    and for the whole process."""
     execute = db.execute
     known = {row[1] for row in execute("PRAGMA table_list")}
     known.update(row[0] for row in execute("PRAGMA module_list"))
@@ -100,13 +100,12 @@ _TOKENS = re.compile(
     | \[[^\]]*+(?:\]|\Z) | --[^\n]*+ | /\*.*?(?:\*/|\Z)""",
     re.DOTALL | re.VERBOSE,
 )
-"""Tokens that are no keywords: texts, names and remarks, also without an end. It takes time in
-proportion to the length of the statement, and no other thread runs meanwhile."""
+"""Matches texts, quoted names and comments, even unterminated ones. The time is proportional to the
+length of the statement; no other thread runs meanwhile."""
 _EXPLAIN = re.compile(
     r"(?:[\s;\ufeff]|--[^\n]*(?:\n|\Z)|/\*.*?(?:\*/|\Z))*+explain\b", re.DOTALL | re.IGNORECASE
 )
-"""The beginning of a statement that shows how SQLite would answer another, and so what is in the
-file beside records."""
+"""Matches the beginning of EXPLAIN, which would show what the file has besides records."""
 _FAILURES = (sqlite3.Error, sqlite3.Warning, MemoryError)
 _OF_THE_STATEMENT = (
     sqlite3.SQLITE_ERROR,
@@ -114,7 +113,7 @@ _OF_THE_STATEMENT = (
     sqlite3.SQLITE_RANGE,
     sqlite3.SQLITE_MISUSE,
 )
-"""All other errors concern the file."""
+"""The codes of errors in the statement. All other errors concern the file."""
 _TOO_MUCH = (sqlite3.SQLITE_TOOBIG, sqlite3.SQLITE_NOMEM)
 _MUCH = "the statement makes too long a text, or needs too much memory; ask for less at once"
 _MOST_CHARACTERS = 200
@@ -130,14 +129,14 @@ class Answer:
 
 def ask(db: sqlite3.Connection, statement: str) -> Answer:
     """Run a statement over the tables of records and their views. The rows can be read while the
-    connection is open, which cannot be used for anything else from then on.
+    connection is open. The connection cannot be used for anything else afterwards.
 
-    SQLite releases the interpreter's lock while it works, but a single step of it may take minutes
-    and ignores ``interrupt``: bound the time by another thread that ends the process.
+    SQLite releases the interpreter's lock while it works, but a single step may take minutes and
+    ignores ``interrupt``. To limit the time, let another thread end the process.
 
-    Raises ``InputError``: E407 for a statement that cannot be answered or is not allowed, E416 for
-    one that needs too much memory; and ``DeliveryError`` E501 when the store cannot be read. The
-    rows raise the same.
+    Raises ``UsageError`` E407 for a statement that cannot be answered or is not allowed,
+    ``InputError`` E416 for one that needs too much memory, and ``DeliveryError`` E501 if the store
+    cannot be read. Reading the rows raises the same.
     """
     return _Statement(db, statement).answer()
 
@@ -188,7 +187,7 @@ class _Statement:
         raise failure
 
     def _translated(self, error: Exception) -> CollectorError:
-        """Build our exception for one of SQLite, or of Python for it."""
+        """Build our exception for an exception of SQLite or Python."""
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         if self._permission.denied is not None:
             return UsageError("E407", f"the statement is refused: {self._permission.denied}")

@@ -1,8 +1,8 @@
 """Files of records on disk: their names, the state file beside them, rotation and rewriting.
 
-The state file has a lock, and room for two marks: up to which length the file of records is whole,
-and which batches are in it. They are written alternately, so that one is always whole, whatever
-interrupts writing the other.
+The state file has a lock, and room for two marks. A mark states up to which length the file of
+records is whole, and which batches are in it. The marks are written alternately, so that one is
+always whole, even if writing the other is interrupted.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _LOCK_SECONDS = 5.0
 _LOCK_PAUSE = 0.01
 _DIRECTORY_SECONDS = 20.0
 _MOST_NUMBER = 1000
-"""Files with a higher number are not ours; it may be a date."""
+"""Files with a higher number are not ours; the number may be a date."""
 _PIECE = 1 << 20
 _TRIES = 100
 _MOST_OPEN = 200
@@ -74,10 +74,10 @@ class FileLock:
 
 @contextmanager
 def locked_directory(path: Path) -> Iterator[None]:
-    """Let no other process, and no other thread, be in such a block for the same directory; where
-    the file system has no such lock, there is none.
+    """Keep other processes and threads out of such a block for the same directory. On a file system
+    without such locks, this does not lock.
 
-    Raises ``DeliveryError`` E503 if another one is for too long, and ``OSError``.
+    Raises ``DeliveryError`` E503 if another process holds the lock for too long, and ``OSError``.
     """
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
@@ -97,14 +97,14 @@ def locked_directory(path: Path) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_UN)  # a child process may have the file open, too
+            fcntl.flock(handle, fcntl.LOCK_UN)  # a child process may have the file open too
         os.close(handle)
 
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """States that the file with this inode is whole up to this length, and that these batches, by
-    hashes of their ids, are in it or in an earlier file."""
+    """States that the file with this inode is whole up to this length, and that it or an earlier
+    file has these batches (hashes of their ids)."""
 
     MOST_IDS: ClassVar[int] = 256
     ID_BYTES: ClassVar[int] = 16
@@ -122,8 +122,8 @@ class Marks:
         self._number = 1
 
     def get(self, inode: int, size: int) -> Mark:
-        """Return the newest mark; but the one before it, if the newest states a greater length than
-        the file has, since what it states was not completed."""
+        """Return the newest mark. If it states a greater length than the file has, its write was
+        not completed; then return the mark before it."""
         found = sorted(filter(None, map(self._read, (0, 1))), key=itemgetter(0))
         self._number = found[-1][0] + 1 if found else 1
         while found:
@@ -134,7 +134,7 @@ class Marks:
         return Mark(inode, size)
 
     def set(self, mark: Mark) -> None:
-        """Overwrite the older mark; the new one is on disk on return."""
+        """Overwrite the older mark, and sync the new one."""
         head = _HEAD.pack(self._number, mark.inode, mark.length, len(mark.ids))
         text = head + b"".join(mark.ids)
         text += hashlib.sha256(text).digest()
@@ -153,7 +153,7 @@ class Marks:
 
 
 def _end(text: bytes) -> int | None:
-    """Return where the ids of a whole mark end; ``None`` if there is none."""
+    """Return where the ids of a whole mark end; ``None`` if the text has no whole mark."""
     if len(text) < _HEAD.size:
         return None
     number = _HEAD.unpack_from(text)[3]
@@ -175,10 +175,10 @@ def has_only_marks(path: Path) -> bool:
 
 
 def lines(batch: Batch) -> list[bytes]:
-    """Return the records, one a line, with ``received`` at the end: they are flat objects that are
-    not empty.
+    """Return the records, one a line, with ``received`` at the end. Records are flat objects and
+    never empty.
 
-    Raises ``DeliveryError`` E503 for a batch without a payload, which did not come out of a spool.
+    Raises ``DeliveryError`` E503 for a batch without a payload, which is not from a spool.
     """
     if batch.given and not batch.payload:
         raise DeliveryError("E503", "only batches with a payload can be written as lines")
@@ -187,14 +187,14 @@ def lines(batch: Batch) -> list[bytes]:
 
 
 def files_of(path: Path) -> list[Path]:
-    """Return the existing files of records at a path: the one that is written, and finished ones,
-    the newest first, including those beyond the limit."""
+    """Return the existing files of records at a path: the current one, then finished ones from the
+    newest, including those beyond the limit."""
     return [*([path] if path.exists() else []), *(each for _, each in _finished(path))]
 
 
 def rotate(path: Path, keep: int) -> None:
-    """Increase the numbers of a file and of those before it by one, and delete all but so many
-    finished ones. Raises ``OSError`` when the file cannot be renamed."""
+    """Rename a file to number 1, increase the numbers of finished ones, and keep only ``keep`` of
+    them. Raises ``OSError`` if the file cannot be renamed."""
     for number, old in _finished(path):
         if keep <= number <= _MOST_NUMBER:
             with suppress(OSError):
@@ -222,7 +222,7 @@ def unfinished(path: Path) -> Path:
 
 
 def remove_unfinished(path: Path) -> None:
-    """Delete the remains of interrupted rewriting, of numbered files too."""
+    """Delete the remains of interrupted rewriting, including those of numbered files."""
     for found in unfinished_files(path):
         found.unlink(missing_ok=True)
 
@@ -236,10 +236,10 @@ def unfinished_files(path: Path) -> list[Path]:
 def rewrite(
     path: Path, rules: Sequence[Rule], ready: Callable[[int, int], None] = lambda *_: None
 ) -> list[Removal]:
-    """Rewrite a file by rules, and return what each has removed. A file from which nothing goes
-    stays untouched. ``ready`` gets inode and length of the new file before it replaces the old one.
+    """Rewrite a file by rules, and return what each has removed. If they remove nothing, the file
+    stays untouched. ``ready`` gets the new file's inode and length before it replaces the old one.
 
-    Raises ``OSError``; then the file is as it was.
+    Raises ``OSError``; then the file is unchanged.
     """
     unfinished(path).unlink(missing_ok=True)
     total, flags = [Removal() for _ in rules], os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
@@ -279,9 +279,9 @@ def _pieces(file: BinaryIO) -> Iterator[bytes]:
 
 
 def all_pieces(path: Path) -> Iterator[bytes]:
-    """Yield all files of records at a path in pieces, as they were at one moment: another process
-    may rename them meanwhile. They are opened all at once; of very many, the newest ones are, and
-    it is looked whether the others are still there at the end. Raises ``OSError``."""
+    """Yield all files of records at a path in pieces, as of one moment, because another process may
+    rename them meanwhile. Open all of them at once. If there are too many, open only the newest at
+    once, and check at the end that the others were not renamed. Raises ``OSError``."""
     for attempt in range(_TRIES):
         sleep(_LOCK_PAUSE * bool(attempt))
         with ExitStack() as stack:

@@ -1,8 +1,8 @@
-"""Bound what the answers of a server take, where a library reads them without a limit.
+"""Limit the size of a server's answers for a library that reads them without a limit.
 
-The library connects to a port of this process, which hands bytes on between it and the server, and
-counts those of the server: beyond a limit all connections are cut, before more is read. Encryption
-is between the library and the server; nothing is read here but the head of a request to a proxy.
+The library connects to a port of this process, which relays bytes between it and the server and
+counts the server's bytes. Beyond a limit, the relay cuts all connections before it reads more.
+Encryption is between the library and the server. The relay reads only the head of a proxy request.
 """
 
 from __future__ import annotations
@@ -21,20 +21,21 @@ from urllib.parse import urlsplit
 _HOST = "127.0.0.1"
 _PIECE = 1 << 16
 _MOST_IDLE = 1 << 16
-"""Of what a server says while nothing is asked: that it closes the connection, mostly."""
+"""The most bytes that a server may send outside an exchange, mostly to close a connection."""
 _MOST_HEAD = 1 << 16
-"""Of a request to a proxy."""
+"""The most bytes of the head of a proxy request."""
 _CONNECT_SECONDS = 10.0
 _LOOK_SECONDS = 10.0
-"""Where a system does not end a wait for connections when the socket is closed."""
+"""How often to look whether the relay was closed: on some systems, closing a socket does not end
+``accept``."""
 _PAUSE_SECONDS = 0.1
 _KEEPALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 10_000}
 _USER = "collector"
 _HOPS = (b"proxy-authorization:", b"proxy-connection:", b"connection:", b"keep-alive:")
 
 Connect = Callable[[socket.socket], socket.socket]
-"""Returns a connection to the server, for one that a library opened. Raises ``OSError``, and
-``ValueError`` for one that is not the library's."""
+"""Returns a connection to the server for a connection that the library opened. Raises ``OSError``,
+and ``ValueError`` for a connection that is not the library's."""
 
 
 class Exchange:
@@ -42,13 +43,13 @@ class Exchange:
 
     def __init__(self) -> None:
         self.is_cut: bool = False
-        """Whether the answer was longer than it may be."""
+        """Whether the answer was too long."""
 
 
 class Relay:
-    """Hands bytes on between connections to its ``port`` and a server.
+    """Relays bytes between connections to its ``port`` and a server.
 
-    While nothing is asked, a server can say hardly anything: each question is an ``exchange``.
+    Each question to the server is an ``exchange``. Outside an exchange the server can send little.
     """
 
     def __init__(self, connect: Connect) -> None:
@@ -73,8 +74,8 @@ class Relay:
 
     @contextmanager
     def exchange(self, most: int) -> Iterator[Exchange]:
-        """Let the server send so many bytes during a block; beyond, all connections are cut, and
-        new ones are refused until the end of it."""
+        """Let the server send ``most`` bytes during a block. Beyond that, cut all connections, and
+        refuse new ones until the block ends."""
         found = Exchange()
         with self._lock:
             self._left = most + (self._left if self._exchanges else 0)
@@ -88,8 +89,8 @@ class Relay:
                     self._left = _MOST_IDLE
 
     def close(self) -> None:
-        """Close all connections, and take no more. In a process that was forked from the relay's,
-        this does nothing: both processes have the same sockets."""
+        """Close all connections, and accept no more. In a forked process this does nothing, because
+        both processes share the sockets."""
         if os.getpid() != self._process:
             return
         self._is_closed = True
@@ -110,13 +111,13 @@ class Relay:
                 client, _ = self._listener.accept()
             except TimeoutError:
                 continue
-            except OSError:  # closed; or no file can be opened now
+            except OSError:  # closed, or too many files are open
                 sleep(_PAUSE_SECONDS)
                 continue
             threading.Thread(target=self._serve, args=(client,), daemon=True).start()
 
     def _serve(self, client: socket.socket) -> None:
-        """Hand on the bytes of a connection, until both ends are closed."""
+        """Relay the bytes of a connection until both ends are closed."""
         with client, suppress(OSError, ValueError), self._open(client):
             server = self._connect(client)
             with server, self._open(server):
@@ -153,8 +154,8 @@ class Relay:
 
 
 def _ask(client: socket.socket, server: socket.socket) -> None:
-    """Hand on what a library asks. It closes a connection as a whole: a server that would go on
-    answering is not waited for."""
+    """Relay the library's bytes. When the library closes its connection, close both ends, so that a
+    server that goes on answering does not keep it open."""
     buffer = memoryview(bytearray(_PIECE))
     with suppress(OSError):
         while number := client.recv_into(buffer):
@@ -163,7 +164,7 @@ def _ask(client: socket.socket, server: socket.socket) -> None:
 
 
 def _answer(server: socket.socket, client: socket.socket, may: Callable[[int], bool]) -> None:
-    """Hand on what a server answers, until it ends, or says more than it may."""
+    """Relay the server's bytes until it ends or exceeds the limit."""
     buffer = memoryview(bytearray(_PIECE))
     try:
         while (number := server.recv_into(buffer)) and may(number):
@@ -180,8 +181,7 @@ def _shut(*ends: socket.socket) -> None:
 
 
 def _connected(host: str, port: int) -> socket.socket:
-    """Connect to a server; a connection that broke is noticed within half a minute, where the
-    system can."""
+    """Connect to a server. If the system can, notice a broken connection within half a minute."""
     found = socket.create_connection((host, port), _CONNECT_SECONDS)
     found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEPALIVE.items():
@@ -191,7 +191,7 @@ def _connected(host: str, port: int) -> socket.socket:
 
 
 def proxy() -> tuple[Relay, str]:
-    """Make a relay that is an HTTP proxy of this process alone; return it with its URL."""
+    """Create a relay that is an HTTP proxy for this process only; return it with its URL."""
     password = secrets.token_urlsafe(16)
     credentials = b"Basic " + b64encode(f"{_USER}:{password}".encode())
     relay = Relay(lambda client: _proxied(client, credentials))
@@ -199,8 +199,8 @@ def proxy() -> tuple[Relay, str]:
 
 
 def _proxied(client: socket.socket, credentials: bytes) -> socket.socket:
-    """Connect to the server that a request to a proxy names. A request that is not encrypted is
-    sent on in the form that servers know, and is the only one of its connection."""
+    """Connect to the server that a proxy request names. Forward an unencrypted request in the form
+    that servers expect, as the only one of its connection."""
     client.settimeout(_CONNECT_SECONDS)
     head, rest = _head(client)
     first, *lines = head.split(b"\r\n")
@@ -232,7 +232,7 @@ def _proxied(client: socket.socket, credentials: bytes) -> socket.socket:
 
 
 def _head(client: socket.socket) -> tuple[bytes, bytes]:
-    """Read the head of a request; return what came after it as well."""
+    """Read the head of a request; return it and the bytes after it."""
     found = bytearray()
     while b"\r\n\r\n" not in found:
         piece = client.recv(_PIECE)

@@ -1,4 +1,4 @@
-"""The contract of a sink: what a type of sinks gets, must do and may do.
+"""The contract of a sink: what a type of sinks is given, must do and may do.
 
 ``docs/sinks.md`` explains it with an example; ``collector.testing.sinks`` tests a type against it.
 """
@@ -65,10 +65,10 @@ __all__ = [
 Guarantee = Literal["once", "at_least_once"]
 EARLY = "dated in the future, so a clock was wrong"
 AHEAD = timedelta(days=1)
-"""No sender's clock is assumed to be further ahead."""
+"""We assume that no sender's clock is further ahead."""
 _STEP_SECONDS = 0.05
 _SOON, _LATER = 5.0, 60.0
-"""The pause before a part is swept that somebody prevented, and before a pruning that failed."""
+"""The pause before another try to sweep a part, and before another pruning after a failure."""
 _SHOWN = 5000
 _T = TypeVar("_T")
 
@@ -79,8 +79,8 @@ def random_keys(number: int) -> list[int]:
 
 
 def random_order(number: int) -> list[int]:
-    """Return the numbers below one, in an order that nobody can foresee: records that lie beside
-    each other would tell who met whom."""
+    """Return the numbers below ``number`` in an unpredictable order, because neighbouring records
+    would tell who met whom."""
     keys = random_keys(number)
     return sorted(range(number), key=keys.__getitem__)
 
@@ -99,7 +99,7 @@ def own_directory(data: Path, name: str) -> Path:
 class Holding:
     """What a rule concerns in a sink's collection, such as a table or a file: the number of
     records, how many of them lose each field, and the minutes of the first and the last.
-    ``unruled`` counts records that are old enough, and of whose schema the rule knows nothing."""
+    ``unruled`` counts old records of schemas that the rule does not know."""
 
     name: str
     records: int
@@ -110,8 +110,8 @@ class Holding:
 
 
 def counted(records: Iterable[tuple[str, Record]], rule: Rule) -> Iterator[Holding]:
-    """Count records and the fields that they lose by a rule, by their collections. Those of which
-    the rule knows nothing count as ``unruled``."""
+    """Count records, and the fields that they lose by a rule, by collection. Records of schemas
+    that the rule does not know count as ``unruled``."""
     from collector.filter.redaction import EVERYTHING  # noqa: PLC0415 - it loads msgspec
 
     def lost(name: str, record: Record, minute: str) -> tuple[str, ...] | None:
@@ -139,7 +139,7 @@ def counted(records: Iterable[tuple[str, Record]], rule: Rule) -> Iterator[Holdi
 
 
 def joined(holdings: Iterable[Holding]) -> Iterator[Holding]:
-    """Add up what parts of collections hold."""
+    """Add up the holdings of the parts of each collection."""
     numbers: dict[str, Counter[str]] = {}
     ends: dict[str, tuple[str, str]] = {}
     first: str | None
@@ -162,9 +162,9 @@ def measured(
     minute: str,
     row: Callable[[str, Mapping[str, str]], Sequence[Any]],
 ) -> Iterator[Holding]:
-    """Count the rows of tables that a rule concerns, and the values that they lose. A table comes
-    with its name in SQL and with what the rule does to it, ``None`` if it knows nothing of it;
-    ``minute`` is SQL for when a row was received, and ``row`` asks for one row with values."""
+    """Count the rows of tables that a rule concerns, and the values that they lose. Each table has
+    its name in SQL and what the rule does to it, ``None`` if the rule does not know it. ``minute``
+    is SQL for when a row was received. ``row`` runs a query with values and returns one row."""
     for table, source, compiled in tables:
         if compiled is None:
             (number,) = row(f"SELECT count(*) FROM {source}", {})  # noqa: S608 - quoted names
@@ -179,24 +179,24 @@ def measured(
 class Opening:
     """The context in which a sink is opened.
 
-    ``name`` is its own; ``schemas`` are those that run, the first by default, each with the
-    ``retentions`` of its fields. ``report`` takes the counts of what the sink has pruned by itself,
-    for the ledger.
+    ``name`` is the sink's name. ``schemas`` are the schemas that run, the default first, each with
+    the ``retentions`` of its fields. ``report`` takes the counts of what the sink has pruned by
+    itself, for the ledger.
 
     ``is_offline`` is true if a command opens the sink: nothing is delivered, and opening it must
     not create or change anything. ``scan``, ``measure`` and ``values`` may be called while a
-    sidecar has the same sink open; ``rewrite``, only while none has. It waits ``wait`` seconds for
-    readers.
+    sidecar has the same sink open, ``rewrite`` only while none has. ``rewrite`` waits ``wait``
+    seconds for readers.
 
-    ``is_former`` is true if an earlier configuration named the sink: nothing goes to its location
-    any more, also not what waits in its own directory. With ``has_location`` false another sink has
-    its location by now, and this one is about its own directory alone.
+    ``is_former`` is true if only an earlier configuration named the sink: nothing goes to its
+    location any more, not even what waits in its own directory. ``has_location`` is false if
+    another sink has its location now; then this sink covers only its own directory.
 
     ``is_shared`` is true if an application's SDK opens the sink: other processes, and other sinks
-    of this process, may have its location open, too.
+    of this process, may have its location open too.
 
-    ``asks`` is false where a type's ``check`` must not wait for servers only to say that they do
-    not answer, as before a sidecar starts.
+    ``asks`` is false if a type's ``check`` must not wait for servers that may not answer, for
+    example before a sidecar starts.
     """
 
     name: str
@@ -220,8 +220,8 @@ class Opening:
 
     @cached_property
     def earlier(self) -> Mapping[str, Schema]:
-        """The schemas with which a sidecar ever ran in the data directory by their digests, as its
-        ledger says, the last one first. None where there is no ledger, or it cannot be read."""
+        """By digest, the schemas with which a sidecar ever ran in the data directory according to
+        its ledger, the latest first. Empty if there is no ledger, or it cannot be read."""
         from collector.ledger import earlier_schemas  # noqa: PLC0415 - most sinks never need it
         from collector.spool import FILE_NAME  # noqa: PLC0415
 
@@ -232,17 +232,17 @@ class Opening:
 
     @cached_property
     def retentions(self) -> Mapping[str, Mapping[str, timedelta]]:
-        """The retentions of fields by the name of their schema: of one that runs, else of that
-        which ran last, as far as the ledger of the data directory says."""
+        """The retentions of fields by the name of their schema. They come from the schema that
+        runs, else from the one that ran last according to the data directory's ledger."""
         found: dict[str, Mapping[str, timedelta]] = {}
         for schema in (*self.schemas, *self.earlier.values()):
             found.setdefault(schema.name, schema.retentions)
         return found
 
     def spans_of(self, layout: Layout) -> tuple[Mapping[str, timedelta], bool]:
-        """Return the retentions of a layout's fields to note beside its records, and whether they
-        are those of a schema that runs. Of another, they are those of fields of the same name, or
-        else the shortest."""
+        """Return the retentions of a layout's fields to note beside its records, and whether its
+        schema runs. If it does not, a field gets the retention of a running field of the same name,
+        or else the shortest one."""
         from collector.filter.redaction import shortest_retentions  # noqa: PLC0415 - as below
 
         for schema in self.schemas:
@@ -264,35 +264,35 @@ class Opening:
 class Sink(Closing):
     """Where records go. For one thread at a time.
 
-    A type derives from this class, names its ``Settings``, and is made as ``type(settings,
-    opening)``. Making it raises ``ConfigError`` or ``DeliveryError`` where it cannot be used.
+    A type derives from this class and names its ``Settings``. ``type(settings, opening)`` makes a
+    sink; it raises ``ConfigError`` or ``DeliveryError`` if the sink cannot be used.
     """
 
     Settings: ClassVar[type[SinkSettings]]
     """The settings' class, which derives from ``SinkSettings``."""
     guarantee: ClassVar[Guarantee] = "at_least_once"
-    """``once`` if a batch that comes again, by its ``id``, has no effect, also after a
+    """``once`` if a batch with the ``id`` of an earlier one has no effect, even after a
     restart."""
     is_shared: ClassVar[bool] = False
     """Whether several processes may have one location open at the same time, to deliver and to
-    ``rewrite``, where the opening says ``is_shared``. The SDK needs that."""
+    ``rewrite``, if the opening says ``is_shared``. The SDK needs that."""
     expires: ClassVar[timedelta | None] = None
-    """After how long the location itself deletes what it got; for a sink that is no
+    """How long the location keeps records before it deletes them, for a sink that is not an
     ``ErasableSink``. ``collector claims`` compares it with the schema; ``None`` is ``unproven``."""
 
     @classmethod
     def read_expiry(cls, settings: Any) -> timedelta | None:
-        """Return ``expires`` as the location itself says it, where it can be asked; ``None`` where
-        it may not be read. May raise ``Unreachable`` and ``ConfigError``."""
+        """Return ``expires`` as the location itself states it, if it can be asked; ``None`` if we
+        lack the right to read it. May raise ``Unreachable`` and ``ConfigError``."""
         return cls.expires
 
     @classmethod
     def check(cls, settings: Any, opening: Opening) -> None:
-        """Raise what making a sink would, as far as reading shows that; make and change nothing.
+        """Raise what making a sink would, as far as reading shows that; create and change nothing.
 
-        Called at ``config check`` and before the sidecar starts. ``InUse`` is for a location that
-        another process has now, which is no fault of the settings. By default a sink is made
-        offline, and closed.
+        Called by ``config check`` and before the sidecar starts. ``InUse`` is for a location that
+        another process uses now, which is not a fault of the settings. The default makes a sink
+        offline and closes it.
         """
         make: type = cls
         made: Sink = make(settings, replace(opening, is_offline=True))
@@ -300,25 +300,25 @@ class Sink(Closing):
 
     @classmethod
     def warnings(cls, settings: Any, opening: Opening) -> Iterable[ConfigError]:
-        """Return what an operator should change though the sink works. Called at ``config check``
+        """Return what an operator should change although the sink works. Called by ``config check``
         after ``check`` found no fault. Raises as ``check``."""
         return ()
 
     def deliver(self, *batches: Batch) -> None:
         """Store the batches durably, all of them before returning.
 
-        Raises ``DeliveryError`` when it cannot now, and is retried, and ``Unacceptable`` for a
-        batch that it will never take. Any other exception counts as a failure too.
+        Raises ``DeliveryError`` if it cannot store them now, and is called again later;
+        ``Unacceptable`` for a batch that it will never take. Any other exception is a failure too.
         """
         raise NotImplementedError
 
     def idle(self) -> None:
-        """Tidy up while no batch is pending. Called now and then, and soon again after an
+        """Tidy up while no batch is pending. Called now and then, and again soon after an
         exception."""
 
     def finish(self) -> None:
-        """Hand on what was collected, as far as that can be done now. Called once before ``close``
-        where an application ends, which may not run again."""
+        """Deliver collected records now, as far as possible. Called once before ``close`` when an
+        application ends, because it may not run again."""
 
     def close(self) -> None:
         """Release all resources."""
@@ -330,15 +330,16 @@ class Sink(Closing):
 
 
 class ErasableSink(Sink, ABC):
-    """A sink that stores records, and can show and delete them: a type implements ``scan`` and
-    ``rewrite``, and has the rest.
+    """A sink that stores records, and can show and delete them. A type implements ``scan`` and
+    ``rewrite``, and inherits the rest.
 
-    ``unit`` is the name of its records in counts. Its constructor sets ``opening``.
+    ``unit`` is the name of its records in counts. The type's constructor sets ``opening``.
     """
 
     unit: ClassVar[str] = "records"
     late: ClassVar[timedelta] = timedelta(hours=2)
-    """How long after its retention a field counts as overdue: more than between prunings."""
+    """A field counts as overdue this long after its retention: longer than the time between
+    prunings."""
     prune_seconds: ClassVar[float] = 3600.0
     """The time from one pruning to the next."""
     opening: Opening
@@ -355,8 +356,8 @@ class ErasableSink(Sink, ABC):
 
     @abstractmethod
     def rewrite(self, rules: Sequence[Rule]) -> list[Removal]:
-        """Carry out rules, one after the other but in one pass where that is cheaper, and so that
-        no byte is left; return for each what was removed."""
+        """Carry out rules in order, in one pass if that is cheaper, and leave no byte of what they
+        remove. Return for each rule what was removed."""
 
     def measure(self, rule: Rule) -> Iterable[Holding]:
         """Count what a rule concerns, collection by collection. A type that can count without
@@ -364,18 +365,19 @@ class ErasableSink(Sink, ABC):
         return joined(counted(self.scan(rule.with_unknown), rule))
 
     def steps(self, rule: Rule) -> Iterator[Removal]:
-        """Carry out a rule by age, in parts if a type overrides this: others use the sink between
-        them. Of a part that is not swept, the next one tries that again."""
+        """Carry out a rule by age. A type may override this to do so in parts, between which others
+        use the sink. If a part is not swept, the next part tries again."""
         yield from self.rewrite([rule])
 
     def idle(self) -> None:
-        """Prune when that is due, for some milliseconds at a time, and report it in the end."""
+        """Prune if that is due, for some milliseconds at a time, and report the counts at the
+        end."""
         until = monotonic() + _STEP_SECONDS
         while self.prune_at <= monotonic() < until:
             self._prune_some()
 
     def _prune_some(self) -> None:
-        """Carry out the next part of a pruning, and tell when the one after it is due."""
+        """Carry out the next part of a pruning, and set when the following part is due."""
         done, is_held = None, True
         try:
             if self._steps is None:
@@ -408,27 +410,27 @@ class ErasableSink(Sink, ABC):
 
     @property
     def is_ours(self) -> bool:
-        """Whether what is there bears a mark of its own, and is not of another program."""
+        """Whether the location has our mark, and so is not another program's."""
         return self.exists
 
     @property
     def others(self) -> int | None:
-        """Count what lies there besides, and is not of our making; ``None`` where the type cannot
-        tell, so that what is stored there is ``unproven``."""
+        """Count what else is at the location that we have not made. ``None`` if the type cannot
+        tell; then claims about stored data are ``unproven``."""
         return None
 
     def settle(self) -> None:
-        """Finish or undo what a process that was killed has begun. Called where no other process
-        has the data directory."""
+        """Finish or undo what a killed process has begun. Called while no other process uses the
+        data directory."""
 
     def noted(self) -> Mapping[str, Mapping[str, timedelta]]:
-        """Return the retentions of fields that are noted beside the records, by the names of their
-        schemas, for a type that does so."""
+        """Return the retentions of fields that the type notes beside the records, if it does so, by
+        the names of their schemas."""
         return {}
 
     def expiry(self, now: datetime) -> Rule:
-        """Return the rule by which what is too old at that moment goes: by the schemas that run,
-        else by what is noted, else by the ledger."""
+        """Return the rule that removes what has expired at ``now``: by the schemas that run, else
+        by the noted retentions, else by the ledger."""
         from collector.filter.redaction import Rule  # noqa: PLC0415 - it loads msgspec
 
         spans = {**self.opening.retentions, **self.noted()}
@@ -437,12 +439,12 @@ class ErasableSink(Sink, ABC):
         return Rule.expiry_by_name(spans, now)
 
     def prune(self, now: datetime) -> Removal:
-        """Take out what is older than its retention at that moment."""
+        """Remove what has expired at ``now``."""
         return self.rewrite([self.expiry(now)])[0]
 
     def overdue(self, now: datetime) -> Iterator[str]:
-        """Report what should have been pruned before, and what was received in the future, without
-        any value."""
+        """Report, without any value, what should have been pruned already, and what is dated in the
+        future."""
         from collector.filter.redaction import Rule  # noqa: PLC0415 - it loads msgspec
 
         sink, unit = self.opening.name, self.unit
@@ -458,8 +460,8 @@ class ErasableSink(Sink, ABC):
             yield f"the sink `{sink}` holds {unruled} {unit} of schemas whose retention is unknown"
 
     def values(self) -> Iterable[Values]:
-        """Yield the different values of each field, for a bounded number of records at a time,
-        ``received`` and ``count`` among them; by the name of the schema, or by ``name/version``."""
+        """Yield the distinct values of each field, including ``received`` and ``count``, for a
+        bounded number of records at a time, by schema name or ``name/version``."""
         from collector.filter.redaction import EVERYTHING  # noqa: PLC0415 - it loads msgspec
 
         records = self.scan(EVERYTHING)
@@ -472,8 +474,8 @@ class ErasableSink(Sink, ABC):
             yield from found.items()
 
     def unproven(self) -> Iterable[str]:
-        """Say what of it cannot be looked at, as earlier versions of objects: what is stored and
-        for how long is ``unproven`` then. Called after ``values``."""
+        """Name what cannot be checked, such as earlier versions of objects. Then claims about what
+        is stored, and for how long, are ``unproven``. Called after ``values``."""
         return ()
 
 
@@ -488,28 +490,27 @@ def sink_type(settings: SinkSettings) -> type[Sink]:
 
 
 def is_erasable(settings: SinkSettings) -> bool:
-    """Return whether the sinks of this type can show and delete what they got."""
+    """Return whether sinks of this type can show and delete their records."""
     return issubclass(sink_type(settings), ErasableSink)
 
 
 def expiry_of(settings: SinkSettings) -> timedelta | None:
-    """Return after how long the location of a sink deletes what it got; ``None`` if it cannot be
-    read."""
+    """Return how long the location of a sink keeps records; ``None`` if that cannot be read."""
     with contained():
         return sink_type(settings).read_expiry(settings)
     return None
 
 
 def check_sink(settings: SinkSettings, opening: Opening) -> None:
-    """Let a type check a sink. Raises what the type may raise, and ``ConfigError`` E201 for
-    anything else that it does raise."""
+    """Let a type check a sink. Raises what the type may raise, and ``ConfigError`` E201 for any
+    other exception of its code."""
     of_type = sink_type(settings)
     with _of_type(of_type, "check"):
         of_type.check(settings, opening)
 
 
 def warnings_of(settings: SinkSettings, opening: Opening) -> list[ConfigError]:
-    """Return the warnings of a sink's type; none if it cannot find out."""
+    """Return the warnings of a sink's type; none if it fails."""
     with contained():
         return [*sink_type(settings).warnings(settings, opening)]
     return []
@@ -524,7 +525,7 @@ def open_sink(settings: SinkSettings, opening: Opening) -> Sink:
 
 
 def _of_type(of_type: type, action: str) -> AbstractContextManager[None]:
-    """Turn what the code of a type may not raise into ``ConfigError`` E201."""
+    """Turn exceptions that a type may not raise into ``ConfigError`` E201."""
 
     def failure(error: BaseException) -> ConfigError:
         return ConfigError("E201", _failed(of_type, f" to {action} the sink", error))
@@ -533,8 +534,8 @@ def _of_type(of_type: type, action: str) -> AbstractContextManager[None]:
 
 
 def _failed(of_type: type, action: str, error: BaseException) -> str:
-    """Return the message for what the code of a type may not raise. It names the place in the code
-    and a class of Python's own, and no text: that may quote anything."""
+    """Return the message for an exception that a type may not raise. It names the place in the code
+    and a built-in exception class, but not the exception's text, which may quote anything."""
     if isinstance(error, MemoryError):
         return "there is not enough memory"
     if isinstance(error, SystemExit):
@@ -552,7 +553,7 @@ def _failed(of_type: type, action: str, error: BaseException) -> str:
 
 @contextmanager
 def contained() -> Iterator[None]:
-    """Ignore what a sink raises, whatever it is: the program goes on, and only Ctrl-C ends it."""
+    """Ignore every exception of a sink, so that the program goes on. Only Ctrl-C ends it."""
     try:
         yield
     except KeyboardInterrupt:
@@ -562,8 +563,8 @@ def contained() -> Iterator[None]:
 
 
 def in_place(name: str, sink: object) -> AbstractContextManager[None]:
-    """Let what a sink raises name it: there are several, and only one of them failed. What the code
-    of its type may not raise is ``DeliveryError`` E503."""
+    """Add the name of a sink to its errors, because only one of several sinks failed. Exceptions
+    that its type may not raise become ``DeliveryError`` E503."""
 
     def failure(error: BaseException) -> CollectorError:
         if isinstance(error, CollectorError) and not isinstance(error, DeliveryError):
@@ -577,20 +578,20 @@ def in_place(name: str, sink: object) -> AbstractContextManager[None]:
 
 
 def holds_expired(sink: Sink) -> bool:
-    """Return whether expired data could not be removed from a sink yet, or it cannot say so."""
+    """Return whether expired data could not be removed from a sink yet; true if the sink fails."""
     with contained():
         return bool(sink.is_held)
     return True
 
 
 def finish_sink(sink: Sink) -> None:
-    """Let a sink hand on what it collected, whatever it raises, and close it."""
+    """Let a sink deliver what it collected, and close it; ignore its exceptions."""
     with contained():
         sink.finish()
     close_sink(sink)
 
 
 def close_sink(sink: Sink) -> None:
-    """Close a sink, whatever it raises: what it has not taken is still in the spool."""
+    """Close a sink, and ignore its exceptions: the spool still has what the sink did not take."""
     with contained():
         sink.close()

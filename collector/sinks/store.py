@@ -55,8 +55,8 @@ FILE_NAME = "store.db"
 """The name of the store's file in a data directory."""
 
 _STORED_IDS = 100_000
-"""The number of newest ids that are stored, out of the millions of a year: a batch is repeated
-before the next ones, or at worst after a loss of the spool's newest pages."""
+"""How many of the newest ids are stored, out of millions in a year. A batch is repeated before the
+next ones, or at worst after the spool has lost its newest pages."""
 _Part = tuple[Batch, Table, list[Row]]
 
 
@@ -81,11 +81,11 @@ class StoreSettings(SinkSettings):
 
     @property
     def is_local(self) -> bool:
-        """A file of this machine."""
+        """Always true: the file is on this machine."""
         return True
 
     def file(self, directory: Path) -> Path:
-        """Return the file of a sink with that directory of its own."""
+        """Return the file of a sink whose own directory is ``directory``."""
         if self.path is not None:
             return self.path
         is_first = directory.name == "store"
@@ -96,11 +96,11 @@ class StoreSettings(SinkSettings):
         return str(self.file(directory))
 
     def files(self) -> Mapping[str, Path]:
-        """Return the file, if it is named."""
+        """Return the file, if the settings name one."""
         return {} if self.path is None else {"path": self.path}
 
     def moved(self, directory: Path) -> StoreSettings:
-        """Return the same without a file that is named."""
+        """Return the same settings without the name of a file."""
         return self.model_copy(update={"path": None})
 
 
@@ -108,11 +108,11 @@ class StoreSink(ErasableSink):
     """The embedded store as a type of sinks: the tables of schemas in a file. For one thread at a
     time.
 
-    Columns that a table lacks are added, for batches of other layouts too, such as an earlier
-    version of a schema; other columns stay. Raises ``ConfigError`` E203 when the path cannot be
-    used, and ``DeliveryError`` when the file is no database or has another format (E501), or a
-    table does not fit (E504). Where the disk or another process prevents opening it now, it is
-    opened when batches come.
+    Missing columns are added to a table, also for batches of other layouts, such as an earlier
+    version of a schema; other columns stay. Raises ``ConfigError`` E203 if the path cannot be used,
+    and ``DeliveryError`` if the file is not a database or has another format (E501), or a table
+    does not fit (E504). If the disk or another process prevents opening the file now, it is opened
+    when batches come.
     """
 
     Settings: ClassVar[type[SinkSettings]] = StoreSettings
@@ -142,7 +142,7 @@ class StoreSink(ErasableSink):
 
     @classmethod
     def check(cls, settings: StoreSettings, opening: Opening) -> None:
-        """Check the file: that it can be made, or is a store of ours with columns that fit."""
+        """Check that the file can be created, or is a store of ours with columns that fit."""
         path = settings.file(own_directory(opening.data, opening.name))
         check_database(path, within=opening.data)
         for schema in opening.schemas:
@@ -158,10 +158,10 @@ class StoreSink(ErasableSink):
 
     def deliver(self, *batches: Batch) -> None:
         """Store the batches durably, all of them or none, each exactly once by its id; reorder rows
-        and prune when that is due.
+        and prune if that is due.
 
-        Raises ``DeliveryError``: E503 when the store cannot take them now, E504 when columns do not
-        fit the table, E507 when a batch cannot be read.
+        Raises ``DeliveryError``: E503 if the store cannot take them now, E504 if columns do not fit
+        the table, E507 if a batch cannot be read.
         """
         self._need()
         parts = []
@@ -172,7 +172,7 @@ class StoreSink(ErasableSink):
             run_or_raise(lambda: self._store(parts))
         if self.reorder.is_due:
             self.reorder.run(self._db)
-        with suppress(DeliveryError):  # ``is_held`` tells
+        with suppress(DeliveryError):  # ``is_held`` reports it
             self.idle()
 
     def idle(self) -> None:
@@ -215,8 +215,8 @@ class StoreSink(ErasableSink):
             store_rows.note(self._db, layout, self.opening)
 
     def _store(self, parts: Sequence[_Part]) -> None:
-        """Insert batches in one transaction. If a place is taken, which is rare, repeat it with
-        the places that are taken."""
+        """Insert batches in one transaction. If a place is taken, which is rare, try again and
+        avoid the taken places."""
         try:
             with transaction(self._db):
                 added = self._insert(parts)
@@ -288,7 +288,7 @@ class StoreSink(ErasableSink):
 
     @property
     def others(self) -> int:
-        """Count what is in the file besides what we would have written."""
+        """Count the parts of the file that we would not have written."""
         return foreign_parts(self.path)
 
     def scan(self, rule: Rule) -> Iterator[tuple[str, Record]]:
@@ -304,7 +304,7 @@ class StoreSink(ErasableSink):
         return store_rows.rewrite(self.path, rules, self.opening.wait)
 
     def steps(self, rule: Rule) -> Iterator[Removal]:
-        """Prune some thousand rows at a time, and compact the file in the end."""
+        """Prune several thousand rows at a time, and compact the file at the end."""
         steps = store_rows.steps(self._db, self.path, rule, self.reorder.forget)
         while (done := run_or_raise(lambda: next(steps, None))) is not None:
             yield done
@@ -314,14 +314,13 @@ class StoreSink(ErasableSink):
         return dict(store_rows.read(self.path, lambda db: store_rows.retentions(db).items()))
 
     def values(self) -> Iterator[Values]:
-        """Yield the values of some thousand rows at a time."""
+        """Yield the values of several thousand rows at a time."""
         return store_rows.read(self.path, store_rows.values)
 
 
 class Store(StoreSink):
-    """A store at a path, which an application has for itself: the table of ``schema``, and those of
-    ``others``. ``pruned`` gets the counts of each pruning that removed any. Raises as
-    ``StoreSink``."""
+    """A store at a path for one application, with the tables of ``schema`` and of ``others``.
+    ``pruned`` gets the counts of each pruning that removed anything. Raises as ``StoreSink``."""
 
     def __init__(
         self,

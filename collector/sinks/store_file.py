@@ -1,7 +1,7 @@
 """The store's file: connections and transactions, its tables, and the places of their rows.
 
-On a connection a commit is durable, and deleted data are overwritten. Rows lie in random order
-among thousands, so that neighbours do not tell who met whom.
+A commit is durable, and deleted data are overwritten. Rows are in random order among thousands of
+others, so that neighbours do not tell who met whom.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ FOREIGN = (
     " Collector; name another file, or end that program"
 )
 RESERVED_COLUMNS = ("received", "count")
-"""The columns of each table that are no fields."""
+"""The columns of each table that are not fields."""
 OWN = Definition(
     (
         (
@@ -57,11 +57,11 @@ OWN = Definition(
     ),
     format=1,
 )
-"""What a store has besides the tables of schemas: ids of batches, the retention of each field, and
-a row in ``_remains`` while deleted bytes may be in the file or its log, with the mark of the last
+"""The tables of a store besides those of schemas. They have the ids of batches and the retention of
+each field. While deleted bytes may be in the file or its log, ``_remains`` has the mark of the last
 deletion."""
 SQLITE = Dialect(lambda name, _: f":{name}", quoted)
-"""How rules are written for SQLite."""
+"""The dialect in which rules are compiled for SQLite."""
 _NOT_NOW = "the store did not take the batch; is the disk full or the store in use?"
 _T = TypeVar("_T")
 
@@ -70,9 +70,9 @@ _T = TypeVar("_T")
 
 
 def make_private(path: Path) -> None:
-    """Create the directory (0700), as ``make_directory`` does, and the file (0600) where they do
-    not exist; let only the owner use an existing file. Raises ``ConfigError`` E203, also for a
-    symbolic link."""
+    """Create the directory (0700), as ``make_directory`` does, and the file (0600) if they do not
+    exist; restrict an existing file to its owner. Raises ``ConfigError`` E203, also for a symbolic
+    link."""
     message = "the store's file cannot be made or written; check its directory"
     make_directory(path.parent)
     try:
@@ -86,14 +86,14 @@ def make_private(path: Path) -> None:
 
 
 def connect(path: Path) -> sqlite3.Connection:
-    """Open a connection that is not configured yet; nothing is read or written. Raises
-    ``DeliveryError`` E503 if the system does not permit it now."""
+    """Open a connection without settings, and read and write nothing. Raises ``DeliveryError`` E503
+    if the system does not permit it now."""
     return run_or_raise(lambda: connect_unset(path), "E501", "the store cannot be opened")
 
 
 def require_store(db: sqlite3.Connection) -> None:
     """Check that a file is a store of ours, or empty. Raises ``DeliveryError`` E501 if it is not,
-    E501 if it has another format."""
+    or if it has another format."""
     found = run_or_raise(lambda: format_of(db), "E501", FOREIGN)
     if found is not None:
         if "_delivered" not in run_or_raise(lambda: tables_of(db), "E501", FOREIGN):
@@ -112,8 +112,8 @@ def require_known_format(version: int) -> None:
 def opened(path: Path) -> Iterator[sqlite3.Connection]:
     """Open the file of an existing store, which other processes may have open.
 
-    Raises ``ConfigError`` E203 when there is none, ``DeliveryError`` when it is no store of ours
-    or has another format (E501), or cannot be opened now (E503).
+    Raises ``ConfigError`` E203 if there is no file, and ``DeliveryError`` if it is not a store of
+    ours or has another format (E501), or cannot be opened now (E503).
     """
     if not path.is_file():
         message = f"{file_name(path)} is not there; name the directory or the file of a store"
@@ -125,8 +125,8 @@ def opened(path: Path) -> Iterator[sqlite3.Connection]:
 
 
 def run_or_raise(action: Callable[[], _T], code: str = "E503", message: str = _NOT_NOW) -> _T:
-    """Run an action; raise ``DeliveryError`` for a database error, without that in its context:
-    E503 if the error is transient, else ``code``."""
+    """Run an action. Raise ``DeliveryError`` for a database error, without that error as its
+    context: E503 if the error is transient, else ``code``."""
 
     def failure(error: BaseException) -> DeliveryError:
         if is_transient(error):
@@ -140,14 +140,14 @@ def run_or_raise(action: Callable[[], _T], code: str = "E503", message: str = _N
 # -- tables ---------------------------------------------------------------------------------------
 
 _ROW_NUMBERS = ("rowid", "_rowid_", "oid")
-"""SQLite's names for the number of a row, of which a field may hide one."""
+"""SQLite's names for the number of a row. A field with one of these names hides it."""
 
 
 class Table:
     """The table of a layout, with its statements. ``insert`` takes rows with their place and minute
-    before the values; ``last`` selects the highest place, ``count`` the number of events, merged
-    ones included. ``since`` selects the rows from a place on, that place first; ``places`` selects
-    the places alone, and ``remove`` deletes the rows."""
+    before the values. ``last`` selects the highest place, and ``count`` the number of events,
+    including merged ones. From a place on, ``since`` selects rows with their places in front,
+    ``places`` selects only the places, and ``remove`` deletes the rows."""
 
     def __init__(self, layout: Layout) -> None:
         self.name: str = layout.table
@@ -171,11 +171,11 @@ class Table:
         return [(*map(record.get, self._types), record.get("count", 1)) for record in batch.records]
 
     def names(self, db: sqlite3.Connection) -> list[str]:
-        """Return the place and all columns, those of other layouts included, as SQL."""
+        """Return the place and all columns, including those of other layouts, as SQL."""
         return [self._place, *map(quoted, columns_of(db, self.name))]
 
     def check(self, db: sqlite3.Connection) -> None:
-        """Raise ``DeliveryError`` E504 when a column has another type."""
+        """Raise ``DeliveryError`` E504 if a column has another type."""
         found = columns_of(db, self.name)
         for name, kind in self._types.items():
             if found.get(name, kind) != kind:
@@ -184,10 +184,10 @@ class Table:
                 )
 
     def fit(self, db: sqlite3.Connection, view: bool = False) -> None:
-        """Create the table, or add the columns that it lacks; ``view`` shows only these, without
-        dots.
+        """Create the table, or add missing columns. Create its view if there is none; with
+        ``view``, recreate it with the columns of this layout. Names in a view have no dots.
 
-        Raises ``DeliveryError`` E504 when a column has another type.
+        Raises ``DeliveryError`` E504 if a column has another type.
         """
         if not columns_of(db, self.name):
             db.execute(_creation(self.name, self._types))
@@ -224,8 +224,8 @@ def _showing(table: str, names: list[str]) -> str:
 
 
 def statements(db: sqlite3.Connection) -> Iterator[str]:
-    """Yield the statements that made the tables of records, and their views. A column that a table
-    was made with stands before ``count``, one that was added behind it."""
+    """Yield the statements that made the tables of records and their views. Original columns of a
+    table are before ``count``, added ones after it."""
     views = dict(db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'view'"))
     for table in tables(db):
         names = [*(types := columns_of(db, table))]
@@ -244,8 +244,8 @@ _SHOWN = re.compile(r'"((?:[^"]|"")*)" AS "')
 
 
 def tables(db: sqlite3.Connection, *, own: bool = False) -> list[str]:
-    """Return the names of the tables that contain records; with ``own``, also of those that are
-    named like the store's own, as other programs may name one."""
+    """Return the names of the tables that contain records. With ``own``, include names that begin
+    like those of the store's own tables, because other programs may use such names."""
     return [name for name in tables_of(db) if own or not name.startswith("_")]
 
 
@@ -270,29 +270,29 @@ def _without_dots(names: list[str]) -> Iterator[str]:
 # -- places of rows -------------------------------------------------------------------------------
 
 _ROOM = 1 << 36
-"""The number of places among which one is drawn, from ``RowPlaces.base`` on. So many are free that
-two rows seldom draw the same: in 1 of 1,000 transactions of 4,000 rows. There are places for
-2 · 10¹² rows."""
+"""A row draws one of this many places from ``RowPlaces.base`` on. They are so many that two rows
+seldom draw the same: in 1 of 1,000 transactions of 4,000 rows. There are places for 2 · 10¹²
+rows."""
 _MIXED = 1 << 14
-"""The number of rows among which a new one lies. With more, more pages must be written."""
+"""A new row is placed among this many rows. With more, more pages must be written."""
 _STEP = _ROOM // _MIXED
 _DENSE = 1 << 30
-"""A last place below this one is of a table that was rebuilt, whose rows are at 1, 2, 3 and so on;
-or it was drawn, which does no harm."""
+"""If the last place of a table is lower, the table was rebuilt, and its rows are at 1, 2, 3 and so
+on. Or the place was drawn, which does no harm."""
 _LAST = (1 << 63) - 1
 _REORDER_SECONDS = 60.0
 _MOST_REORDERED = 1 << 15
-"""More new rows than these are not reordered: so many in a minute are mixed by their transactions,
-each of which is in the order of places already."""
+"""More new rows than these are not reordered: if so many arrive in a minute, their transactions mix
+them, because each one inserts in the order of places."""
 
 
 class RowPlaces:
     """The places of the next rows of a table: each is random among the newest 16,384.
 
-    That is the whole of a small table, and all rows of a minute unless more arrive in one. The
-    table grows at its end by a row's share at a time, wherever the row itself lies; so the newest
-    rows do not lie there alone. In a table that was rebuilt, rows go behind the existing ones.
-    ``last`` is the table's highest ``rowid``.
+    Those are all rows of a small table, and all rows of a minute unless more arrive in it. With
+    each row, the range of places moves on by one row's share, wherever the row itself is. So the
+    end of the table does not have only the newest rows. In a table that was rebuilt, new rows go
+    after the existing ones. ``last`` is the table's highest ``rowid``.
     """
 
     def __init__(self, last: int) -> None:
@@ -305,8 +305,8 @@ class RowPlaces:
         """Return rows with their place and minute in front, in the order of places; ``parts`` are
         minutes with their rows.
 
-        A place may be taken already, or drawn twice, if seldom. With ``taken``, the places that
-        are taken, each place that is not free is drawn again.
+        Seldom, a place is already taken or drawn twice. If the ``taken`` places are given, draw
+        again for each place that is not free.
         """
         placed = list[Row]()
         for minute, rows in parts:
@@ -328,7 +328,7 @@ class RowPlaces:
         return place
 
     def advance(self, number: int) -> None:
-        """Move on after so many rows were inserted."""
+        """Move the range on after ``number`` rows were inserted."""
         self._move_to(self.base + number * _STEP)
 
     def _move_to(self, base: int) -> None:
@@ -340,19 +340,19 @@ class RowReorder:
 
     def __init__(self) -> None:
         self._first: dict[Table, int] = {}
-        """By table, the place from which on rows are new."""
+        """By table, the first place of new rows."""
         self._added: dict[Table, int] = {}
         self.due: float = monotonic() + _REORDER_SECONDS
         """When rows are reordered next, by the monotonic clock."""
 
     def add(self, table: Table, first: int, number: int) -> None:
-        """Note that so many rows were inserted at places from ``first`` on."""
+        """Note that ``number`` rows were inserted at places from ``first`` on."""
         self._first.setdefault(table, first)
         self._added[table] = self._added.get(table, 0) + number
 
     @property
     def is_due(self) -> bool:
-        """Whether there are new rows, and it is time."""
+        """Whether there are new rows and the time has come."""
         return bool(self._added) and monotonic() >= self.due
 
     def forget(self) -> None:
@@ -361,8 +361,8 @@ class RowReorder:
         self._added.clear()
 
     def run(self, db: sqlite3.Connection) -> None:
-        """Reorder new rows in one transaction, and empty the log; if another process prevents
-        that, do it the next time."""
+        """Reorder new rows in one transaction, and empty the log. If another process prevents it,
+        the next call does it."""
         self.due = monotonic() + _REORDER_SECONDS
         with not_waiting(db), suppress(sqlite3.Error):
             with transaction(db):

@@ -1,12 +1,12 @@
-"""The rows of a store: rules are applied to them, and every byte of what goes is swept.
+"""Apply rules to the rows of a store, and sweep every byte of what they remove.
 
-The retention of each field is noted in the store itself, by each process that opens it for a
-schema. So any store can be pruned without the schema that its records came from, and a field that a
-schema no longer has is removed when it would have been.
+Each process that opens a store for a schema notes the retentions of its fields in the store. So any
+store can be pruned without the schema of its records, and a field that a schema no longer has
+expires on time.
 
-A store that delivers is pruned in steps of some milliseconds, between which batches are delivered.
-That something is to be swept is noted in the transaction that deletes: then the file is compacted
-and its log emptied, once no process reads an earlier state, also by the next process after a kill.
+While a store delivers, it is pruned in steps of some milliseconds, and takes batches between them.
+The transaction that deletes notes that the file must be swept. Once no process reads an earlier
+state, the file is compacted and its log emptied. After a kill, the next process does that.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ _ROWS = 5000
 _FIRST = -(1 << 63)
 _PAUSE = 0.05
 _LONGEST_VALUE = 512
-"""Bytes: more than any kind has; its longest values are 64 characters."""
+"""In bytes: more than a value of any kind has. The longest values have 64 characters."""
 _T = TypeVar("_T")
 _IN_THE_WAY = "a trigger of another program may keep what is deleted; remove it from the store"
 
@@ -51,8 +51,8 @@ _IN_THE_WAY = "a trigger of another program may keep what is deleted; remove it 
 
 
 def note(db: sqlite3.Connection, layout: Layout, opening: Opening) -> None:
-    """Note the retentions of a layout's fields, for when its schema is not known any more. What is
-    noted of other fields stays, and of another schema than those that run, what is noted at all."""
+    """Note the retentions of a layout's fields, in case we later lack its schema. Keep the notes of
+    other fields. If the schema does not run, keep all that is noted of it."""
     spans, is_own = opening.spans_of(layout)
     if is_own or layout.table not in retentions(db):
         rows = [(layout.table, name, int(span.total_seconds())) for name, span in spans.items()]
@@ -73,8 +73,8 @@ def retentions(db: sqlite3.Connection) -> dict[str, dict[str, timedelta]]:
 def _concerned(
     db: sqlite3.Connection, rule: Rule
 ) -> Iterator[tuple[str, Mapping[str, str], SqlRule | None]]:
-    """Yield the tables, of other programs too, that say when a record was received, and what a rule
-    does to them; ``None`` if it knows nothing of them."""
+    """Yield the tables with a column ``received``, including those of other programs, and what a
+    rule does to them; ``None`` if the rule does not know the table."""
     for table in tables(db, own=True):
         columns = columns_of(db, table)
         if "received" in columns:
@@ -103,20 +103,20 @@ def measure(db: sqlite3.Connection, rule: Rule) -> Iterator[Holding]:
 
 
 def values(db: sqlite3.Connection) -> Iterator[Values]:
-    """Yield the different values of each column, some thousand rows at a time, by table. A text
-    longer than any value of ours comes as its beginning."""
+    """Yield the distinct values of each column by table, several thousand rows at a time. Of a text
+    longer than any value of ours, yield only the beginning."""
     db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_BYTES)
     for shape in shapes(db):
         names = ", ".join(_shortened(name, kind) for name, kind in shape.columns.items())
         rows = db.execute(f"SELECT {names} FROM {quoted(shape.table)}")  # noqa: S608
-        yield shape.table, {name: set() for name in shape.columns}  # it may be empty
+        yield shape.table, {name: set() for name in shape.columns}  # the table may be empty
         while some := rows.fetchmany(_ROWS):
             columns = map(set, zip(*some, strict=True))
             yield shape.table, dict(zip(shape.columns, columns, strict=True))
 
 
 def _shortened(name: str, kind: str) -> str:
-    """Return SQL for the values of a column, of which a bounded part is read."""
+    """Return SQL that reads at most a bounded part of each value of a column."""
     if kind in ("INTEGER", "REAL"):
         return quoted(name)
     value = f"CAST({quoted(name)} AS BLOB)"
@@ -127,7 +127,7 @@ def _shortened(name: str, kind: str) -> str:
 def _change(
     db: sqlite3.Connection, table: str, compiled: SqlRule, within: str = "", *places: int
 ) -> Removal:
-    """Delete and shorten rows, within a transaction; note that the file must be swept."""
+    """Delete and shorten rows within a transaction; note that the file must be swept."""
     bound = {**compiled.values, **dict(zip(("after", "upto"), places, strict=False))}
     changes = compiled.changes(quoted(table), within)
     deleted, *rest = (db.execute(each, bound).rowcount for each in changes)
@@ -154,9 +154,9 @@ def _change_all(db: sqlite3.Connection, rules: Iterable[Rule]) -> list[Removal]:
 def steps(
     db: sqlite3.Connection, path: Path, rule: Rule, compacted: Callable[[], None] = lambda: None
 ) -> Iterator[Removal]:
-    """Carry out a rule by age, a transaction of some thousand rows for each item, and compact the
-    file, if anything was deleted now or before; ``compacted`` is called then. While a reader or a
-    full disk prevents that, items are not swept, and it is tried again for the next one. Raises
+    """Carry out a rule by age, with a transaction of several thousand rows for each item. Then
+    compact the file if deleted rows are not swept yet, and call ``compacted``. While a reader or a
+    full disk prevents that, items are not swept, and the next item tries again. Raises
     ``sqlite3.Error``."""
     yield from _parts(db, rule)
     for is_swept in _sweeps(db, path, compacted):
@@ -164,7 +164,7 @@ def steps(
 
 
 def _parts(db: sqlite3.Connection, rule: Rule) -> Iterator[Removal]:
-    """Carry out a rule by age, a transaction of some thousand rows for each item."""
+    """Carry out a rule by age, with a transaction of several thousand rows for each item."""
     for table, columns, compiled in list(_concerned(db, rule)):
         if compiled is None:
             yield Removal(unruled=(table,))
@@ -197,8 +197,8 @@ def mark(db: sqlite3.Connection) -> int:
 def _sweeps(
     db: sqlite3.Connection, path: Path, compacted: Callable[[], None] = lambda: None
 ) -> Iterator[bool]:
-    """Compact the file, if anything was deleted that is not swept; yield for each try whether it
-    is."""
+    """Compact the file if deleted rows are not swept yet. Yield for each try whether it is
+    swept."""
     done_at: int | None = None
     while (remains := _remains(db)) is not None:
         is_swept = False
@@ -224,7 +224,8 @@ def _remains(db: sqlite3.Connection) -> int | None:
 
 
 def read(path: Path, look: Callable[[sqlite3.Connection], Iterable[_T]]) -> Iterator[_T]:
-    """Yield what a look at a store finds; nothing where no store is. Raises ``DeliveryError``."""
+    """Yield what ``look`` finds in a store; nothing if there is no store. Raises
+    ``DeliveryError``."""
     if not path.is_file() or not path.stat().st_size:
         return
     with reading(path) as db:
@@ -234,9 +235,9 @@ def read(path: Path, look: Callable[[sqlite3.Connection], Iterable[_T]]) -> Iter
 
 
 def rewrite(path: Path, rules: Sequence[Rule], wait: float) -> list[Removal]:
-    """Carry out rules, and compact the file; wait so many seconds for readers. Rules by age go in
-    steps, others together in one transaction. Raises ``DeliveryError``, also where another program
-    has made a trigger, which may keep or copy what a person's rule deletes."""
+    """Carry out rules, and compact the file; wait up to ``wait`` seconds for readers. Rules by age
+    run in steps, others together in one transaction. Raises ``DeliveryError``, also if another
+    program has made a trigger, which may keep or copy what a person's rule deletes."""
     if not path.is_file() or not path.stat().st_size:  # no store yet
         return [Removal() for _ in rules]
     with opened(path) as db:

@@ -1,9 +1,9 @@
 """Connections to SQLite files: how they are opened, written, locked, and read.
 
-A connection may go from thread to thread; one uses it at a time. Python begins no transaction by
-itself, ``transaction`` does. A commit is on disk when it returns, deleted data are overwritten,
-nothing is sorted in a file, and a definition in a file calls no function that does more than
-compute. A file has a write-ahead log, unless it is written so seldom that a journal will do.
+Threads may share a connection, but only one may use it at a time. Python begins no transaction by
+itself; ``transaction`` does. A commit is on disk when it returns. SQLite overwrites deleted data,
+sorts in memory only, and lets definitions in a file call only functions without side effects. A
+file has a write-ahead log, unless it is written so seldom that a journal is enough.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from collector.files import check_file
 BUSY_SECONDS = 5.0
 """How long a connection waits for another one that writes."""
 _LONGEST_PATH = 500
-"""SQLite takes paths of at most 512 bytes, with the ends of its logs."""
+"""SQLite takes paths of at most 512 bytes, including the suffixes of its logs."""
 _SETTINGS = (
     "page_size = 8192",
     "fullfsync = ON",
@@ -30,7 +30,7 @@ _SETTINGS = (
 )
 _WITH_LOG = ("journal_mode = WAL", "synchronous = FULL")
 _WITHOUT_LOG = ("synchronous = EXTRA",)
-"""So that no loss of power brings a journal back."""
+"""With these settings, a loss of power never brings a journal back."""
 _READING = ("temp_store = MEMORY", "trusted_schema = OFF")
 
 
@@ -44,8 +44,9 @@ def connect(
     must_exist: bool = False,
     has_log: bool = True,
 ) -> sqlite3.Connection:
-    """Open a connection whose commits are durable, with more ``settings`` (pragmas). It waits so
-    long for others that write, ``BUSY_SECONDS`` if not told. Raises ``sqlite3.Error``."""
+    """Open a connection whose commits are durable, with more ``settings`` (pragmas). It waits
+    ``seconds`` for connections that write, by default ``BUSY_SECONDS``. Raises
+    ``sqlite3.Error``."""
     db = connect_unset(path, seconds=seconds, must_exist=must_exist)
     try:
         make_durable(db, *settings, has_log=has_log)
@@ -58,13 +59,13 @@ def connect(
 def connect_unset(
     path: Path, *, seconds: float | None = None, must_exist: bool = False
 ) -> sqlite3.Connection:
-    """Open a connection for which ``make_durable`` is to be called; nothing is read or written.
-    Raises ``sqlite3.Error``."""
+    """Open a connection without settings, and read and write nothing; call ``make_durable`` to set
+    it up. Raises ``sqlite3.Error``."""
     return _opened(path, "rw" if must_exist else "rwc", seconds)
 
 
 def make_durable(db: sqlite3.Connection, *settings: str, has_log: bool = True) -> None:
-    """Make the commits of a connection durable, let SQLite overwrite deleted data, and set more
+    """Make the commits of a connection durable, make SQLite overwrite deleted data, and set more
     pragmas. Raises ``sqlite3.Error``."""
     for setting in (*_SETTINGS, *(_WITH_LOG if has_log else _WITHOUT_LOG), *settings):
         db.execute(f"PRAGMA {setting}")
@@ -73,22 +74,22 @@ def make_durable(db: sqlite3.Connection, *settings: str, has_log: bool = True) -
 def connect_to_read(path: Path, seconds: float | None = None) -> sqlite3.Connection | None:
     """Open a read-only connection in a transaction, which disturbs no process that writes.
 
-    Returns ``None`` if the file cannot be opened and read, or is no database; and if another
-    process has it for itself for so many seconds. Tables of its own, and what sorting needs, are in
-    memory only.
+    Returns ``None`` if the file cannot be opened and read, if it is not a database, or if another
+    process keeps an exclusive lock for ``seconds``. The connection keeps temporary tables and
+    sorting in memory.
     """
     with suppress(sqlite3.Error):
         try:
             return _reading(path, "ro", seconds)
         except sqlite3.Error as error:
             if code_of(error) != sqlite3.SQLITE_BUSY and not _has_log(path):
-                return _reading(path, "ro&immutable=1", seconds)  # where no process may write
+                return _reading(path, "ro&immutable=1", seconds)  # the directory may be read-only
     return None
 
 
 def connect_in_place(path: Path, *, has_index: bool) -> sqlite3.Connection:
-    """Open a read-only connection that makes no file; ``has_index`` tells whether there is one of
-    the log. Raises ``sqlite3.Error``."""
+    """Open a read-only connection that creates no file. ``has_index`` says whether the log has an
+    index. Raises ``sqlite3.Error``."""
     return _opened(path, "ro" if has_index else "ro&immutable=1")
 
 
@@ -121,7 +122,8 @@ def _opened(path: Path, mode: str, seconds: float | None = None) -> sqlite3.Conn
 
 
 def _has_log(path: Path) -> bool:
-    """Return whether a file has a log, which would be left out: it may hold all of its rows."""
+    """Return whether a file has a log. An immutable connection would ignore the log, which may
+    hold all rows."""
     with suppress(OSError):
         return any(
             log.exists() and log.stat().st_size > 0
@@ -131,14 +133,15 @@ def _has_log(path: Path) -> bool:
 
 
 def decode_leniently(db: sqlite3.Connection) -> sqlite3.Connection:
-    """Let a connection go on reading where a text is not UTF-8: others find the damage."""
+    """Let a connection read texts that are not UTF-8. Other checks find the damage."""
     db.text_factory = lambda value: value.decode(errors="replace")
     return db
 
 
 def check_database(path: Path, *ends: str, within: Path | None = None) -> None:
-    """Check that a database's file and its logs can be made, or read and written; also files whose
-    names have one of the ends besides. Raises as ``check_file``."""
+    """Check that a database's file and its logs can be created, or read and written; the same for
+    files whose names have one of the further ``ends``. Raises as ``check_file``, and
+    ``ConfigError`` E203 for a path that is too long."""
     check_file(path, "-wal", "-shm", "-journal", *ends, within=within)
     if len(os.fsencode(path.absolute())) > _LONGEST_PATH:
         raise ConfigError("E203", "the path of the database is too long; choose a shorter one")
@@ -168,7 +171,7 @@ def transaction(
 
 @contextmanager
 def not_waiting(db: sqlite3.Connection) -> Iterator[None]:
-    """Let a connection wait for no other one during a block."""
+    """Keep a connection from waiting for other connections during a block."""
     before = number_of(db, "busy_timeout")
     db.execute("PRAGMA busy_timeout = 0")
     try:
@@ -178,16 +181,16 @@ def not_waiting(db: sqlite3.Connection) -> Iterator[None]:
 
 
 def checkpoint(db: sqlite3.Connection) -> bool:
-    """Write the log into the file and truncate it; return ``False`` if another connection prevents
-    that, for which this does not wait. Raises ``sqlite3.Error``."""
+    """Write the log into the file and truncate it. Return ``False`` at once if another connection
+    prevents that. Raises ``sqlite3.Error``."""
     with not_waiting(db):
         busy, *_ = db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
     return not busy
 
 
 def copy_log(db: sqlite3.Connection) -> int:
-    """Write into the file what the log has now, while others write; return how many pages the log
-    has. Raises ``sqlite3.Error``."""
+    """Write the current contents of the log into the file, while others may write; return how many
+    pages the log has. Raises ``sqlite3.Error``."""
     return int(db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()[1])
 
 
@@ -230,8 +233,8 @@ def is_corrupt(error: BaseException) -> bool:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Return whether an error does not concern the contents of a file: the system, the disk or
-    another process does not permit something now."""
+    """Return whether an error is not about the contents of a file: the system, the disk or another
+    process does not permit something now."""
     if isinstance(error, OSError):
         return True
     return code_of(error) in _TRANSIENT and not is_corrupt(error)

@@ -1,4 +1,4 @@
-"""What a SQLite file of ours must look like: its format and its tables."""
+"""The format and the tables that a SQLite file of ours must have."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from collector.sqlite.connection import connect_to_memory, quoted
 
 @dataclass(frozen=True)
 class Definition:
-    """The tables of a file, each by the statement that creates it, and its ``format``, which is
-    SQLite's ``user_version``. The ``application`` tells it from files of other programs."""
+    """The statements that create the tables of a file, and its ``format``, which is SQLite's
+    ``user_version``. ``application`` distinguishes the file from files of other programs."""
 
     tables: tuple[str, ...]
     format: int = 1
@@ -44,7 +44,7 @@ class Definition:
 
 
 def format_of(db: sqlite3.Connection) -> int | None:
-    """Return the format of a file; ``None`` while it has no table. Raises ``sqlite3.Error``."""
+    """Return the format of a file; ``None`` if it has no table. Raises ``sqlite3.Error``."""
     query = "SELECT user_version, count(name) FROM pragma_user_version LEFT JOIN sqlite_master"
     version, number = db.execute(query).fetchone()
     return int(version) if number else None

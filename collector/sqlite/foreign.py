@@ -1,8 +1,8 @@
 """Compare a SQLite file with what our statements produce.
 
-``sqlite_master`` must have the rows that these statements leave in an empty database, and no other:
-whatever else somebody has made, or changed in a definition, differs from them. What is between the
-rows is looked at in ``pages``, the log and its index in ``wal``.
+``sqlite_master`` must have exactly the rows that these statements produce in an empty database.
+Anything else that somebody has created or redefined differs from them. ``pages`` checks the bytes
+between the rows; ``wal`` checks the log and its index.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from collector.sqlite.pages import Pages
 from collector.sqlite.wal import is_index, is_whole
 
 LONGEST_BYTES = 64 << 20
-"""A longer value is not read at all: ``sqlite3.DataError``."""
+"""Reading a longer value raises ``sqlite3.DataError``."""
 _DIVIDED = re.compile(r"[\s,]+").split
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(T[0-9]{2}:[0-9]{2}:00Z)?|").fullmatch
 _BYTES = "8, 16, 32"
@@ -36,11 +36,12 @@ def foreign_parts(
     words: Callable[[sqlite3.Connection], Collection[str]] | None = None,
     passed: Collection[tuple[str, str]] = (),
 ) -> int:
-    """Count what is in a file, which may be in use, and in its log besides what we would have
-    written; a file that cannot be read counts as one.
+    """Count the parts of a file and its log that we would not have written. The file may be in use;
+    a file that cannot be read counts as one part.
 
-    ``more`` are statements for tables beyond the definition. The texts of the definition's tables
-    have ``words`` only, if any are told, but for the columns ``passed``, each with its table.
+    ``more`` returns statements for tables beyond the definition. With ``words``, texts in the
+    definition's tables may have these words only, except in the columns ``passed`` (pairs of table
+    and column).
     """
     log, index = (path.with_name(f"{path.name}{end}") for end in ("-wal", "-shm"))
     if not path.is_file():
@@ -62,8 +63,8 @@ def foreign_parts(
 
 
 def foreign_objects(db: sqlite3.Connection, statements: Iterable[str]) -> int:
-    """Count the tables, indexes, views and triggers that statements do not make so. Raises
-    ``sqlite3.Error``."""
+    """Count the tables, indexes, views and triggers that differ from what the statements create.
+    Raises ``sqlite3.Error``."""
     query = "SELECT type, name, tbl_name, sql FROM sqlite_master"
     with closing(connect_to_memory()) as model:
         for statement in statements:
@@ -77,8 +78,8 @@ def foreign_columns(
     words: Collection[str],
     passed: Collection[tuple[str, str]],
 ) -> Iterator[str]:
-    """Yield the columns of texts and bytes in which there is something else. Raises
-    ``sqlite3.Error``."""
+    """Yield the columns with texts that are neither ``words`` nor times, or with bytes of a length
+    that we never write. Raises ``sqlite3.Error``."""
     db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, LONGEST_BYTES)
     for table in sorted(tables):
         for name, kind in columns_of(db, table).items():

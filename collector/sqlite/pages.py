@@ -1,7 +1,7 @@
-"""Read the pages of a SQLite file as they are on disk, to find bytes that no row and no list has.
+"""Read the pages of a SQLite file on disk, to find bytes that belong to no row and no list.
 
-SQLite skips what it does not expect: values behind the last column of a row, bytes behind a row's
-last value, whatever a free page holds, and what lies behind the last page. The format is SQLite's,
+SQLite skips what it does not expect: values after the last column of a row, bytes after a row's
+last value, the contents of a free page, and bytes after the last page. The format is SQLite's,
 https://www.sqlite.org/fileformat2.html.
 """
 
@@ -19,13 +19,13 @@ from collector.sqlite.connection import quoted
 
 _HEAD = struct.Struct(">16sHBBBBBBIIIIIIIIIIII20s8x")
 _SHARES, _SETTINGS = (0, 64, 32, 32), (4, 0, 0, 1)
-"""No room is reserved, and rows have such shares of a page; the format of the schema, no size of a
-cache, no automatic vacuum, UTF-8."""
+"""The header's expected values. ``_SHARES``: no reserved bytes, and the shares of a page that a row
+may use. ``_SETTINGS``: the schema's format, no cache size, no automatic vacuum, UTF-8."""
 _MOST_PAGES = 1 << 28
-"""A page number is lower than this: more pages have two terabytes."""
+"""A page number is lower than this: so many pages have two terabytes."""
 _TABLE_LEAF, _TABLE, _INDEX_LEAF, _INDEX = 13, 5, 10, 2
 _SIZES = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0, 0, 0)
-"""The bytes of a value by its type; others are texts and bytes."""
+"""The bytes of a value by its type. Higher types are texts and bytes."""
 _NOT_LAST = bytes(range(128, 256))
 _MOST_KNOWN = 10_000
 
@@ -44,16 +44,16 @@ class Pages:
         self._bytes = os.fstat(self._file).st_size
 
     def close(self) -> None:
-        """Close what was opened."""
+        """Close the file descriptors that this object opened."""
         self._stack.close()
 
     def foreign(self, version: int, application: int) -> Iterator[str]:
-        """Yield what there is besides the file's rows and lists, in words. ``version`` and
-        ``application`` are those of its definition. Raises ``sqlite3.Error``, ``OSError``, and
-        ``ValueError``, ``LookupError`` or ``struct.error`` for what is no page."""
+        """Yield, in words, each part that belongs to none of the file's rows and lists. ``version``
+        and ``application`` come from its definition. Raises ``sqlite3.Error``, ``OSError``, and
+        ``ValueError``, ``LookupError`` or ``struct.error`` for a page that is not valid."""
         head = _HEAD.unpack_from(self.page(1))
         pages, first_free = head[9], head[10]
-        before = int.from_bytes(os.pread(self._file, 4, 28))  # what is not in the log alone
+        before = int.from_bytes(os.pread(self._file, 4, 28))  # pages without the log
         expected = (*_SHARES, *_SETTINGS, version, 0, application, bytes(20))
         if (*head[4:8], *head[13:]) != expected:
             yield "a header"
@@ -69,7 +69,7 @@ class Pages:
                 yield "a row"
 
     def page(self, number: int) -> bytes:
-        """Return a page. Raises ``ValueError`` if it is not there."""
+        """Return a page. Raises ``ValueError`` if it is missing."""
         place = self._places.get(number)
         if place is not None:
             found = os.pread(self._log, self._size, place)
@@ -80,7 +80,7 @@ class Pages:
         return found
 
     def _free(self, trunk: int) -> Iterator[str]:
-        """Look at the free pages, which are lists of others or empty."""
+        """Check the free pages. Each must be a list of free pages, or empty."""
         empty = bytes(self._size)
         while trunk:
             trunk, number, *listed = struct.unpack(f">{self._size // 4}I", self.page(trunk))
@@ -91,7 +91,7 @@ class Pages:
 
     def _has_more(self, root: int, columns: int) -> bool:
         """Return whether a row of a tree has more values than there are columns, or more bytes than
-        its values."""
+        its values take."""
         known, left = dict[bytes, int](), [root]
         while left:
             text, number = self.page(left[-1]), left.pop()
@@ -135,7 +135,7 @@ _ROOTS = "SELECT name, rootpage, tbl_name FROM sqlite_master WHERE rootpage > 0"
 
 
 def _number(text: bytes, at: int) -> tuple[int, int]:
-    """Return the number of a variable length that stands somewhere, and where it ends."""
+    """Return the variable-length number at a position, and the position after it."""
     value = 0
     for place in range(at, at + 8):
         byte = text[place]
@@ -146,7 +146,7 @@ def _number(text: bytes, at: int) -> tuple[int, int]:
 
 
 def _length(header: bytes, columns: int) -> int:
-    """Return the bytes of a row by the types that it lists; -1 if there are too many."""
+    """Compute the bytes of a row from the types in its header; -1 if it has too many values."""
     length, at = _number(header, 0)
     if len(header.translate(None, _NOT_LAST)) - 1 > columns:
         return -1

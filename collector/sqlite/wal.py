@@ -1,7 +1,7 @@
-"""SQLite's write-ahead log, as far as recovery must know it: its frames, and which were committed.
+"""The parts of SQLite's write-ahead log that recovery needs: frames, and which are committed.
 
-SQLite reads a log up to the first frame that is not as it was written and takes all that follows
-for the remains of a write that never ended. If a commit is among what follows, then it is damage.
+SQLite reads a log up to the first frame with a wrong checksum. It takes all later frames for the
+remains of a write that never ended. If one of them ends a commit, the log is damaged.
 The format is SQLite's, https://www.sqlite.org/fileformat2.html#the_write_ahead_log.
 """
 
@@ -20,20 +20,21 @@ from typing import IO, NamedTuple
 from collector import files
 
 _BYTES = 32768
-"""The index of a log of up to 4062 pages."""
+"""The size of an index for a log of up to 4062 pages."""
 _ROOM = 4 * _BYTES
 _HEAD = struct.Struct("=14xHI28x")
-"""In the machine's order: size of pages, and frames that count. It is there twice;"""
+"""The head of an index, in native byte order: page size and number of valid frames. The index has
+this head twice."""
 _COPIED = struct.Struct("=I")
-"""and behind it, how many of the frames are in the database as well."""
+"""Follows the heads: how many of the frames are already in the database."""
 _open: dict[tuple[int, int], tuple[set[int], set[int]]] = {}
-"""By device and inode of an index: the files of it that are open in this process, and those that
-are to be closed with the last of them."""
+"""By device and inode of an index: the descriptors in use in this process, and those to be closed
+together with the last one."""
 _open_lock = Lock()
 
 
 class Counted(NamedTuple):
-    """The size of a page, how many frames of a log count, and how many of them were copied into the
+    """The page size, the number of valid frames in a log, and how many of them were copied into the
     database."""
 
     page: int
@@ -42,21 +43,21 @@ class Counted(NamedTuple):
 
     @property
     def length(self) -> int:
-        """The bytes of the pages."""
+        """The bytes of all pages in the log."""
         return self.page * self.frames
 
     @property
     def left(self) -> int:
-        """The bytes of those that are not in the database yet."""
+        """The bytes of the pages that are not in the database yet."""
         return self.page * (self.frames - self.copied)
 
 
 class Index:
-    """The index of the log of a database that is open, and has a log.
+    """The index of the log of an open database that has a log.
 
-    ``close`` it when the connections that belong to it are closed: the system lets go of all locks
-    of this process with the file. So it stays open as long as another one of the same database is.
-    Raises ``OSError`` when the disk is full.
+    ``close`` it after the database's connections: when a process closes a file, the system releases
+    all locks of that process on it. So the file stays open as long as another ``Index`` of the same
+    database is in use. Raises ``OSError`` if the disk is full.
     """
 
     def __init__(self, path: Path) -> None:
@@ -69,7 +70,7 @@ class Index:
             self._reserve()
 
     def counted(self) -> Counted | None:
-        """Return what the log has; ``None`` if the index is being written or not there."""
+        """Return the counts of the log; ``None`` if the index is missing or being written."""
         size, end = _HEAD.size, 2 * _HEAD.size
         head = os.pread(self._handle, end + _COPIED.size, 0) if self._handle >= 0 else b""
         if len(head) < end + _COPIED.size or head[:size] != head[size:end]:
@@ -77,7 +78,7 @@ class Index:
         return Counted(*_HEAD.unpack_from(head), *_COPIED.unpack_from(head, end))
 
     def close(self) -> None:
-        """Close the file, or have it closed with the last one of the same database."""
+        """Close the file, or leave that to the last ``Index`` of the same database."""
         if self._handle < 0:
             return
         with _open_lock:
@@ -106,8 +107,8 @@ def _place(handle: int) -> tuple[int, int]:
 
 
 def need_room(path: Path) -> None:
-    """Raise ``OSError`` when the disk has no room for the index of a database that is opened there:
-    it is needed before ``Index`` can reserve any."""
+    """Raise ``OSError`` if the disk has no room for the index of a database that is being opened.
+    SQLite needs that room before ``Index`` can reserve it."""
     files.need_room(path.parent, _ROOM)
 
 
@@ -118,7 +119,7 @@ _HEAD_BYTES = 100
 MAGIC = b"SQLite format 3\0"
 """The first bytes of a database."""
 _VERSIONS = 18
-"""Where a database says that it has a log (2, 2) or none (1, 1)."""
+"""The offset at which a database says whether it has a log: (2, 2) or (1, 1)."""
 
 
 _WORD = (1 << 32) - 1
@@ -126,7 +127,8 @@ _MOST_PAGES = 1 << 24
 """A page number is lower than this: so many pages have 128 GB."""
 _MOST_LOGS = 1 << 24
 _PAGES, _HEADS = 4096, 136
-"""How many pages a block of an index lists, and the bytes of its head, in the place of some."""
+"""How many pages a block of an index lists, and the bytes of the head that replaces some of them in
+the first block."""
 _TRIES, _PAUSE = 5, 0.05
 
 
@@ -145,8 +147,8 @@ def is_log(log: Path) -> bool:
 
 
 def is_whole(log: Path) -> bool:
-    """Return whether a log consists of its own frames and of those that an earlier one left, and
-    SQLite reads it up to its last commit. Another process may write meanwhile. Raises ``OSError``.
+    """Return whether a log consists only of its own frames and frames of earlier logs, and SQLite
+    can read it up to its last commit. Another process may write meanwhile. Raises ``OSError``.
     """
     for attempt in range(_TRIES):
         sleep(_PAUSE * bool(attempt))
@@ -158,8 +160,8 @@ def is_whole(log: Path) -> bool:
 
 
 def _has_more(log: Path) -> bool:
-    """Return whether there is something that is neither the beginning of a frame of this log nor of
-    an earlier one: each log counts its first salt up by one."""
+    """Return whether a log has anything but frames of its own and of earlier logs. Each log
+    increments the first salt by one, which shows the earlier ones."""
     with log.open("rb") as handle:
         size, salt, _ = _header(handle) or (0, 0, 0)
         end = handle.seek(0, os.SEEK_END)
@@ -173,8 +175,8 @@ def _has_more(log: Path) -> bool:
 
 
 def is_index(index: Path) -> bool:
-    """Return whether the index of a log consists of what SQLite writes there: the same head twice,
-    and numbers of pages and of frames. Another process may write meanwhile."""
+    """Return whether the index of a log has only what SQLite writes there: the same head twice, and
+    numbers of pages and frames. Another process may write meanwhile."""
     for attempt in range(_TRIES):
         sleep(_PAUSE * bool(attempt))
         with ExitStack() as stack, suppress(FileNotFoundError):
@@ -188,8 +190,8 @@ def is_index(index: Path) -> bool:
 
 
 def _is_block(text: bytes, head: int) -> bool:
-    """Return whether a block of an index begins with a head of so many bytes, if it has one, and
-    lists pages and frames; it may be empty."""
+    """Return whether a block of an index lists pages and frames, after a head of ``head`` bytes, or
+    is empty. ``head`` is 0 for a block without one."""
     pages, frames = text[head : _PAGES * 4], text[_PAGES * 4 :]
     numbers = struct.unpack(f"={len(pages) // 4}I", pages[: len(pages) // 4 * 4])
     places = struct.unpack(f"={len(frames) // 2}H", frames[: len(frames) // 2 * 2])
@@ -224,7 +226,7 @@ def _is_damaged(log: Path) -> bool:
 
 
 def _added(sums: tuple[int, int], text: bytes, order: str) -> tuple[int, int]:
-    """Return the sums of a log's frames with those of a further text."""
+    """Add a text to the checksums of a log's frames."""
     one, two = sums
     words = struct.unpack(f"{order}{len(text) // 4}I", text)
     for first, second in zip(words[::2], words[1::2], strict=True):
@@ -243,8 +245,8 @@ def last_commit(log: Path) -> int:
 
 
 def pages(log: Path) -> dict[int, int]:
-    """Return where a log has the last committed state of each page, by the number of the page; none
-    if there is no log. Raises ``OSError``."""
+    """Return, by page number, the offset of the last committed state of each page in a log; empty
+    without a log. Raises ``OSError``."""
     found, pending = dict[int, int](), dict[int, int]()
     with suppress(FileNotFoundError), log.open("rb") as handle:
         for frame in _frames(handle):
@@ -256,23 +258,23 @@ def pages(log: Path) -> dict[int, int]:
 
 
 def head(path: Path) -> bytes:
-    """Return the first 100 bytes of a database as its last commit left them; none if it is empty or
-    not there. Raises ``OSError``."""
+    """Return the first 100 bytes of a database after its last commit; none if it is empty or
+    missing. Raises ``OSError``."""
     log = path.with_name(f"{path.name}-wal")
     if (offset := pages(log).get(1)) is not None:
         with log.open("rb") as handle:
             handle.seek(offset)
             text = handle.read(_HEAD_BYTES)
-            if len(text) == _HEAD_BYTES:  # else the log was cut, and all is in the file
+            if len(text) == _HEAD_BYTES:  # else the log was truncated, and the file has everything
                 return text
     with ExitStack() as stack:
         return os.pread(descriptor(path, stack), _HEAD_BYTES, 0) if path.exists() else b""
 
 
 def descriptor(path: Path, stack: ExitStack) -> int:
-    """Return a descriptor to read a file by. Where this process has it open, it is that one: to
-    close another one would end the locks that the process has on a database, and with them what
-    keeps other processes from removing its log. Raises ``OSError``."""
+    """Return a descriptor for reading a file. If this process already has the file open, return
+    that descriptor: closing a second one would release the process's locks on a database, and these
+    locks keep other processes from removing its log. Raises ``OSError``."""
     status = path.stat()
     with suppress(OSError):
         for each in Path("/dev/fd").iterdir():
@@ -285,7 +287,7 @@ def descriptor(path: Path, stack: ExitStack) -> int:
 
 
 def copy_with_log(path: Path, log: Path, copy: Path) -> None:
-    """Copy a database with all commits of its log, whatever frame is damaged."""
+    """Copy a database with all commits of its log, even if frames are damaged."""
     copy.unlink(missing_ok=True)
     os.close(os.open(copy, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     if path.exists():
@@ -301,10 +303,10 @@ def copy_with_log(path: Path, log: Path, copy: Path) -> None:
 
 
 def truncate_log(path: Path, index: Index) -> None:
-    """Truncate the log of an open database behind the last commit that counts.
+    """Truncate the log of an open database after the last valid commit.
 
-    A commit whose sync failed may lie there as if it were whole; it would count when the database
-    is opened again. Raises ``OSError``.
+    A commit whose sync failed may follow it and look whole. SQLite would accept that commit when
+    the database is opened again. Raises ``OSError``.
     """
     counted = index.counted()
     if counted is None:
@@ -328,7 +330,7 @@ def _apply(handle: IO[bytes], target: IO[bytes], count: int) -> None:
 
 
 def _header(handle: IO[bytes]) -> tuple[int, int, int] | None:
-    """Return the size of pages and the two salts."""
+    """Return the page size and the two salts; ``None`` if this is not the header of a log."""
     handle.seek(0)
     text = handle.read(_HEADER.size)
     if len(text) < _HEADER.size:

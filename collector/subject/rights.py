@@ -41,10 +41,10 @@ from collector.subject.tombstones import remember
 
 @dataclass(frozen=True, repr=False)
 class Found:
-    """The stored records of a person. ``sinks`` has those of each sink by its name, each with its
-    collection: a table, or the name of a sink without tables. ``unreadable`` counts damaged
-    batches; ``aside`` are the names of files that were quarantined since the window began, which
-    cannot be read.
+    """The stored records of a person. ``sinks`` has the records of each sink by its name, each with
+    its collection: a table, or the name of a sink without tables. ``unreadable`` counts damaged
+    batches. ``aside`` names the files that were quarantined since the window began; they cannot be
+    read.
     """
 
     sinks: Mapping[str, list[tuple[str, Record]]]
@@ -60,43 +60,43 @@ _CAUSES_OF_SINKS: tuple[Cause, ...] = (
     "certificate",
     "full",
 )
-"""Causes of errors of which no request of a person can be the reason."""
+"""Causes of errors that a person's request cannot provoke."""
 
 
 class SchemaSubject(NamedTuple):
-    """A person's records of one schema, and the fields of them that are for optional purposes
-    only."""
+    """A person's records of one schema, and those of its fields that are only for optional
+    purposes."""
 
     subject: Subject
     refusable: frozenset[str]
 
 
 class Removing(NamedTuple):
-    """A person's request that changes what is stored: all of their records go, or, where it is an
-    objection, the fields for optional purposes, and records that have no other."""
+    """A person's request to erase. It removes all of their records. An objection removes only the
+    fields for optional purposes, and the records that have no other fields."""
 
     selections: Sequence[SchemaSubject]
     is_objection: bool = False
 
     @property
     def subject(self) -> Subject:
-        """The first selection, which has the field and the window of all."""
+        """The first selection. All selections have its field and its window."""
         return self.selections[0].subject
 
     @property
     def steps(self) -> list[tuple[Subject, frozenset[str] | None]]:
-        """What goes, with the fields that do; ``None`` for whole records."""
+        """The selections to remove, each with the fields to remove; ``None`` for whole records."""
         if self.is_objection:
             return [*self.selections]
         return [(each.subject, None) for each in self.selections]
 
     @property
     def rule(self) -> Rule:
-        """The same as a rule."""
+        """The rule that carries out all steps."""
         return Rule.any_of([Rule.removal(*step) for step in self.steps])
 
     def entry(self, done: Removal, places: Mapping[str, int | None]) -> Note:
-        """Make its entry in the ledger."""
+        """Build the ledger's entry for the request."""
         return Note.of(
             "amendment" if self.is_objection else "erasure",
             command="subject object" if self.is_objection else "subject erase",
@@ -111,10 +111,11 @@ class Removing(NamedTuple):
 def select(
     schemas: Sequence[Schema], field: str, value: str, since: str, until: str
 ) -> list[SchemaSubject]:
-    """Return what a request selects: the records of each schema by which the field leads to a
-    person, and those of schemas that are not in force. Of one schema it is all records.
+    """Return what a request selects: the records of each schema whose field leads to a person, and
+    the records of schemas that are not in force. With a single schema, it selects records of any
+    schema.
 
-    Raises ``InputError`` as ``find_subject``, if it is so for all schemas.
+    Raises ``InputError`` as ``find_subject``, if that raises for all schemas.
     """
     found: list[SchemaSubject] = []
     errors: list[InputError] = []
@@ -137,8 +138,8 @@ def select(
 
 
 def _closest(errors: Sequence[InputError], listed: Sequence[bool]) -> InputError:
-    """Return the error of the schema that comes closest: where the field leads to a person, else
-    where there is such a field."""
+    """Return the error of the schema that comes closest: one whose field leads to a person, else
+    one that has the field."""
     ranked = [
         (isinstance(error, NoPersonError), not is_listed)
         for error, is_listed in zip(errors, listed, strict=True)
@@ -149,9 +150,9 @@ def _closest(errors: Sequence[InputError], listed: Sequence[bool]) -> InputError
 def export(
     locations: Locations, selections: Sequence[SchemaSubject], command: str = "subject export"
 ) -> Found:
-    """Return the stored records of a person; a sidecar may be running. A record that a sink has and
-    that is about to leave the spool is in both. The ledger notes the ``command``. Raises
-    ``ConfigError`` and ``DeliveryError`` for what cannot be read."""
+    """Return the stored records of a person; a sidecar may be running. If a sink already has a
+    record that is still in the spool, both have it. The ledger notes the ``command``. Raises
+    ``ConfigError`` and ``DeliveryError`` for a location that cannot be read."""
     rule = Removing(selections).rule
     spool, unreadable = _spooled(locations, rule)
     found: dict[str, list[tuple[str, Record]]] = {}
@@ -174,7 +175,7 @@ def export(
 
 
 def _spooled(locations: Locations, rule: Rule) -> tuple[list[Record], int]:
-    """Return the records that are pending or were set aside, with their minute, and the number of
+    """Return the records that are pending or set aside, each with its minute, and the number of
     damaged batches."""
     found, damaged = list[Record](), 0
     for batch in pending_batches(locations.spool):
@@ -187,11 +188,11 @@ def _spooled(locations: Locations, rule: Rule) -> tuple[list[Record], int]:
 
 
 def remove(locations: Locations, request: Removing, wait: float) -> Removal:
-    """Carry out a request: remove every byte of what is to go; wait so many seconds for readers.
-    Batches and files that cannot be read are deleted whole.
+    """Carry out a request: remove every byte of the selected data. Wait up to ``wait`` seconds for
+    readers. Batches and files that cannot be read are deleted whole.
 
-    Raises ``ConfigError`` E203 when a sidecar has the directory, or a file cannot be written, and
-    ``DeliveryError``; the same call does later what was not done.
+    Raises ``ConfigError`` E203 if a sidecar uses the directory or a file cannot be written, and
+    ``DeliveryError``. The same call later completes what was not done.
     """
     (removed,) = remove_all(locations, [request], wait)
     if isinstance(removed, CollectorError):
@@ -202,9 +203,10 @@ def remove(locations: Locations, request: Removing, wait: float) -> Removal:
 def remove_all(
     locations: Locations, requests: Sequence[Removing], wait: float
 ) -> list[Removal | CollectorError]:
-    """Carry out the requests of several people, in one pass over each sink; each has counts and an
-    entry in the ledger of its own. Return for each what was removed, or the first error that kept
-    something of it from being done; all else is done. Raises as ``remove`` what concerns all."""
+    """Carry out the requests of several people in one pass over each sink. Each request has its own
+    counts and its own entry in the ledger. Return for each request what was removed, or the first
+    error that kept part of it from being done; everything else is done. Raises as ``remove`` for
+    errors that concern all requests."""
     remember(locations.data, [step for request in requests for step in request.steps])
     deadline = monotonic() + wait
     done: list[Removal] = [Removal() for _ in requests]
@@ -215,7 +217,7 @@ def remove_all(
             try:
                 left = max(deadline - monotonic(), 0.0)
                 done = upkeep.clear(spool, [each.rule for each in requests], wait=left)
-            except CollectorError as error:  # the spool would deliver it again: not in the sinks
+            except CollectorError as error:  # skip the sinks: the spool would deliver it again
                 failures = dict.fromkeys(range(len(requests)), error)
             for at, request in enumerate(requests):
                 try:
@@ -244,9 +246,9 @@ def remove_all(
 
 
 def _removals(name: str, sink: Reachable, rules: Sequence[Rule]) -> list[Removal | CollectorError]:
-    """Let a sink carry out rules in one pass; return for each what was removed, or the error. If
-    the pass fails, each is carried out by itself, as one of them may be the reason; not where the
-    reason is the sink, as a server that does not answer."""
+    """Let a sink carry out rules in one pass. Return for each rule what was removed, or the error.
+    If the pass fails, try each rule alone, because one of them may be the cause; unless the cause
+    is the sink, such as a server that does not answer."""
     try:
         with in_place(name, sink):
             return [*sink.rewrite(rules)]

@@ -1,9 +1,9 @@
-"""Tombstones: whose records a drain drops that still wait in a broker when a person is erased.
+"""Tombstones tell a drain which records of erased people to drop when a broker delivers them later.
 
-A broker cannot be searched for a person, so what is erased may be delivered later. A tombstone is a
-keyed hash of the value by which a person was erased, with the window of the erasure; it is deleted
-when no broker can have such records any more. The file is made by a drain, in its data directory;
-without one there is nothing to remember.
+A broker cannot be searched for a person, so it may still deliver records after an erasure. A
+tombstone is a keyed hash of the value by which a person was erased, with the window of the erasure.
+It is deleted once no broker can have such records. A drain makes the file in its data directory; a
+directory without that file needs no tombstones.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from collector.sqlite.definition import Definition, format_of
 
 FILE_NAME = "tombstones.db"
 LONGEST_RETENTION = timedelta(days=31)
-"""The longest that a broker may keep messages: as long as a spool knows keys again."""
+"""The longest that a broker may keep messages: as long as a spool recognises keys."""
 _KEPT = LONGEST_RETENTION + timedelta(days=2)
 _LATEST = AHEAD + timedelta(minutes=1)
-"""How far ahead of the erasure a record may be that waits: what is received after that is not of
-those that were to be erased, whatever the window, and the value may be another person's by then."""
+"""How far ahead of the erasure the time of a waiting record may be. Records received later were not
+to be erased, whatever the window: by then the value may be another person's."""
 _BUSY_SECONDS = 60.0
 _SECRET_BYTES = 32
 DEFINITION = Definition(
@@ -44,12 +44,12 @@ DEFINITION = Definition(
         ) STRICT""",
     )
 )
-"""What the file has: the key of the hashes, and a row for each tombstone."""
+"""The file has the key of the hashes, and a row for each tombstone."""
 
 
 class Tombstones:
     """The tombstones of a data directory, for a drain. For one thread at a time. Every method
-    raises ``DeliveryError`` E507 where the file cannot be used."""
+    raises ``DeliveryError`` E507 if the file cannot be used."""
 
     def __init__(self, data: Path) -> None:
         with _failing():
@@ -62,8 +62,8 @@ class Tombstones:
 
     @contextmanager
     def locked(self) -> Iterator[Rule | None]:
-        """Yield the rule of all tombstones, if there are any. None is added within the block: so
-        what is stored in it is found by the erasure that waits."""
+        """Yield the rule of all tombstones, if there are any. No tombstone can be added within the
+        block. So an erasure that waits will find what the block stores."""
         with ExitStack() as stack:
             with _failing():
                 stack.enter_context(transaction(self._db))
@@ -71,13 +71,12 @@ class Tombstones:
             yield rule
 
     def destroy_expired(self) -> None:
-        """Destroy the tombstones whose time is over, and the secret of their hashes with the last
-        of them."""
+        """Destroy expired tombstones. Destroy the secret of the hashes with the last tombstone."""
         with _failing(), transaction(self._db):
             now = to_minute(datetime.now(UTC))
             self._db.execute("DELETE FROM tombstones WHERE until < ?", (now,))
             self._db.execute("DELETE FROM secret WHERE NOT EXISTS (SELECT 1 FROM tombstones)")
-        self._version = -1  # it does not change by what this connection does
+        self._version = -1  # changes by this connection do not count up `data_version`
 
     def close(self) -> None:
         """Close the file."""
@@ -103,13 +102,14 @@ class Tombstones:
             for field, hash_, start, end, schema, besides, fields in rows
         ]
         self._rule = replace(Rule.any_of(rules), hashed=partial(_hash, secret[0]))
-        self._version = version  # only now: what was not read must be read the next time
+        self._version = version  # only after success, so that a failed read is repeated
         return self._rule
 
 
 def remember(data: Path, subjects: Iterable[tuple[Subject, Collection[str] | None]]) -> None:
-    """Add tombstones, each with the fields that go (``None``: all), where a data directory is a
-    drain's; wait until no message is being stored. Raises ``DeliveryError`` E507."""
+    """Add tombstones to the data directory of a drain; do nothing for any other. Each has the
+    fields to remove, ``None`` for all. Wait until no message is being stored. Raises
+    ``DeliveryError`` E507."""
     path, now = data / FILE_NAME, datetime.now(UTC)
     if not path.is_file():
         return
@@ -138,7 +138,7 @@ def _hash(secret: bytes, field: str, value: str) -> str:
 
 
 def _opened(path: Path) -> sqlite3.Connection:
-    """Open the file, which is made if it is not there."""
+    """Open the file; create it if it does not exist."""
     make_private(path)
     with ExitStack() as stack:
         db = stack.enter_context(closing(connect(path, seconds=_BUSY_SECONDS, has_log=False)))
@@ -150,6 +150,6 @@ def _opened(path: Path) -> sqlite3.Connection:
 
 
 def _failing() -> AbstractContextManager[None]:
-    """Turn errors of the file into one of ours."""
+    """Turn errors of the file into ``DeliveryError`` E507."""
     message = "the tombstones of erased people cannot be read or written now"
     return failing_as(DeliveryError("E507", message), sqlite3.Error, OSError, ValueError)

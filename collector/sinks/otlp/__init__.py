@@ -1,9 +1,9 @@
 """OTLP: send records to any receiver of OpenTelemetry, as log records, over HTTP or gRPC.
 
-Each batch is sent until a receiver takes it. A batch that it refuses for good, or of which it
-rejects some records, is set aside and not sent again by itself, as OTLP has it. A receiver that
-cannot be reached, is overloaded or wants other credentials is asked again; so nothing is lost while
-it is away. Nothing of an answer but its status, its counts and how long to wait is looked at.
+The sink sends each batch until a receiver takes it. If the receiver refuses a batch for good, or
+rejects some of its records, the batch is set aside and not sent again by itself, as OTLP demands.
+If the receiver cannot be reached, is overloaded or wants other credentials, the sink tries again,
+so nothing is lost. The sink reads only an answer's status, counts and waiting time.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ if TYPE_CHECKING:
 __all__ = ["OtlpSettings", "OtlpSink"]
 
 _MOST_BYTES = 1 << 20
-"""Of a request, before it is compressed: a fourth of what receivers take by default."""
+"""The most bytes of a request before compression: a fourth of what receivers take by default."""
 _REMEMBERED = 1024
-"""More batches than a drain delivers at once."""
+"""The most ids that are remembered: more batches than a drain delivers at once."""
 _TOO_LARGE = ("too_large", "exhausted")
 _MESSAGES = ("google.protobuf.message", "opentelemetry.proto.collector.logs.v1.logs_service_pb2")
 _NEEDED: Mapping[str, Sequence[str]] = {
     "http": _MESSAGES,
     "grpc": (*_MESSAGES, "google.rpc.status_pb2", "grpc"),
 }
-"""The modules that a protocol needs, all of which the extra ``otlp`` brings."""
+"""The modules that each protocol needs. The extra ``otlp`` installs all of them."""
 _PAUSED = "the receiver asked for a pause"
 
 
@@ -43,8 +43,8 @@ class Exporter(Protocol):
     """Sends requests to a receiver."""
 
     def export(self, body: bytes, headers: Mapping[str, str]) -> Verdict:
-        """Send a request with some headers, and judge the answer. Raises nothing for what a
-        receiver does."""
+        """Send a request with some headers, and judge the answer. Nothing that a receiver does
+        raises an error."""
 
     def close(self) -> None:
         """Close the connection."""
@@ -69,7 +69,7 @@ class OtlpSink(Sink):
 
     @classmethod
     def check(cls, settings: OtlpSettings, opening: Opening) -> None:
-        """Check what is installed, credentials, files, and names of fields; ask no receiver."""
+        """Check the installed modules, credentials, files and names of fields. Sends nothing."""
         if any({UID, COUNT} & schema.fields.keys() for schema in opening.schemas):
             message = f"`{UID}` and `{COUNT}` are attributes of the sink's own; rename the field"
             raise DeliveryError("E504", message)
@@ -77,8 +77,8 @@ class OtlpSink(Sink):
         _exporter(settings).close()
 
     def deliver(self, *batches: Batch) -> None:
-        """Send batches. What a receiver took or refused of several together is remembered until it
-        can be said of each alone, and is not sent again before."""
+        """Send batches. If a receiver took or refused some of several batches, remember which, so
+        that they are not sent again when the batches are delivered one by one."""
         if monotonic() < self._not_before:
             raise _unreachable(_PAUSED, "busy")
         try:
@@ -87,7 +87,7 @@ class OtlpSink(Sink):
                     raise Unacceptable(batch.id)
             self._send_all(batches)
         finally:
-            if len(batches) == 1:  # it is said: who hands it over again wants it to be sent
+            if len(batches) == 1:  # reported: a caller who delivers it again wants it sent
                 self._refused.discard(batches[0].id)
 
     def close(self) -> None:
@@ -96,8 +96,8 @@ class OtlpSink(Sink):
             self._exporter.close()
 
     def _send_all(self, batches: Sequence[Batch], most_bytes: int = _MOST_BYTES) -> None:
-        """Send those of some batches that were not taken yet, in as few requests as may be. Where
-        one is too large, all go again in requests of half its size: the names of records stay."""
+        """Send the batches that were not taken yet, in as few requests as possible. If a request is
+        too large, send all again in requests of half its size. Records keep their names."""
         from collector.sinks.otlp.logs import export_requests  # noqa: PLC0415 - an extra
 
         left = [batch for batch in batches if batch.id not in self._taken]
@@ -109,24 +109,24 @@ class OtlpSink(Sink):
         return None
 
     def _settle(self, request: ExportRequest, verdict: Verdict) -> None:
-        """Note what a receiver took, and raise what it did not."""
+        """Note what a receiver took. Raise an error for what it did not take."""
         if verdict.outcome == "taken":
             self._taken.add(request.complete)
-        elif verdict.outcome == "rejected":  # which of the records is not said
+        elif verdict.outcome == "rejected":  # the receiver does not say which records
             self._refused.add(batch.id for batch in request.batches)
             raise Unacceptable(request.batches[0].id)
         elif verdict.outcome in ("refused", "too_large"):
             self._send_apart(request.batches)
         else:
             if verdict.outcome == "denied":
-                with suppress(ConfigError):  # the old ones may be accepted again
+                with suppress(ConfigError):  # keep the old ones, which may be accepted again
                     self._headers = self._settings.credentials()
             self._not_before = monotonic() + verdict.pause
             raise _unreachable(verdict.answer, verdict.cause)
 
     def _send_apart(self, batches: Sequence[Batch]) -> None:
-        """Send batches one by one, of which together the receiver refused some records, to find out
-        which it refuses. Raises ``Unacceptable`` for the first of these."""
+        """Send batches of a refused request one by one, to find out which the receiver refuses.
+        Raises ``Unacceptable`` for the first one."""
         if len(batches) == 1:
             self._refused.add([batches[0].id])
             raise Unacceptable(batches[0].id)
@@ -141,7 +141,7 @@ class OtlpSink(Sink):
 
 
 class _Ids:
-    """The last ids of batches that came to the same end; in memory, and so of this process."""
+    """The last ids of batches with the same outcome, in the memory of this process only."""
 
     def __init__(self) -> None:
         self._ids: dict[bytes, None] = {}
@@ -150,19 +150,19 @@ class _Ids:
         return id_ in self._ids
 
     def discard(self, id_: bytes) -> None:
-        """Forget one, if it is there."""
+        """Forget an id, if it is known."""
         self._ids.pop(id_, None)
 
     def add(self, ids: Iterable[bytes]) -> None:
-        """Add some, and forget the oldest beyond a number."""
+        """Add ids, and forget the oldest ones beyond ``_REMEMBERED``."""
         self._ids.update(dict.fromkeys(ids))
         while len(self._ids) > _REMEMBERED:
             del self._ids[next(iter(self._ids))]
 
 
 def _exporter(settings: OtlpSettings) -> Exporter:
-    """Make what sends requests. Raises ``ConfigError`` E201, where what it needs is not installed,
-    E122 for a path with gRPC, and E212 for the files of TLS."""
+    """Build the exporter. Raises ``ConfigError`` E201 if its modules are not installed, E122 for a
+    path with gRPC, and E212 for unusable TLS files."""
     require("a sink of OTLP", "otlp", *_NEEDED[settings.protocol])
     if settings.protocol == "http":
         from collector.sinks.otlp.http import HttpExporter  # noqa: PLC0415 - an extra

@@ -1,7 +1,7 @@
 """OTLP/gRPC: each request is a call with a deadline; the library keeps the connection.
 
-The library reads the environment when it is loaded, and would log what it is told; a sidecar clears
-the one, and ``ingest.grpc`` silences the other.
+When it is loaded, the library reads its settings from the environment, and it would write logs. A
+sidecar clears the environment, and ``ingest.grpc`` silences the logs.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from collector.sinks.otlp.settings import AGENT, OtlpSettings
 _METHOD = "/opentelemetry.proto.collector.logs.v1.LogsService/Export"
 _DETAILS = "grpc-status-details-bin"
 _MOST_BYTES = 1 << 17
-"""Of an answer, and of its metadata."""
+"""The most bytes of an answer, and of its metadata."""
 _GZIP, _GZIP_MAGIC = 31, b"\x1f\x8b"
-"""OTLP's messages begin with 0x0a."""
+"""The magic bytes of gzip cannot be confused with a message of OTLP, which begins with 0x0a."""
 _NOT_OTLP = Verdict("later", "an answer that is not OTLP's")
 _NO_ANSWER = Verdict("later", "no answer", cause="unreachable")
 
 
 class GrpcExporter:
-    """Sends requests to an endpoint. Raises ``ConfigError`` E201 where the library cannot be
-    loaded, and E212 when the files for TLS cannot be used."""
+    """Sends requests to an endpoint. Raises ``ConfigError`` E201 if the library cannot be loaded,
+    and E212 if the TLS files cannot be used."""
 
     def __init__(self, settings: OtlpSettings) -> None:
         self._timeout = settings.timeout
@@ -90,7 +90,7 @@ class GrpcExporter:
 
 
 def _plain(answer: bytes) -> bytes:
-    """Decompress an answer within the limit: the library's limit is for what it was before."""
+    """Decompress an answer within the limit. The library limits only the compressed bytes."""
     if not answer.startswith(_GZIP_MAGIC):
         return answer
     with suppress(zlib.error):
@@ -99,7 +99,7 @@ def _plain(answer: bytes) -> bytes:
 
 
 def _retry_seconds(failure: Any) -> float | None:
-    """Return the seconds of the RetryInfo in the details of a status; none without one."""
+    """Return the seconds of the RetryInfo in a status's details; ``None`` if it has none."""
     found = (
         retry_seconds(content)
         for name, content in failure.trailing_metadata() or ()
@@ -109,7 +109,7 @@ def _retry_seconds(failure: Any) -> float | None:
 
 
 def _credentials(library: Any, settings: OtlpSettings) -> Any:
-    """Return what secures a channel: the authorities of the settings or of the system, and the
+    """Return the credentials of a channel: the authorities from the settings or the system, and the
     sink's own certificate. Raises ``ConfigError`` E212."""
     ca = settings.ca or _system_authorities()
     certificate, key = settings.certificate, settings.key or settings.certificate

@@ -20,8 +20,7 @@ _PROTOBUF = "application/x-protobuf"
 
 
 class HttpExporter:
-    """Sends requests to an endpoint. Raises ``ConfigError`` E212 when the files for TLS cannot be
-    used."""
+    """Sends requests to an endpoint. Raises ``ConfigError`` E212 for unusable TLS files."""
 
     def __init__(self, settings: OtlpSettings) -> None:
         self._settings, peer = settings, settings.peer
@@ -37,7 +36,7 @@ class HttpExporter:
         return "<HttpExporter>"
 
     def export(self, body: bytes, headers: Mapping[str, str]) -> Verdict:
-        """Send a request with some headers more, and judge the response."""
+        """Send a request with additional headers, and judge the response."""
         if self._settings.compression == "gzip":
             packer = zlib.compressobj(_FASTEST, zlib.DEFLATED, _GZIP)
             body = packer.compress(body) + packer.flush()
@@ -55,8 +54,8 @@ class HttpExporter:
 
 
 def _judged(response: Response) -> Verdict:
-    """Judge a response of success: an empty message, or one of OTLP. A proxy that asks for a login
-    may answer with a page, and has taken nothing."""
+    """Judge a successful response, which must be empty or a message of OTLP. A proxy that asks for
+    a login may answer with a page, and has taken nothing."""
     answer = f"HTTP {response.status}"
     if not response.body:
         return Verdict("taken", answer)

@@ -1,9 +1,9 @@
-"""Records as OTLP log records, and what a receiver says of them, by OTLP's rules.
+"""Records as OTLP log records, and the judgement of a receiver's answers by OTLP's rules.
 
-A log record has the fields of its record as attributes, by their own names, and nothing besides
-``log.record.uid``, and ``collector.count`` where the record stands for more than one event. Both of
-its times are the minute in which the record was received. It has no body, severity, name, trace or
-span. The schema and its version are the scope's; the resource is a setting.
+A log record has the fields of its record as attributes under their own names. Its only other
+attributes are ``log.record.uid``, and ``collector.count`` if the record stands for several events.
+Both of its times are the minute in which the record was received. It has no body, severity, name,
+trace or span. The scope names the schema and its version; the resource is a setting.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _STATUSES: dict[int, Outcome] = {
     422: "refused",
 }
 _WITH_PAUSE = frozenset({429, 502, 503, 504})
-"""The statuses with which ``Retry-After`` counts: those that OTLP has clients retry."""
+"""``Retry-After`` counts with these statuses, which OTLP lets clients retry."""
 _CODES: dict[int, Outcome] = {3: "refused", 7: "denied", 16: "denied"}
 """INVALID_ARGUMENT, PERMISSION_DENIED and UNAUTHENTICATED of gRPC."""
 _RESOURCE_EXHAUSTED = 8
@@ -49,22 +49,22 @@ _CODE_CAUSES: dict[int, Cause] = {4: "unreachable", 7: "denied", 14: "unreachabl
 _MOST_DETAILS = 16
 _MEMBER = b'":'
 _MEMBER_BYTES = 18
-"""The most that an attribute's tags and lengths, and a number, take beyond its text in JSON, in
-which a member has a quote before its colon."""
+"""The most bytes that an attribute takes beyond its text in JSON, for tags, lengths and a number.
+``_MEMBER`` occurs once in each member of the JSON."""
 _RECORD_BYTES = 128
-"""The most that a log record takes besides: its uid, its times, its tag and its length."""
+"""The most bytes of a log record besides its attributes: uid, times, tag and length."""
 
 
 Outcome = Literal["taken", "rejected", "refused", "too_large", "exhausted", "denied", "later"]
 """``rejected``: the receiver took the request, but not all of its records. ``refused``: it will
 never take the request. ``exhausted``: the request is too large, or the receiver has no resources
-for it. ``denied``: it wants other credentials. ``later``: it does not take anything now, or is no
+for it. ``denied``: it wants other credentials. ``later``: it takes nothing now, or is not a
 receiver of OTLP."""
 
 
 class Verdict(NamedTuple):
-    """What comes of a request; what the answer was, in constants and numbers; the seconds for which
-    the receiver wants nothing; and the word for why it did not take it."""
+    """The outcome of a request, the answer in constants and numbers, the seconds for which the
+    receiver wants no requests, and why it did not take the request."""
 
     outcome: Outcome
     answer: str
@@ -73,8 +73,8 @@ class Verdict(NamedTuple):
 
 
 class ExportRequest(NamedTuple):
-    """The body of a request: a number of records of some batches, of which those ``complete`` have
-    their last one in it."""
+    """The body of a request, with a number of records from some ``batches``. ``complete`` are the
+    ids of the batches whose last record is in it."""
 
     body: bytes
     records: int
@@ -83,7 +83,7 @@ class ExportRequest(NamedTuple):
 
 
 class _Draft:
-    """A request to which records are added. ``size`` is the most that they will take."""
+    """A request to which records are added. ``size`` is the most bytes that they will take."""
 
     def __init__(self, service: str) -> None:
         self._message = ExportLogsServiceRequest()
@@ -120,12 +120,12 @@ class _Draft:
 def export_requests(
     batches: Iterable[Batch], service: str, most_bytes: int
 ) -> Iterator[ExportRequest]:
-    """Yield the requests for batches: each has at least one record, and at most ``most_bytes`` if
-    it has more; records of a batch come in random order. ``service`` is the name of the service in
-    the resource.
+    """Yield the requests for batches. A request has at least one record; with several records it
+    has at most ``most_bytes``. Records of a batch are in random order. ``service`` is the service
+    name of the resource.
 
-    Raises ``DeliveryError`` E507 for a batch that cannot be decoded, and E503 for one that did not
-    come out of a spool.
+    Raises ``DeliveryError`` E507 for a batch that cannot be decoded, and E503 for one that is not
+    from a spool.
     """
     draft = _Draft(service)
     for batch in batches:
@@ -153,9 +153,9 @@ def _picked(items: Sequence[_T], order: Iterable[int]) -> list[_T]:
 
 
 def _uids(lines: Iterable[bytes], key: bytes) -> list[str]:
-    """Return a name for each record that is the same whenever its batch is sent, whatever else is
-    still in it, and differs from all others. It is a hash under the batch's id, which is random and
-    is not sent: it tells nothing, not even which records were stored together."""
+    """Return a unique name for each record. It is the same whenever the batch is sent, even if
+    other records were removed from the batch. It is a hash keyed with the batch's id, which is
+    random and never sent. So it reveals nothing, not even which records were stored together."""
     seen = Counter[bytes]()
     found = []
     for line in lines:
@@ -197,9 +197,8 @@ def _add_records(
 
 
 def rejected_records(body: bytes) -> int | None:
-    """Return how many records the receiver says that it has rejected, of those that it took in
-    full; ``None`` if this is no answer of OTLP. What else it says is not looked at: it may quote
-    records."""
+    """Return how many records the receiver says it has rejected; ``None`` if this is not an answer
+    of OTLP. Other parts of the answer are ignored, because they may quote records."""
     with suppress(DecodeError):
         answer = ExportLogsServiceResponse.FromString(body)
         return int(answer.partial_success.rejected_log_records)
@@ -220,15 +219,15 @@ def retry_seconds(details: bytes) -> float | None:
 
 
 def of_status(status: int, retry_after: str) -> Verdict:
-    """Judge an HTTP status that is no success. A redirect is not followed: records go where the
-    configuration says, and nowhere else."""
+    """Judge an HTTP status that is not a success. Redirects are not followed: records go only where
+    the configuration says."""
     answer = f"HTTP {status}"
     pause = _seconds_after(retry_after) if status in _WITH_PAUSE else 0.0
     return Verdict(_STATUSES.get(status, "later"), answer, pause, cause_of_status(status))
 
 
 def _seconds_after(header: str) -> float:
-    """Return the seconds of a ``Retry-After``, which has a number or a date; at most 300."""
+    """Return the seconds of a ``Retry-After`` (a number or a date), at most 300."""
     if header.isascii() and header.isdigit():
         return min(float(header[:9]), _LONGEST_PAUSE)
     left = 0.0
@@ -242,8 +241,8 @@ def _seconds_after(header: str) -> float:
 
 
 def of_code(code: int, retry: float | None) -> Verdict:
-    """Judge a status code of gRPC that is no success; ``retry`` are the seconds of its RetryInfo.
-    Without one, RESOURCE_EXHAUSTED may mean that the message is too large."""
+    """Judge a status code of gRPC that is not a success. ``retry`` are the seconds of its
+    RetryInfo. Without RetryInfo, RESOURCE_EXHAUSTED may mean that the message is too large."""
     answer = f"gRPC {code}"
     if code == _RESOURCE_EXHAUSTED and retry is None:
         return Verdict("exhausted", answer, cause="busy")

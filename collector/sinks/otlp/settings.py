@@ -19,7 +19,7 @@ from collector.documents import fault
 from collector.errors import ConfigError
 
 AGENT = "data-minimisation-collector"
-"""What requests call their sender: no version and no machine."""
+"""The user agent of requests. It names no version and no machine."""
 UID, COUNT = "log.record.uid", "collector.count"
 """The attributes of a log record besides the fields of its record."""
 _ENDPOINT = re.compile(
@@ -29,7 +29,7 @@ _ENDPOINT = re.compile(
 ).fullmatch
 _HEADER = re.compile(r"[a-z0-9][a-z0-9_-]{0,99}", re.ASCII).fullmatch
 _OURS = re.compile(r"grpc-.*|.*-bin|te|host|connection|user-agent|(?:content|transfer|accept)-.*")
-"""Headers that a sink sets itself, or that neither protocol could carry."""
+"""Headers that a sink sets itself, or that neither protocol can carry."""
 _MOST_HEADERS = 20
 _PORTS = {"http": 80, "https": 443}
 _NO_ADDRESS = (
@@ -41,7 +41,7 @@ _Protocol = Literal["http", "grpc"]
 
 @dataclass(frozen=True, slots=True, repr=False)
 class OtlpPeer:
-    """Where a receiver listens, and what stands before the path of its requests."""
+    """Where a receiver listens, and the prefix of the paths of its requests."""
 
     scheme: str
     host: str
@@ -77,7 +77,7 @@ def _endpoint(value: Any) -> str:
 
 
 def _headers(value: Any) -> dict[str, Any]:
-    """Read a mapping, or a text of the environment: ``name=env:NAME`` between commas."""
+    """Read a mapping, or a text from the environment: ``name=env:NAME``, separated by commas."""
     if isinstance(value, str):
         value = dict(part.strip().split("=", 1) for part in value.split(",") if "=" in part)
     is_named = isinstance(value, dict) and 0 < len(value) <= _MOST_HEADERS
@@ -122,8 +122,8 @@ class OtlpSettings(SinkSettings):
 
     @classmethod
     def at_address(cls, type_: str, url: str) -> Self:
-        """Return the settings for ``otlp+https://HOST``; headers follow as ``?NAME=env:NAME``, and
-        more of them after a ``&``. Over gRPC a process could not fork.
+        """Return the settings for ``otlp+https://HOST``. Headers follow as ``?NAME=env:NAME``,
+        separated by ``&``. The protocol is HTTP, because a process with gRPC could not fork.
 
         Raises ``ConfigError`` E107 for another address.
         """
@@ -142,7 +142,7 @@ class OtlpSettings(SinkSettings):
         return _peer(self.endpoint)
 
     def place(self, directory: Path) -> str:
-        """Name the receiver, without the path, in which there may be a secret."""
+        """Name the receiver without the path, which may contain a secret."""
         return f"OTLP at {self.peer.address}"
 
     def credentials(self) -> dict[str, str]:

@@ -1,8 +1,8 @@
 """Records as Parquet files: on this machine's disk, or in a bucket of S3, Google or Azure.
 
-The sink collects records in segments in a directory of its own, and makes one file of each schema
-and hour, or of less where there is much. Nothing is compacted: a file changes only when its records
-expire, or a person's are erased.
+The sink collects records in segments in its own directory. It makes one file for each schema and
+hour, or several if there are many records. Nothing is compacted: a file changes only when its
+records expire or a person's records are erased.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class ParquetSink(ErasableSink):
     guarantee: ClassVar[Guarantee] = "once"
     is_shared = True
     late: ClassVar[timedelta] = timedelta(hours=3)
-    """A file has the records of an hour, is pruned when the last of them is too old, and once an
-    hour."""
+    """A file has the records of an hour, and is pruned once the last of them has expired; pruning
+    runs once an hour."""
 
     def __init__(self, settings: ParquetSettings, opening: Opening) -> None:
         self.settings = settings
@@ -80,7 +80,7 @@ class ParquetSink(ErasableSink):
         self._is_checked = False
         self._directory = own_directory(opening.data, opening.name)
         self._waiting = SegmentDirectories(settings, opening)
-        # What another sink has is a lake without files for this one.
+        # If another sink has the location, this one sees a lake without files.
         own = settings if opening.has_location else settings.moved(self._directory / "none")
         self._lake = _lake(own, self._directory)
         self._staged: Segments | None = None
@@ -99,8 +99,8 @@ class ParquetSink(ErasableSink):
 
     @classmethod
     def check(cls, settings: ParquetSettings, opening: Opening) -> None:
-        """Check names of fields, the extra, the directories, and whether the bucket is there and
-        lets the sink in."""
+        """Check names of fields, the extra, the directories, and whether the bucket exists and
+        accepts the credentials."""
         names = {name.lower() for schema in opening.schemas for name in schema.fields}
         if PARTITION in names:
             message = f"`{PARTITION}` is in the path of each file, which readers take for a column"
@@ -118,8 +118,8 @@ class ParquetSink(ErasableSink):
     # -- delivery ---------------------------------------------------------------------------------
 
     def deliver(self, *batches: Batch) -> None:
-        """Collect the batches durably, each once. While the lake takes no file that is due, nothing
-        is collected: the spool keeps it, within its limit."""
+        """Collect the batches durably, each once. While the lake does not take a file that is due,
+        collect nothing: the spool keeps the batches, within its limit."""
         if self._staged is None:
             raise DeliveryError("E503", "the sink is open for a command, not for delivery")
         with self._staged.locked() as staged:
@@ -129,7 +129,7 @@ class ParquetSink(ErasableSink):
         self._check_left_out()
 
     def finish(self) -> None:
-        """Make files of all that was collected."""
+        """Make files of all collected records."""
         if self._staged is not None:
             with self._staged.locked() as staged:
                 for segment in self._current(staged):
@@ -146,20 +146,20 @@ class ParquetSink(ErasableSink):
         self._check_former()
 
     def close(self) -> None:
-        """Release the directory. What was collected is on disk, and becomes a file next time."""
+        """Release the directory. Collected records are on disk, and become files next time."""
         self._lake.close()
         if self._staged is not None:
             self._staged.close()
             self._staged = None
 
     def _check_left_out(self) -> None:
-        """Raise ``DeliveryError`` E507 once where records that were collected are in no file."""
+        """Raise ``DeliveryError`` E507 once if unreadable records were left out of a file."""
         number, self._left_out = self._left_out, 0
         if number:
             raise UnreadableBatch(f"{number} collected records cannot be read, and are lost")
 
     def _check_former(self) -> None:
-        """Raise ``DeliveryError`` E503 once where records wait that may not go to the lake now."""
+        """Raise ``DeliveryError`` E503 once if records wait that may not go to the lake now."""
         if self._staged is not None and not self._is_checked:
             self._is_checked, number = True, len(self._staged.all())
             if number > len(self._current(self._staged)):
@@ -194,8 +194,8 @@ class ParquetSink(ErasableSink):
             self._put(staged, segment)
 
     def _adopt(self, staged: Segments, segment: Segment) -> None:
-        """Take a segment of an earlier process, with the fields that reach the sink now. What the
-        disk does not take is done before it becomes a file."""
+        """Take over a segment of an earlier process, with only the fields that reach the sink now.
+        If the disk fails, that is done later, before the segment becomes a file."""
         if self._waiting.may_put(staged, segment):
             with suppress(DeliveryError):
                 self._waiting.narrowed(staged, segment)
@@ -204,8 +204,8 @@ class ParquetSink(ErasableSink):
         return [segment for segment in staged.all() if self._waiting.may_put(staged, segment)]
 
     def _put(self, staged: Segments, segment: Segment) -> None:
-        """Make a file of a segment. It is closed before, so that the same batches are in the file
-        whenever it is made again."""
+        """Make a file of a segment. Close the segment first, so that a file that is made again has
+        the same batches."""
         segment = self._waiting.narrowed(staged, segment)
         if not segment.length and not segment.is_closed:
             staged.remove(segment)  # all of it was erased
@@ -222,10 +222,10 @@ class ParquetSink(ErasableSink):
     # -- retention and rights ---------------------------------------------------------------------
 
     def rewrite(self, rules: Sequence[Rule]) -> list[Removal]:
-        """Carry out rules in one pass over what was collected and over the files. By age, a file
-        goes or loses fields when the last minute of its hour is too old. A segment that is closed
-        and has records of a person may be on its way to the lake: it becomes a file before, so that
-        nothing else can be created in its place later."""
+        """Carry out rules in one pass over the segments and the files. A file expires, or loses
+        fields, when the last minute of its hour is too old. A closed segment with records of a
+        person may be on its way to the lake. It becomes a file first, so that a late upload cannot
+        create the earlier state under its key."""
         total = [Removal() for _ in rules]
         with self._waiting.changed(self._staged) as found, self._lake.past_unreadable() as others:
             for staged, segment in self._waiting.all_of(found):
@@ -266,7 +266,7 @@ class ParquetSink(ErasableSink):
             elif rule.now is None:
                 steps[at] = parts if _overlaps(parts, key) else ()
             elif over := [part for part in parts if key.last < part.end]:
-                if len(over) == len(parts):  # one that cannot be read is not ours, and raises
+                if len(over) == len(parts):  # an unreadable file is not ours, and raises
                     said = self._lake.statistics(key.text)
                     self._lake.objects.remove(key.text)
                     done[at] = Removal(said.records if said else 0)
@@ -280,7 +280,7 @@ class ParquetSink(ErasableSink):
         return done
 
     def scan(self, rule: Rule) -> Iterator[tuple[str, Record]]:
-        """Yield records as they are, collected ones too, each with the name of its schema."""
+        """Yield stored and collected records, each with the name of its schema."""
         return self._each(
             lambda found: _scan_segment(found, rule), lambda key: self._found(key, rule)
         )
@@ -292,8 +292,8 @@ class ParquetSink(ErasableSink):
         *,
         former: bool = True,
     ) -> Iterator[_T]:
-        """Yield what is in segments, and in files that are not of one of them. Raises
-        ``UnreadableFile`` at the end for those that cannot be read."""
+        """Yield what segments hold, and what files hold whose key no waiting segment has. Raises
+        ``UnreadableFile`` at the end if files could not be read."""
         with self._waiting.read(former=former) as segments:
             waiting = {each.segment.key for each in segments}
             for each in segments:
@@ -310,7 +310,7 @@ class ParquetSink(ErasableSink):
                 yield key.schema, record
 
     def measure(self, rule: Rule) -> Iterator[Holding]:
-        """Count what a rule concerns, schema by schema; all of a file by what its end says."""
+        """Count what a rule concerns by schema. If it concerns a whole file, use the file's end."""
 
         def of_segment(each: Waiting) -> Iterator[Holding]:
             name = each.segment.name
@@ -345,7 +345,7 @@ class ParquetSink(ErasableSink):
     # -- what is there ----------------------------------------------------------------------------
 
     def settle(self) -> None:
-        """Remove what was not written to its end."""
+        """Remove partly written files and ends."""
         with self._waiting.changed(self._staged):
             pass
 
@@ -364,7 +364,7 @@ class ParquetSink(ErasableSink):
 
     @property
     def others(self) -> int:
-        """Count what is there and in the sink's directory besides, and is no file of ours."""
+        """Count the entries of the lake and of the sink's directory that are not ours."""
         schemas = {each.name for each in (*self.opening.schemas, *self.opening.earlier.values())}
         foreign = self._lake.foreign_entries(schemas) + self._waiting.others(self.opening)
         keys = self._lake.objects.all_keys()
@@ -381,8 +381,8 @@ class ParquetSink(ErasableSink):
         return self._each(of_segment, lambda key: self._lake.values(key.text), former=False)
 
     def unproven(self) -> Iterator[str]:
-        """Say that a bucket keeps earlier versions, if it has said so, and that ``values`` leaves
-        out what was collected for an earlier place."""
+        """Report a bucket that says it keeps earlier versions, and records for an earlier place,
+        which ``values`` leaves out."""
         if self._waiting.has_former:
             yield "records wait that were collected for an earlier place of the sink"
         if self._lake.objects.keeps_versions:
@@ -405,8 +405,8 @@ def _overlaps(parts: Sequence[Part] | None, where: Segment | FileKey) -> bool:
 
 
 def _lake(settings: ParquetSettings, directory: Path) -> Lake:
-    """Return the lake. Raises ``ConfigError``: E201 without an extra, E202 for a reference that
-    leads to no secret, E122 for options that cannot be used."""
+    """Return the lake. Raises ``ConfigError``: E201 without an extra, E202 for a reference without
+    a secret, E122 for options that cannot be used."""
     require("Parquet", "parquet", "pyarrow")
     if settings.path is not None:
         return Lake(DirectoryObjects(settings.path, scratch(settings, directory)))

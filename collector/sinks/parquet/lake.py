@@ -1,8 +1,8 @@
-"""The Parquet files of a lake: written, read by columns, rewritten without some values.
+"""Write the Parquet files of a lake, read their columns, and rewrite them without some values.
 
 A file has the records of one schema and hour: ``SCHEMA/day=YYYY-MM-DD/HH-ID.parquet``. Its metadata
-has a mark of ours. It is rewritten row group by row group, and then replaced as a whole under the
-same key, so that a reader has the old one or the new one.
+has our mark. A file is rewritten row group by row group, and then replaced as a whole under the
+same key, so that a reader sees either the old file or the new one.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ _KEY = re.compile(
 _DIRECTORY = re.compile(r"[^/]+(/day=[0-9]{4}-[0-9]{2}-[0-9]{2})?", re.ASCII).fullmatch
 _TRIES = 5
 _MOST_SQUARES = 14 << 30
-"""Of records times columns times columns: a row group has a million values or more, and the end of
-a file may describe 16,000 columns of row groups."""
+"""The most records times columns times columns: a row group has a million values or more, and the
+end of a file may describe 16,000 columns of row groups."""
 _TAKEN = "another file is in the place of one of the lake: look at it, and remove it"
 
 
 class FileKey(NamedTuple):
-    """The key of a file, and what it says: the name of the schema, and the first and the last
-    minute at which its records can have been received."""
+    """The key of a file, and what the key says: the name of the schema, and the first and the last
+    minute at which the records can have been received."""
 
     text: str
     schema: str
@@ -59,8 +59,8 @@ class FileKey(NamedTuple):
 
 
 def most_bytes(layout: Layout) -> int:
-    """Return how many bytes of records may become one file: there are fewer row groups the more
-    columns a record can have, as the end of the file describes each column of each."""
+    """Return how many bytes of records may become one file. The end of the file describes each
+    column of each row group, so more columns allow fewer row groups."""
     shortest = min((len(name) for name, _ in layout.columns), default=0)
     line = len(f'{{"schema":"{layout.schema}","":0}}\n') + shortest
     return line * _MOST_SQUARES // (len(layout.columns) + 3) ** 2
@@ -75,7 +75,7 @@ class Lake:
         self._reader = ReaderProcess()
 
     def close(self) -> None:
-        """Let others have the process that reads files."""
+        """Release the process that reads files."""
         self._reader.close()
 
     def __repr__(self) -> str:
@@ -89,8 +89,8 @@ class Lake:
 
     @contextmanager
     def past_unreadable(self) -> Iterator[Callable[[], AbstractContextManager[None]]]:
-        """Yield a block for each file. One that cannot be read ends its block, and is counted: for
-        all of them there is an error at the end, when the others were done."""
+        """Yield a context manager for the work on each file. A file that cannot be read ends its
+        block and is counted. After all files, raise ``UnreadableFile`` if any was counted."""
         number = 0
 
         @contextmanager
@@ -117,11 +117,11 @@ class Lake:
         types: Mapping[str, str],
         retentions: Mapping[str, timedelta],
     ) -> int:
-        """Make a file of records, by the minutes at which they were received, in random order,
-        unless it is there already. Lines that cannot be read are left out, as wherever records are
-        rewritten: one must not keep all others from the lake. Return how many these are.
+        """Make a file of records in random order, unless it exists already. ``pieces`` are records
+        with the minutes at which they were received. Leave out unreadable lines, because one must
+        not keep all others from the lake. Return how many were left out.
 
-        Raises ``DeliveryError`` where another file is in its place.
+        Raises ``DeliveryError`` if another file has the key.
         """
         from collector.arrow.tables import Writer, bounded_groups  # noqa: PLC0415 - pyarrow
         from collector.filter.arrow import arrow_schema, read_tables, shuffled  # noqa: PLC0415
@@ -151,7 +151,7 @@ class Lake:
         raise DeliveryError("E503", _TAKEN)
 
     def foreign_entries(self, schemas: Collection[str]) -> int:
-        """Count what there is besides files, but for the directories of schemas and of our
+        """Count the entries that are not files, without the directories of schemas and of our
         files."""
         return self.objects.foreign(
             lambda name: _DIRECTORY(name) is not None and name.partition("/")[0] in schemas,
@@ -159,14 +159,14 @@ class Lake:
         )
 
     def statistics(self, key: str) -> Statistics | None:
-        """Return what the end of a file says; ``None`` if it is not there any more."""
+        """Return what the end of a file says; ``None`` if the file no longer exists."""
         with suppress(FileNotFoundError), self._opened(key) as file:
             return file.statistics
         return None
 
     def known(self, key: str) -> Statistics | None:
-        """Return what the end of a file said once: retentions never change, and fields that have
-        values can only become fewer."""
+        """Return what the end of a file says, or said earlier. Retentions never change, and a field
+        without values never gets any."""
         return self._known.get(key) or self.statistics(key)
 
     def retentions(self, key: str) -> Mapping[str, timedelta]:
@@ -184,22 +184,22 @@ class Lake:
         return False
 
     def find(self, key: str, parts: Sequence[Part]) -> Iterator[Record]:
-        """Yield the records that parts of a rule concern; nothing but the columns of people is read
-        of others."""
+        """Yield the records that parts of a rule concern. Of other row groups, only the columns of
+        people are read."""
         with suppress(FileNotFoundError), self._opened(key) as file:
             for lines in file.records(parts):
                 yield from records_in(lines)
 
     def count(self, key: str, parts: Sequence[Part]) -> tuple[int, Mapping[str, int]]:
-        """Return how many records parts of a rule concern, and how many of these lose each
+        """Return how many records the parts of a rule concern, and how many of these lose each
         field."""
         with suppress(FileNotFoundError), self._opened(key) as file:
             return file.count(parts)
         return 0, {}
 
     def values(self, key: str) -> Iterator[Values]:
-        """Yield the different values of each column, a row group at a time, by the schema; of a
-        file without any, the names of the columns."""
+        """Yield for each row group its schema and the distinct values of each column. For a file
+        without row groups, yield the names of the columns without values."""
         with suppress(FileNotFoundError), self._opened(key) as file:
             if not file.groups:
                 names = (*file.statistics.fields, "received", "count")
@@ -207,9 +207,9 @@ class Lake:
             yield from file.values()
 
     def revise(self, key: str, steps: Sequence[Sequence[Part]]) -> list[Removal]:
-        """Rewrite a file by the parts of rules, one rule after the other; return what each has
-        removed. A file that has no records left stays as one without any: nothing that is on its
-        way to this key can then be created there any more."""
+        """Rewrite a file, applying one rule after the other. Return what each rule has removed. A
+        file without records stays, so that a late upload cannot create an earlier state under its
+        key."""
         for _ in range(_TRIES):
             with self.objects.locked():
                 outcome = self._revise(key, steps)
@@ -218,7 +218,7 @@ class Lake:
         raise DeliveryError("E503", "a file of the lake was changed by another process")
 
     def _revise(self, key: str, steps: Sequence[Sequence[Part]]) -> list[Removal] | None:
-        """Return ``None`` if the file was changed meanwhile."""
+        """Rewrite once. Return ``None`` if another process changed the file meanwhile."""
         total = [Removal() for _ in steps]
         try:
             source, version = self.objects.open(key)
@@ -236,7 +236,7 @@ class Lake:
 
     @contextmanager
     def _writing(self) -> Iterator[IO[bytes]]:
-        """Write the scratch file, which is on disk at the end of the block."""
+        """Write the scratch file, and sync it at the end of the block."""
         scratch = self.objects.scratch
         try:
             with failing_as(no_room()):
@@ -257,7 +257,7 @@ class Lake:
 
     @contextmanager
     def _parquet(self, key: str, source: IO[bytes]) -> Iterator[ParquetFile]:
-        """Read a Parquet file of ours, and close it. Raises ``UnreadableFile`` for any other."""
+        """Open a Parquet file of ours for a block. Raises ``UnreadableFile`` for any other."""
         with closing(source), closing(ParquetFile(source, self._reader)) as file:
             self._known[key] = file.statistics
             yield file

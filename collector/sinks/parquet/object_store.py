@@ -1,8 +1,8 @@
-"""Objects: a directory of this machine, or a bucket behind obstore.
+"""Objects: files of a directory on this machine, or objects of a bucket behind obstore.
 
-An object is created only where none of its key is, and is replaced as a whole, only if it is still
-the one that was read: a request that a server carries out late cannot bring an earlier state back.
-Errors are without the text of the library's: that may hold credentials, or what a server echoes.
+An object is created only if its key is free. It is replaced as a whole, and only if it is still the
+object that was read. So a request that a server carries out late cannot restore an earlier state.
+Our errors leave out the library's text, which may hold credentials or what a server echoes.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ if TYPE_CHECKING:
     from obstore.store import ObjectStore
 
 _TIMEOUT = timedelta(minutes=5)
-"""Of one request: 128 MB at 3.4 Mbit/s."""
+"""The timeout of one request: 128 MB at 3.4 Mbit/s."""
 _MOST_PART_BYTES = 16 << 20
-"""Of a part of an object: a row group of ours has less."""
+"""The most bytes of a part of an object. Our row groups have fewer."""
 _ANSWER_BYTES = 1 << 20
-"""The most that a server may say besides an object, with all that is tried again."""
+"""The most bytes that a server may send besides an object, including retries."""
 _PAGE_BYTES = 4 << 20
-"""The same with a page of names: 5,000 of Azure's, of up to 1 KiB with all that is said of each."""
+"""The bytes of a page of names: up to 5,000 from Azure, each with up to 1 KiB of data."""
 _TRIED = 2
-"""How often an object can come, when what is left of it is asked for again."""
+"""How often an object may be sent, counting retries for the rest of it."""
 _MESSAGES: dict[Cause, str] = {
     "unreachable": "the bucket's server does not answer",
     "denied": "the bucket's server refuses the credentials, or they lack a right",
@@ -52,13 +52,13 @@ _MESSAGES: dict[Cause, str] = {
     "refused": "the bucket's server answers with an error, or with more than it may",
 }
 _STATUS = re.compile(r"\bstatus(?: code)?:? ([1-5][0-9]{2})\b").search
-"""How obstore tells the status of an answer, before it quotes what the server says."""
+"""Finds the status in an error of obstore, which states it before it quotes the server."""
 _DISK = "the files of the lake cannot be read or written; is the disk full?"
 
 
 class Objects(ABC):
-    """What a sink needs of a place of objects. Methods raise ``DeliveryError`` (E503, or E514 for a
-    server), and ``FileNotFoundError`` where it is said."""
+    """The operations that a sink needs. Methods raise ``DeliveryError`` (E503, or E514 for a
+    server), and ``FileNotFoundError`` if their docstring says so."""
 
     keeps_versions: bool = False
     """Whether a server has said that it keeps earlier versions of objects."""
@@ -66,42 +66,42 @@ class Objects(ABC):
     """The path of a file that becomes an object."""
 
     def foreign(self, is_directory: Callable[[str], bool], is_key: Callable[[str], bool]) -> int:
-        """Count what there is that ``all_keys`` leaves out, but for directories that
-        ``is_directory`` knows, or that have a file whose key ``is_key`` knows."""
+        """Count the entries that ``all_keys`` leaves out, without directories that ``is_directory``
+        accepts, or that have a file whose key ``is_key`` accepts."""
         return 0
 
     def check(self) -> None:
-        """Ask for the first key. That shows whether there is such a bucket and such a login."""
+        """Ask for the first key, which shows whether the bucket exists and the login works."""
         next(self.all_keys(), None)
 
     @abstractmethod
     def all_keys(self) -> Iterator[str]:
-        """Yield the keys of all objects, also of those that are not ours."""
+        """Yield the keys of all objects, including those that are not ours."""
 
     @abstractmethod
     def open(self, key: str) -> tuple[BinaryIO, Any]:
-        """Open an object, to read parts of it; return it with what ``replace`` needs to know it
-        again. Raises ``FileNotFoundError``."""
+        """Open an object to read parts of it. Return it with its version, which ``replace`` needs.
+        Raises ``FileNotFoundError``."""
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Let no other process write the scratch file, or change an object, during the block, where
-        ``create`` and ``replace`` cannot tell that by themselves. Raises ``DeliveryError`` E503."""
+        """Keep other processes from writing the scratch file or changing an object during the
+        block, if ``create`` and ``replace`` cannot notice that. Raises ``DeliveryError`` E503."""
         yield
 
     @abstractmethod
     def create(self, key: str, path: Path) -> bool:
-        """Let a file be the object of that key; return whether there was none. The file is gone
-        then, or can be written over."""
+        """Make a file the object of a key, if the key is free; return whether it was. Afterwards
+        the file is gone, or may be overwritten."""
 
     @abstractmethod
     def replace(self, key: str, path: Path, version: Any) -> bool:
-        """Let a file take the place of an object; return ``False`` if that is not the one that was
-        read any more."""
+        """Replace an object by a file. Return ``False`` if the object is no longer the version that
+        was read."""
 
     @abstractmethod
     def remove(self, key: str) -> None:
-        """Remove an object, if it is there."""
+        """Remove an object, if it exists."""
 
 
 class DirectoryObjects(Objects):
@@ -115,14 +115,15 @@ class DirectoryObjects(Objects):
         return "<DirectoryObjects>"
 
     def all_keys(self) -> Iterator[str]:
-        """Yield the paths of all files but hidden ones."""
+        """Yield the paths of all files except hidden ones."""
         for path, kind in self._entries():
             if kind != "directory" and not _is_hidden(path.as_posix()):
                 yield path.as_posix()
 
     def foreign(self, is_directory: Callable[[str], bool], is_key: Callable[[str], bool]) -> int:
-        """Count hidden files, directories, and whatever has an attribute that a user has set. A
-        file that a process is writing under the lock is waited for. Raises as ``locked``."""
+        """Count hidden files, foreign directories, and entries with an attribute that a user has
+        set. Wait for a process that writes the scratch file under the lock. Raises as ``locked``.
+        """
         if os.path.lexists(self.scratch):
             with self.locked():
                 pass
@@ -141,15 +142,15 @@ class DirectoryObjects(Objects):
         return sum(marked) + sum(is_foreign(*each) for each in entries.items())
 
     def _entries(self) -> Iterator[tuple[Path, str]]:
-        """Yield the paths of what there is, and of which kind each is. Links to directories are
-        followed, each once, as readers of the lake do."""
+        """Yield the path and the kind of each entry. Follow each link to a directory once, as
+        readers of the lake do."""
         with _disk():
             for entry in walk(self._root, follow=True):
                 yield entry.readable.relative_to(self._root), entry.kind
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Lock the directory: sinks of other sidecars may have it."""
+        """Lock the directory, because sinks of other sidecars may use it."""
         with ExitStack() as stack:
             with _disk():
                 self._make_directories(self._root)
@@ -157,13 +158,13 @@ class DirectoryObjects(Objects):
             yield
 
     def open(self, key: str) -> tuple[BinaryIO, Any]:
-        """Open the file; it is changed by who has locked the directory."""
+        """Open the file. Only a process that has locked the directory changes it."""
         with _disk():
             flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK  # it may be a pipe
             return cast("BinaryIO", os.fdopen(os.open(self._root / key, flags), "rb")), None
 
     def create(self, key: str, path: Path) -> bool:
-        """Link the file, which no reader sees before it is whole."""
+        """Link the file, so that readers see only a whole file."""
         target = self._root / key
         with _disk():
             self._make_directories(target.parent)
@@ -183,7 +184,7 @@ class DirectoryObjects(Objects):
         return True
 
     def remove(self, key: str) -> None:
-        """Remove the file, and the directory of its day if it was the last."""
+        """Remove the file, and the directory of its day if that is empty then."""
         with self.locked(), _disk():
             target = self._root / key
             target.unlink(missing_ok=True)
@@ -194,7 +195,7 @@ class DirectoryObjects(Objects):
             sync(target.parent)
 
     def _make_directories(self, path: Path) -> None:
-        """Make a directory below the root and those above it up to the root, but none above."""
+        """Create a directory, and missing parents up to the root but not above it."""
         for each in make_directories(path, self._root):
             sync(each.parent)
 
@@ -204,14 +205,14 @@ def _is_hidden(name: str) -> bool:
 
 
 class BucketObjects(Objects):
-    """A bucket behind obstore. ``options`` are those of obstore; where nothing is set, it reads the
-    environment as the provider's tools do.
+    """A bucket behind obstore. ``options`` are obstore's. For options that are not set, it reads
+    the environment as the provider's tools do.
 
     Raises ``ConfigError``: E201 without obstore, E122 for a URL or options that cannot be used.
     """
 
     def __init__(self, url: str, options: Mapping[str, str], scratch: Path) -> None:
-        self._relay, url_of_proxy = proxy()  # as obstore reads a refusal to its end
+        self._relay, url_of_proxy = proxy()  # obstore would read an endless refusal
         finalize(self, self._relay.close)
         needs = ("a bucket", "parquet")
         self._store: ObjectStore = open_store(
@@ -229,13 +230,13 @@ class BucketObjects(Objects):
             yield from (str(found["path"]) for found in page)
 
     def open(self, key: str) -> tuple[BinaryIO, Any]:
-        """Open the object; a part is asked for when it is read, of the same version."""
+        """Open the object. Each read requests a part, which must be of the same version."""
         meta = self._asked(lambda: self._store.head(key))
         version = _version(meta)
         self._note(version)
 
         def read(start: int, end: int) -> bytes:
-            if end - start > _MOST_PART_BYTES:  # as an object may ask for that is none of ours
+            if end - start > _MOST_PART_BYTES:  # only a foreign object may ask for so much
                 raise _unreachable("refused")
 
             def ask() -> tuple[Any, bytes]:
@@ -251,7 +252,7 @@ class BucketObjects(Objects):
         return cast("BinaryIO", Ranges(read, meta["size"])), version
 
     def create(self, key: str, path: Path) -> bool:
-        """Put the file, unless an object is there."""
+        """Put the file, unless the key has an object."""
         from obstore.exceptions import AlreadyExistsError  # noqa: PLC0415 - heavy
 
         return self._put(key, path, "create", AlreadyExistsError)
@@ -288,10 +289,10 @@ class BucketObjects(Objects):
         size: int = 0,
         lost: Cause = "missing",
     ) -> Any:
-        """Return what the server answers; ``size`` are the bytes that it may say, if they are many.
-        Whatever obstore raises becomes ``Unreachable`` without its text, where something is not
-        there with the cause ``lost``; where an object may be ``absent``, that stays
-        ``FileNotFoundError``."""
+        """Return the server's answer. ``size`` is how many bytes it may send beyond a small answer.
+        Errors of obstore become ``Unreachable`` without their text. For something missing, the
+        cause is ``lost``; if an object may be ``absent``, ``FileNotFoundError`` is raised
+        instead."""
         is_absent, failure = False, _unreachable("unreachable")
         with self._relay.exchange(_ANSWER_BYTES + _TRIED * size) as exchange:
             try:
@@ -316,8 +317,8 @@ def _unreachable(cause: Cause, answer: str = "") -> Unreachable:
 
 
 def _of_status(error: Exception, lost: Cause) -> Unreachable:
-    """Judge an error of obstore's by the status that it tells, and by nothing else of its text. One
-    that tells none is of a server that gave no answer."""
+    """Judge an error of obstore by the status in its text, and by nothing else in it. Without a
+    status, the server gave no answer."""
     found = _STATUS(str(error))
     status = found[1] if found else ""
     if isinstance(error, FileNotFoundError) or status == "404":
@@ -326,18 +327,18 @@ def _of_status(error: Exception, lost: Cause) -> Unreachable:
 
 
 def _version(meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Return by what an object is known again."""
+    """Return the data that identify a version of an object."""
     stated = {name: meta.get(name) for name in ("e_tag", "version")}
     return {name: text for name, text in stated.items() if text is not None}
 
 
 def _disk() -> AbstractContextManager[None]:
-    """Turn errors of the disk into ``DeliveryError`` E503, except for a file that is not there."""
+    """Turn errors of the disk into ``DeliveryError`` E503, except for a missing file."""
     return failing_as(DeliveryError("E503", _DISK), but=FileNotFoundError)
 
 
 def written(path: Path) -> IO[bytes]:
-    """Open a file to be written, for its owner alone, whatever was there."""
+    """Create a file for writing, readable by its owner only; remove an earlier file first."""
     with suppress(FileNotFoundError):
         path.unlink()
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW

@@ -1,4 +1,4 @@
-"""Segments as they are on disk, and what is beside them, while another process may write there."""
+"""Read segments, and find foreign files beside them, while another process may write there."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ COLUMNS = (
     "number, key, schema, digest, hour, opened, length, revision, is_closed, place, routed,"
     " is_limited"
 )
-"""Those of a segment in the database."""
+"""The columns of a segment in the database."""
 DEFINITION = Definition(
     (
         """CREATE TABLE segments (
@@ -49,18 +49,18 @@ DEFINITION = Definition(
         "CREATE TABLE delivered (number INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE) STRICT",
     )
 )
-"""That of the database."""
+"""The definition of the database."""
 _PIECE = 2 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class Segment:
-    """A segment. ``key`` is that of its object, ``hour`` when its records were received,
-    ``length`` the bytes of its file that count.
+    """A segment. ``key`` is the key of its object, ``hour`` the hour in which its records were
+    received, and ``length`` the number of valid bytes in its file.
 
-    ``place`` is the digest of the place for which it was collected, and ``routed`` tells the fields
-    that reached the sink, in lines with their purposes.
-    ``is_limited`` is true if there are records of people who granted some purposes only.
+    ``place`` is the digest of the place for which it was collected. ``routed`` names the fields
+    that reached the sink, one on each line with its purposes. ``is_limited`` is true if it has
+    records of people who granted only some purposes.
     """
 
     number: int
@@ -78,7 +78,7 @@ class Segment:
 
     @property
     def file_name(self) -> str:
-        """The name of its file, which is another one after it was rewritten."""
+        """The name of its file, which changes when the segment is rewritten."""
         return f"{self.number}-{self.revision}.ndjson"
 
     @property
@@ -93,17 +93,17 @@ class Segment:
 
     @property
     def last(self) -> str:
-        """The last one."""
+        """The last minute at which its records can have been received."""
         return f"{self.hour}:59:00Z"
 
     def is_due(self, seconds: float, size: int) -> bool:
-        """Return whether it is to become an object: it is old or large enough."""
+        """Return whether it must become an object now: it is closed, or old or large enough."""
         age = time() - self.opened
         return bool(self.is_closed) or self.length >= size or not 0 <= age < seconds
 
 
 def has_segments(directory: Path) -> bool:
-    """Tell whether a sink has collected in a directory, as far as this user may know."""
+    """Return whether a sink has collected in a directory, as far as this user may know."""
     with suppress(OSError):
         return (directory / DATABASE).is_file()
     return False
@@ -129,8 +129,8 @@ def require_known_format(db: sqlite3.Connection) -> bool:
 
 @contextmanager
 def _database(directory: Path) -> Iterator[sqlite3.Connection | None]:
-    """Open the database of a directory to read it; ``None`` if there are no segments. Raises
-    ``DeliveryError``: E501 for another format, E503 where it cannot be read."""
+    """Open the database of a directory read-only; ``None`` if there are no segments. Raises
+    ``DeliveryError``: E501 for another format, E503 if it cannot be read."""
     if not has_segments(directory):
         yield None
         return
@@ -142,7 +142,7 @@ def _database(directory: Path) -> Iterator[sqlite3.Connection | None]:
 
 
 def place_of(directory: Path) -> str | None:
-    """Return the digest of the place of the sink that had a directory last, if that can be read."""
+    """Return the digest of the place of the sink that used a directory last, if it is readable."""
     with suppress(DeliveryError), _database(directory) as db:
         if db is not None:
             (found,) = db.execute("SELECT digest FROM places").fetchone() or (None,)
@@ -151,7 +151,7 @@ def place_of(directory: Path) -> str | None:
 
 
 class Waiting(NamedTuple):
-    """A segment, its records by the minutes at which they were received, in pieces, and the
+    """A segment, pieces of its records, each with the minute at which they were received, and the
     retentions of its fields."""
 
     segment: Segment
@@ -161,9 +161,9 @@ class Waiting(NamedTuple):
 
 @contextmanager
 def read_segments(directory: Path, *, must_know: bool = False) -> Iterator[list[Waiting]]:
-    """Return the segments in a directory with their records, as of one moment, while another
-    process may write there. Raises ``DeliveryError`` E501 for another format, and E503; with
-    ``must_know``, also where this user may not know whether there are any."""
+    """Yield the segments in a directory with their records, as of one moment. Another process may
+    write there. Raises ``DeliveryError`` E501 for another format, and E503; with ``must_know``,
+    also if this user may not know whether there are segments."""
     if must_know and not _may_know(directory):
         raise DeliveryError("E503", _UNREADABLE)
     with ExitStack() as files:
@@ -177,7 +177,7 @@ _UNREADABLE = "what waits for the lake cannot be read; is the directory of the s
 
 
 def _opened(directory: Path, files: ExitStack) -> list[Waiting]:
-    """Open all segments at once; again if one went meanwhile."""
+    """Open all segments at once. Try again if one is removed meanwhile."""
     for _ in range(_TRIES):
         with _database(directory) as db, suppress(FileNotFoundError):
             return (
@@ -218,8 +218,8 @@ def retentions_of(db: sqlite3.Connection, segment: Segment) -> dict[str, timedel
 def read_frames(
     frames: Iterable[tuple[str, int, int]], file: int, *, is_partial: bool = False
 ) -> Iterator[tuple[str, bytes]]:
-    """Yield the bytes of frames out of an open file, by their minutes. Raises ``DeliveryError``
-    E503 if the file has lost some; with ``is_partial`` a line that cannot be read stands for them.
+    """Yield the minutes and bytes of frames from an open file. Raises ``DeliveryError`` E503 if the
+    file has lost some; with ``is_partial``, yield an unreadable line in their place.
     """
     for minute, at, length in frames:
         payload = os.pread(file, length, at)
@@ -259,11 +259,11 @@ _HOUR = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}").fullmatch
 _VERSION = re.compile(r"[0-9]+\.[0-9]+\.[0-9]+", re.ASCII).fullmatch
 _KEY = re.compile(r"/day=[0-9]{4}-[0-9]{2}-[0-9]{2}/[0-9]{2}-[0-9a-f]{32}\.parquet").fullmatch
 _LOOKS, _PAUSE = 20, 0.05
-"""A process that delivers writes into a segment before it notes that."""
+"""Several looks, because a delivering process writes into a segment before it notes that."""
 
 
 def foreign_parts(directory: Path, schemas: Collection[Schema]) -> int:
-    """Count what is in a directory besides its database, its lock and the segments that the
+    """Count the parts of a directory that are not its database, its lock or segments that the
     database lists. Raises ``DeliveryError`` E503."""
     for attempt in range(_LOOKS):
         sleep(_PAUSE * bool(attempt))
@@ -286,8 +286,7 @@ _IS_DATABASE = re.compile(rf"{re.escape(DATABASE)}(-wal|-shm)?").fullmatch
 
 
 def _words(db: sqlite3.Connection, schemas: Collection[Schema]) -> set[str]:
-    """Return the words of schemas, and the digests, hours, names of versions and keys of files that
-    segments have."""
+    """Return the words of schemas, and the digests, hours, versions and file keys of segments."""
     found = {*_TYPES, *(word for each in schemas for word in (*each.fields, *each.purposes))}
     names = {each.name for each in schemas}
     for table in ("segments", "types", "retentions", "places"):

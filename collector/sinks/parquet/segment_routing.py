@@ -1,7 +1,7 @@
-"""Records that wait for a lake: in which directories, and which of them may go there by now.
+"""The directories with records that wait for a lake, and which records may still go there.
 
 A segment notes the place for which it was collected, and which fields reached the sink for which
-purposes. It becomes a file at that place only, without the fields that reach the sink no more.
+purposes. It becomes a file only at that place, without the fields that no longer reach the sink.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ _ALL = "*"
 
 
 def scratch(settings: ParquetSettings, directory: Path) -> Path:
-    """Return the path of the file that is being written by a sink with a directory of its own."""
+    """Return the path of the file that a sink writes before it goes to the lake."""
     if settings.path is None:
         return directory / "upload.parquet"
     return settings.path / f".{directory.name}.new"
 
 
 def remove_scratch(settings: ParquetSettings, directory: Path) -> None:
-    """Remove what writing a file has left of such a sink, also in a process that was killed. Raises
+    """Remove the unfinished file that a sink, or a killed process, has left. Raises
     ``DeliveryError`` E503."""
     path = scratch(settings, directory)
     with disk():
@@ -50,15 +50,15 @@ def remove_scratch(settings: ParquetSettings, directory: Path) -> None:
 
 
 class Routing:
-    """The fields that reach a sink for its purposes under the schemas in force, as the pipeline has
-    them; without purposes, all fields of any schema do."""
+    """The fields that reach a sink for its purposes under the schemas in force, as in the pipeline.
+    If the sink states no purposes, all fields reach it."""
 
     def __init__(self, schemas: Iterable[Schema], purposes: Collection[str] | None) -> None:
         self._schemas = {schema.name: schema for schema in schemas}
         self._purposes = purposes
 
     def note(self, schema: str) -> str:
-        """Return what to note with records of a schema, by its name."""
+        """Return the routing to note with records of a schema, which is given by its name."""
         fields = self._fields(schema)
         if fields is None:
             return _ALL
@@ -75,8 +75,8 @@ class Routing:
         return {name: purposes for name, purposes in reached.items() if purposes}
 
     def tells_of(self, segment: Segment) -> bool:
-        """Return whether it is known which fields of a segment reach the sink: not of a schema that
-        is not in force, unless they reached it for purposes that it still has."""
+        """Return whether we know which fields of a segment may reach the sink. We do if the schema
+        is in force, or if the sink still has all purposes of the fields."""
         if self._purposes is None or segment.name in self._schemas:
             return True
         noted = _noted(segment)
@@ -85,11 +85,12 @@ class Routing:
         )
 
     def narrowing(self, segment: Segment) -> Rule | None:
-        """Return the rule by which a segment loses the fields that may not go to the lake any more;
-        ``None`` if there can be none.
+        """Return the rule that removes the fields of a segment that may no longer go to the lake;
+        ``None`` if there are no such fields.
 
-        Where people have granted some purposes only, it is not noted whose records those are: a
-        field stays if the sink still has each purpose for which it can have been collected.
+        A segment does not note which records are of people who granted only some purposes. So in
+        such a segment a field stays only if the sink still has each purpose for which the field can
+        have been collected.
         """
         name = segment.name
         fields = self._fields(name)
@@ -108,7 +109,7 @@ class Routing:
 
 
 def columns(segment: Segment, types: Mapping[str, str]) -> dict[str, str]:
-    """Return those of the columns, with their types, that can have values in a segment."""
+    """Return the columns that can have values in a segment, with their types."""
     noted = _noted(segment)
     return {name: type_ for name, type_ in types.items() if noted is None or name in noted}
 
@@ -122,8 +123,8 @@ def _noted(segment: Segment) -> dict[str, list[str]] | None:
 
 
 class SegmentDirectories:
-    """The directories in which records are collected for a lake: the sink's own, and that of
-    applications, which lies beside a lake of this machine, or in the data directory."""
+    """The directories in which records are collected for a lake: the sink's own, and the one that
+    applications share. The latter is beside a lake on this machine, or in the data directory."""
 
     def __init__(self, settings: ParquetSettings, opening: Opening) -> None:
         self.own: Path = own_directory(opening.data, opening.name)
@@ -144,9 +145,9 @@ class SegmentDirectories:
         return [self.own] if self._shared is None else [self.own, self._shared]
 
     def take_over(self) -> None:
-        """Take the directory that a sink of the same place had under another name, if this one has
-        none: what waits there becomes a file, and batches that were delivered are known again.
-        Raises ``DeliveryError`` E503."""
+        """If this sink has no directory, take over the one that a sink of the same place had under
+        another name. So waiting records become files, and delivered batches are recognised. Raises
+        ``DeliveryError`` E503."""
         if self._is_shared or has_segments(self.own):
             return
         with disk():
@@ -163,7 +164,7 @@ class SegmentDirectories:
         lock = FileLock(handle, shared=False)
         try:
             with lock as is_locked:
-                if is_locked:  # else another process has it
+                if is_locked:  # else another process uses it
                     remove_scratch(self._settings, other)
                     other.rename(self.own)
                     sync(self.own.parent)
@@ -171,7 +172,7 @@ class SegmentDirectories:
             lock.close()
 
     def is_current(self, directory: Path, segment: Segment) -> bool:
-        """Return whether a segment was collected for the lake, and not for an earlier place of the
+        """Return whether a segment was collected for this lake, not for an earlier place of the
         sink."""
         return directory == self._shared or segment.place == self.place
 
@@ -182,13 +183,13 @@ class SegmentDirectories:
             return not all(self.is_current(self.own, each.segment) for each in segments)
 
     def may_put(self, staged: Segments, segment: Segment) -> bool:
-        """Return whether a segment is for the lake, to which the sink still puts, and it is known
-        with which fields. Those of applications have a routing of their own."""
+        """Return whether the sink may put a segment into the lake: the segment is for this lake,
+        and we know which fields may go. Segments of applications have their own routing."""
         is_for_lake = not self._is_former and self.is_current(staged.directory, segment)
         return is_for_lake and (staged.directory != self.own or self.routing.tells_of(segment))
 
     def narrowed(self, staged: Segments, segment: Segment) -> Segment:
-        """Rewrite a segment without the fields that reach the sink no more."""
+        """Rewrite a segment without the fields that no longer reach the sink."""
         rule = self.routing.narrowing(segment) if staged.directory == self.own else None
         if rule is None:
             return segment
@@ -196,14 +197,14 @@ class SegmentDirectories:
         return staged.note(segment, routed=self.routing.note(segment.name))
 
     def others(self, opening: Opening) -> int:
-        """Count what is in the directories, and is not of a sink's making."""
+        """Count the parts of the directories that no sink has made."""
         schemas = (*opening.schemas, *opening.earlier.values())
         return sum(foreign_parts(directory, schemas) for directory in self._all)
 
     @contextmanager
     def read(self, *, former: bool = True) -> Iterator[list[Waiting]]:
-        """Return the segments as they are at the moment, with those for an earlier place or
-        without."""
+        """Yield the segments as of one moment. Without ``former``, leave out segments for an
+        earlier place."""
         with ExitStack() as stack:
             yield [
                 found
@@ -216,8 +217,8 @@ class SegmentDirectories:
 
     @contextmanager
     def changed(self, own: Segments | None) -> Iterator[Sequence[Segments]]:
-        """Return the segments to change them, in each directory in which there ever were any;
-        ``own`` are those of the sink if they are open."""
+        """Lock and yield the segments of each directory that has any, to change them. ``own`` are
+        the sink's own segments if they are open."""
         with ExitStack() as stack:
             found = [] if own is None else [own]
             if own is None and has_segments(self.own):
@@ -233,7 +234,7 @@ class SegmentDirectories:
             yield found
 
     def all_of(self, found: Sequence[Segments]) -> Iterator[tuple[Segments, Segment]]:
-        """Yield each segment to change, as it is when it is its turn."""
+        """Yield each segment to change, with the segments of its directory."""
         for staged in found:
             for segment in staged.all():
                 yield staged, segment

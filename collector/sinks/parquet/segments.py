@@ -1,9 +1,9 @@
 """Segments: records on their way into a Parquet file, on this machine's disk.
 
-A segment is a file of NDJSON of one schema and hour, and becomes one object. A database beside it
-knows which bytes of it count, when they were received, and which batches were taken; it holds no
-values. A batch is in a segment when its transaction is committed, after the file was synced. A
-segment that is closed gets no batch any more, so that its object can be made again after a crash.
+A segment is an NDJSON file of one schema and hour, and becomes one object. A database beside it
+knows which bytes of the file are valid, when they were received, and which batches were taken; it
+holds no values. A batch is in a segment once its transaction is committed, after the file was
+synced. A closed segment gets no more batches, so that its object can be made again after a crash.
 """
 
 from __future__ import annotations
@@ -40,10 +40,10 @@ from collector.sinks.record_files import FileLock
 from collector.sqlite.connection import connect, transaction
 
 TypesOf = Callable[[Batch, Mapping[str, str]], Mapping[str, str | None]]
-"""Returns the type of each column that records of a batch's layout can have, as far as it is known;
-it gets those that were noted before."""
+"""Returns the type of each column that records of a batch's layout can have, as far as it is known.
+Its arguments are the batch and the types that were noted before."""
 _STORED_IDS = 1_000_000
-"""The number of newest ids of batches that are known: some 50 MB."""
+"""How many of the newest batch ids are kept: some 50 MB."""
 _NEW_TYPE = (
     "INSERT INTO types VALUES (?, ?, ?, ?)"
     " ON CONFLICT (digest, name) DO UPDATE SET type = excluded.type"
@@ -52,7 +52,7 @@ _IN_USE = "another process has the directory of the sink"
 
 
 class Terms(NamedTuple):
-    """The length from which a segment gets no more, and its ``place`` and ``routed``."""
+    """The length at which a segment is full, and its ``place`` and ``routed``."""
 
     size: int
     place: str
@@ -60,11 +60,11 @@ class Terms(NamedTuple):
 
 
 class Segments:
-    """The segments in a directory, for one process and one thread at a time; with ``is_shared``,
-    for several processes, each for as long as it is in ``locked``.
+    """The segments in a directory, for one process and one thread at a time. With ``is_shared``,
+    several processes may use them, each while it is in ``locked``.
 
-    Raises ``InUse`` if another process has them, and ``DeliveryError``: E501 for another format,
-    E503 where the disk does not permit something; then nothing has changed.
+    Raises ``InUse`` if another process uses them, and ``DeliveryError``: E501 for another format,
+    E503 for an error of the disk; then nothing has changed.
     """
 
     def __init__(self, directory: Path, *, is_shared: bool = False) -> None:
@@ -87,22 +87,22 @@ class Segments:
 
     @contextmanager
     def locked(self) -> Iterator[Self]:
-        """Let no other process change anything during the block. Raises ``DeliveryError`` E503 if
-        another one does for too long."""
+        """Keep other processes from changing anything during the block. Raises ``DeliveryError``
+        E503 if another process holds the lock for too long."""
         with self._lock as is_locked:
             if not is_locked:
                 raise DeliveryError("E503", _IN_USE)
             yield self
 
     def close(self) -> None:
-        """Close the database, and let other processes have the directory."""
+        """Close the database, and release the directory."""
         with suppress(sqlite3.Error):
             self._db.close()
         self._lock.close()
 
     def _open(self) -> None:
         path = self.directory / DATABASE
-        make_private(path)  # without opening one that is there: another sink may have locks on it
+        make_private(path)  # never opens an existing file: another sink may have locks on it
         self._db = connect(path)
         try:
             with transaction(self._db):
@@ -114,8 +114,8 @@ class Segments:
             raise
 
     def clear(self) -> None:
-        """Remove what a crash or a failed change left: files that belong to no segment, and ends
-        that do not count."""
+        """Remove what a crash or a failed change left: files of no segment, and bytes after the
+        valid length."""
         with disk():
             self._clear()
 
@@ -133,7 +133,7 @@ class Segments:
     def add(
         self, batches: Iterable[Batch], types_of: TypesOf, terms_of: Callable[[Layout], Terms]
     ) -> None:
-        """Store batches durably, each once by its id, by the terms of their layouts."""
+        """Store batches durably, each once by its id, under the terms of their layouts."""
         touched: dict[int, Segment] = {}
         try:
             with disk(), transaction(self._db):
@@ -176,7 +176,7 @@ class Segments:
             segment = self._update(segment, length=length, is_limited=is_limited)
 
     def _segment(self, layout: Layout, hour: str, terms: Terms) -> Segment:
-        """Return the open segment of a schema, an hour and terms; make one if there is none."""
+        """Return the open segment for a schema, an hour and terms; create one if there is none."""
         where = "schema = ? AND digest = ? AND hour = ? AND place = ? AND routed = ?"
         query = f"SELECT {COLUMNS} FROM segments WHERE is_closed = 0 AND {where}"  # noqa: S608
         row = self._db.execute(query, (layout.schema, layout.digest, hour, *terms[1:])).fetchone()
@@ -192,7 +192,7 @@ class Segments:
         return Segment(made.lastrowid or 0, *values[1:])
 
     def _note_types(self, batches: list[Batch], types_of: TypesOf) -> None:
-        """Note the types of columns that have reached the sink, and those that are others now."""
+        """Note the types of columns that have reached the sink, including changed types."""
         digest = layout_of(batches[0]).digest
         noted = dict(self._types(digest))
         for batch in batches:
@@ -230,7 +230,7 @@ class Segments:
             return dict(self._types(segment.digest))
 
     def note_retentions(self, digest: str, spans: Mapping[str, timedelta]) -> None:
-        """Note the retentions of a schema's fields durably, for when it is not known any more."""
+        """Note the retentions of a schema's fields durably, in case we later lack the schema."""
         rows = [(digest, name, span // timedelta(seconds=1)) for name, span in spans.items()]
         with disk(), transaction(self._db):
             self._db.executemany("INSERT OR IGNORE INTO retentions VALUES (?, ?, ?)", rows)
@@ -241,8 +241,8 @@ class Segments:
             return retentions_of(self._db, segment)
 
     def pieces(self, segment: Segment) -> Iterator[tuple[str, bytes]]:
-        """Yield the records of a segment by the minutes at which they were received, in pieces of a
-        bounded size. For those that its file has lost there is a line that cannot be read."""
+        """Yield the records of a segment in pieces of a bounded size, each with the minute at which
+        they were received. An unreadable line stands for records that the file has lost."""
         with disk():
             frames = frames_of(self._db, segment)
             is_gone = self._size(segment) is None
@@ -251,8 +251,9 @@ class Segments:
                 yield from pieces(read_frames(frames, file.fileno(), is_partial=True))
 
     def _size(self, segment: Segment) -> int | None:
-        """Return the length of a segment's file; ``None`` if it alone is gone, and not the whole
-        directory, as where its volume is not mounted."""
+        """Return the length of a segment's file; ``None`` if only that file is gone. Raises
+        ``OSError`` if the whole directory is gone, for example because its volume is not mounted.
+        """
         with suppress(FileNotFoundError):
             return (self.directory / segment.file_name).stat().st_size
         (self.directory / DATABASE).stat()
@@ -265,13 +266,13 @@ class Segments:
         return segment if segment.is_closed else self.note(segment, is_closed=1)
 
     def note_place(self, place: str) -> None:
-        """Note the place of the sink that has the directory now."""
+        """Note the place of the sink that uses the directory now."""
         with disk(), transaction(self._db):
             self._db.execute("DELETE FROM places")
             self._db.execute("INSERT INTO places VALUES (?)", (place,))
 
     def note(self, segment: Segment, **notes: int | str) -> Segment:
-        """Note something else with a segment."""
+        """Change columns of a segment durably."""
         with disk(), transaction(self._db):
             return self._update(segment, **notes)
 
@@ -285,7 +286,7 @@ class Segments:
             sync(self.directory)
 
     def rewrite(self, segment: Segment, rules: Sequence[Rule]) -> list[Removal]:
-        """Rewrite a segment by rules; return what each has removed. The old file is gone then."""
+        """Rewrite a segment by rules; return what each has removed. Deletes the old file."""
         if not any(any(redact(piece, rules, minute)[1]) for minute, piece in self.pieces(segment)):
             return [Removal() for _ in rules]
         try:
@@ -300,7 +301,7 @@ class Segments:
         total = [Removal() for _ in rules]
         length, frames = 0, list[tuple[int, int, int, str]]()
         path = self.directory / f"{segment.number}-{segment.revision + 1}.ndjson"
-        path.unlink(missing_ok=True)  # what an earlier try left is no part of it
+        path.unlink(missing_ok=True)  # an earlier try may have left it
         _write(path, b"", 0)
         for minute, piece in self.pieces(segment):
             left, done = redact(piece, rules, minute)

@@ -15,7 +15,7 @@ from collector.config.values import Bucket, Duration, Endpoint, Line, Location, 
 from collector.documents import fault
 
 PARTITION = "day"
-"""The column that a part of each file's path, `day=2026-11-27`, is for readers."""
+"""Readers take a part of each file's path, `day=2026-11-27`, for a column of this name."""
 
 _HOUR = 3600.0
 _MIB = 1 << 20
@@ -78,7 +78,7 @@ class ParquetSettings(SinkSettings):
 
     @property
     def place_digest(self) -> str:
-        """The digest by which the place is known again."""
+        """The digest that identifies the place."""
         place = self.known_at or str(Path(self.place(Path())).resolve())
         return sha256(os.fsencode(place.rstrip("/"))).hexdigest()
 
@@ -93,6 +93,6 @@ class ParquetSettings(SinkSettings):
         return (f"earlier versions, replicas and backups of the objects in {self.url}",)
 
     def moved(self, directory: Path) -> ParquetSettings:
-        """Return the same with files in another directory."""
+        """Return the same settings with files in another directory."""
         changes = {"path": directory / "lake", "url": None, "endpoint": None}
         return self.model_copy(update=changes)

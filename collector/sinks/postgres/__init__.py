@@ -1,6 +1,6 @@
 """A PostgreSQL database as a sink: a table for each schema, partitioned by day, each batch once.
 
-``psycopg`` is imported when a sink is made, and not before: settings are read without the extra
+``psycopg`` is imported only when a sink is made, so that settings can be read without the extra
 ``postgres``.
 """
 
@@ -41,14 +41,15 @@ _MODES = ("disable", "allow", "prefer", "require", "verify-ca", "verify-full")
 _ROWS = 5000
 _LAST_SECONDS = 5.0
 _STORED_IDS = 1_000_000
-"""The number of newest ids that are stored, in some 140 MB. A sidecar repeats a batch before the
-next ones; but where many drains deliver, one that was away for hours repeats what others took."""
+"""How many of the newest ids are stored, in some 140 MB. A sidecar repeats a batch before the next
+ones. But of many drains, one that was away for hours may repeat batches that others have taken."""
 _FORM = (
     "this must be `env:NAME` or `file:PATH`, or an address without a password, such as"
     " `postgres://collector@db.example.com/telemetry`"
 )
 _FORGET_AFTER = 10_000
-"""After how many batches older ids are forgotten: to count a million may take half a second."""
+"""How many batches come between two deletions of old ids: counting a million may take half a
+second."""
 _T = TypeVar("_T")
 
 
@@ -153,16 +154,16 @@ class PostgresSettings(SinkSettings):
         )
 
     def address(self) -> _Address:
-        """Return where the database is. Raises ``ConfigError`` E202 for a reference that leads to
-        nothing, and E107 for one that leads to no address."""
+        """Return where the database is. Raises ``ConfigError`` E202 for a reference that cannot be
+        resolved, and E107 for one that does not lead to an address."""
         found = _parsed(resolved(self.url) if _is_reference(self.url) else self.url)
         if found is None:
             raise ConfigError("E107", "the reference in `url` leads to no address of a database")
         return found
 
     def parameters(self) -> dict[str, str | int]:
-        """Return what libpq is given. Raises ``ConfigError``: as ``address``, and E219 for a server
-        of another machine without verified encryption."""
+        """Return the parameters for libpq. Raises ``ConfigError`` as ``address``, and E219 for a
+        server on another machine without verified encryption."""
         found = self.address()
         mode = found.mode or ("prefer" if found.is_local else "verify-full")
         if not found.is_local and mode != "verify-full":
@@ -192,7 +193,7 @@ class PostgresSink(ErasableSink):
     is_shared = True
     unit = "rows"
     late: ClassVar[timedelta] = timedelta(hours=26)
-    """A partition goes as a whole, at the end of its day, and there is an hour between prunings."""
+    """A partition is dropped as a whole, after the end of its day; pruning runs once an hour."""
 
     def __init__(self, settings: PostgresSettings, opening: Opening) -> None:
         require("a sink of this type", "postgres", "psycopg")
@@ -214,7 +215,7 @@ class PostgresSink(ErasableSink):
 
     @classmethod
     def check(cls, settings: PostgresSettings, opening: Opening) -> None:
-        """Check names, encryption, and what the server says of the role and of the tables."""
+        """Check names and encryption, and on the server the role and the tables."""
         with cls(settings, replace(opening, is_offline=True)) as sink:
             from collector.sinks.postgres.server import check_role  # noqa: PLC0415
             from collector.sinks.postgres.tables import check_names  # noqa: PLC0415
@@ -243,7 +244,7 @@ class PostgresSink(ErasableSink):
     # -- delivery ---------------------------------------------------------------------------------
 
     def _prepare(self, cursor: Cursor) -> None:
-        """Make the tables ready, at the beginning of each connection."""
+        """Prepare the tables at the beginning of each connection."""
         from collector.sinks.postgres.server import check_role  # noqa: PLC0415
 
         check_role(cursor, self._namespace.name)
@@ -273,9 +274,9 @@ class PostgresSink(ErasableSink):
             raise DeliveryError("E503", "the server refused values of a batch", "batch")
 
     def _ready(self, batches: Collection[Batch]) -> None:
-        """Make tables and partitions, and note that this session writes to them: in transactions of
-        their own, as it may break off."""
-        self._server.connect()  # first: what is known is of a connection
+        """Create tables and partitions, and note that this session writes to them. Each has its own
+        transaction, because the session may break off."""
+        self._server.connect()  # first: a new connection clears what is known
         self._taken += len(batches)
         if self._taken > _FORGET_AFTER:
             self._server.run(lambda cursor: self._namespace.forget(cursor, _STORED_IDS))
@@ -323,7 +324,7 @@ class PostgresSink(ErasableSink):
         return {bytes(id_) for (id_,) in cursor.execute(insert, (ids,))}
 
     def close(self) -> None:
-        """Note that nothing was broken off, and close the connection."""
+        """Note that this session has committed all that it wrote, and close the connection."""
         if self._marked and self._server.is_open:
             with suppress(DeliveryError):
                 self._server.run(self._remover.unmark_writing, _LAST_SECONDS)
@@ -333,7 +334,7 @@ class PostgresSink(ErasableSink):
     # -- retention and rights ---------------------------------------------------------------------
 
     def _ask(self, action: Callable[[Cursor], _T], nothing: _T) -> _T:
-        """Ask the server about what is there; ``nothing`` if the namespace is not."""
+        """Run a query in the namespace; return ``nothing`` if the namespace does not exist."""
 
         def look(cursor: Cursor) -> _T:
             return action(cursor) if self._namespace.exists(cursor) else nothing
@@ -347,7 +348,7 @@ class PostgresSink(ErasableSink):
 
     @property
     def others(self) -> int:
-        """Count what the catalogue has of the namespace that our statements do not make."""
+        """Count the parts of the namespace in the catalogue that our statements do not make."""
         from collector.sinks.postgres.catalogue import foreign_parts  # noqa: PLC0415
 
         return self._ask(partial(foreign_parts, space=self._namespace), 0)
@@ -377,8 +378,8 @@ class PostgresSink(ErasableSink):
         return self._server.run(lambda cursor: [*look(cursor)], CHANGE_SECONDS)
 
     def rewrite(self, rules: Sequence[Rule]) -> list[Removal]:
-        """Delete and shorten rows, and write each partition anew once; drop what is older than its
-        retention, day by day."""
+        """Delete and shorten rows, and rewrite each changed partition once; drop expired partitions
+        day by day."""
         if not self.exists:
             return [Removal() for _ in rules]
         if all(rule.now is not None for rule in rules):
@@ -386,12 +387,12 @@ class PostgresSink(ErasableSink):
         return self._remover.rewrite(rules)
 
     def values(self) -> Iterator[Values]:
-        """Yield the values of some thousand rows at a time, by table."""
+        """Yield the values of several thousand rows at a time, by table."""
         from collector.sinks.postgres.columns import plain_rows  # noqa: PLC0415
 
         tables: dict[str, dict[str, str]] = self._ask(self._namespace.tables, {})
         for table, columns in tables.items():
-            yield table, {name: set() for name in columns}  # it may be empty
+            yield table, {name: set() for name in columns}  # the table may be empty
             for rows in self._server.rows(self._namespace.select(table, columns), _ROWS):
                 found: dict[str, set[object]] = {name: set() for name in columns}
                 for row in plain_rows(rows, columns):

@@ -1,9 +1,9 @@
-"""Compare what the server's catalogue says of a namespace with what our statements make.
+"""Compare the server's catalogue of a namespace with what our statements make.
 
-A table, a column or a constraint is one line of text, with all that may hold a text of somebody;
-the lines that our statements lead to are known. Whatever else belongs to the namespace or to one of
-its tables, by the catalogue's own dependencies, is not ours: functions, types, rules, policies. It
-is not looked at who may read, and at statistics.
+A query gives one line of text for each table, column and constraint, with every part that may hold
+somebody's text. We know the lines that our statements produce. Everything else that belongs to the
+namespace or its tables, by the catalogue's dependencies, is not ours: functions, types, rules,
+policies. Rights to read and statistics are not checked.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ UNION ALL SELECT 'a description' FROM described d
     AND d.objoid = (SELECT oid FROM pg_namespace WHERE nspname = %(namespace)s)
     AND (%(namespace)s, d.text) <> ('public', 'standard public schema'))
 """
-"""``n`` are constraints that say ``NOT NULL`` once more, which the server names (version 18)."""
+"""Constraints of type ``n`` repeat ``NOT NULL`` under a name that the server makes (version 18)."""
 _OWN = """
 _format r p f f
 _format version integer t
@@ -92,12 +92,13 @@ SELECT count(*) FROM {} WHERE partition !~ '^[A-Za-z0-9_.-]{{1,54}}_[0-9]{{8}}$'
 """,
     "_delivered": "SELECT count(*) FROM {} WHERE length(id) NOT IN (8, 16, 32)",
 }
-"""Texts and bytes of our own tables that are no names of what there is, and no ids."""
+"""Queries that count the texts in our own tables that name nothing existing, and the bytes that are
+not ids."""
 
 
 def foreign_parts(cursor: Cursor, space: Namespace) -> int:
-    """Count the lines of the catalogue that no statement of ours leads to, and texts in our own
-    tables that are no names."""
+    """Count the lines of the catalogue that no statement of ours produces, and the foreign values
+    in our own tables."""
     names = {"namespace": space.name, "fields": sorted(space.fields)}
     expected = {*_OWN.strip().splitlines(), *_expected(cursor, space)}
     found = cursor.execute(_LINES, names).fetchall()
@@ -109,7 +110,7 @@ def foreign_parts(cursor: Cursor, space: Namespace) -> int:
 
 
 def _expected(cursor: Cursor, space: Namespace) -> Iterator[str]:
-    """Yield the lines of the tables of records, which their columns tell, and of partitions."""
+    """Yield the expected lines of the tables of records, from their columns, and of partitions."""
     for table, columns in space.tables(cursor).items():
         yield f"{table} p p f f RANGE (received)"
         days = space.partitions(cursor, table)
@@ -123,6 +124,6 @@ def _expected(cursor: Cursor, space: Namespace) -> Iterator[str]:
             for name, kind in fields.items():
                 if any(kind in kinds for kinds in GENERAL_TYPES.values()):
                     yield f"{relation} {name} {_NAMES.get(kind, kind)} f"
-                for column in (name, f'"{name}"'):  # as it is a word of SQL's, or has a dot
+                for column in (name, f'"{name}"'):  # quoted if it is a keyword of SQL or has a dot
                     check = f"CHECK ((octet_length({column}) <= {MOST_TEXT_BYTES}))"
                     yield from (f"{relation} {name} {check}{end}" for end in ("", " NOT VALID"))

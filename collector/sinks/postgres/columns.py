@@ -1,8 +1,8 @@
 """Columns of PostgreSQL: their types, and values in the text format of ``COPY``.
 
-The types are those of the fields' kinds: ``inet``, ``timestamptz``, ``boolean``, and otherwise
-``text``, ``bigint`` or ``double precision``. Each value is checked before it is sent: a server that
-refuses one writes it into its log.
+The kind of a field decides the type: ``inet``, ``timestamptz``, ``boolean``, and otherwise
+``text``, ``bigint`` or ``double precision``. Each value is checked before it is sent, because a
+server that refuses a value writes it into its log.
 """
 
 from __future__ import annotations
@@ -29,17 +29,17 @@ from collector.sqlite.connection import quoted
 
 RESERVED_COLUMNS = ("received", "count")
 MOST_TEXT_BYTES = 256
-"""More than any kind has; its longest values are 64 characters."""
+"""More than a value of any kind has: the longest values have 64 characters."""
 FAMILIES = {
     "TEXT": {"text", "inet", "timestamptz"},
     "INTEGER": {"bigint", "boolean"},
     "REAL": {"double precision"},
 }
-"""By the type that a layout states, the types that a column may have."""
+"""The types that a column may have, by the type that its layout states."""
 _BY_COLUMN = {"TEXT": "text", "INTEGER": "bigint", "REAL": "double precision"}
-"""By the same, the type that takes any of its values: that of a column whose kind is not known."""
+"""The general type, by the type that a layout states: a column of an unknown kind has it."""
 GENERAL_TYPES = {kind: FAMILIES[column] for column, kind in _BY_COLUMN.items()}
-"""By such a type, those whose values it takes."""
+"""The types whose values a general type takes, by that type."""
 _KINDS = {"ip": "inet", "time": "timestamptz", "boolean": "boolean"}
 _MOMENT = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]Z", re.ASCII
@@ -53,7 +53,7 @@ _READ = {
     "double precision": "{}",
     "boolean": "{}",
 }
-"""By type, SQL for a column's values; of another type a part of its text."""
+"""SQL for a column's values, by type. For other types ``_OTHER`` reads a part of the text."""
 _UNFIT = (ValueError, TypeError, KeyError, OverflowError, AttributeError)
 _OTHER = "left({}::text, 512)"
 DIALECT = Dialect(
@@ -63,8 +63,8 @@ DIALECT = Dialect(
 
 
 def column_types(layout: Layout, schemas: Iterable[Schema]) -> dict[str, str]:
-    """Return the type of each column, by the kind of its field where the schema is known, or
-    another version of it."""
+    """Return the type of each column, by the kind of its field if the schema, or another version of
+    it, is known."""
     versions = [each for each in schemas if each.name == layout.table]
     own = min(versions, key=lambda each: each.digest != layout.digest, default=None)
     kinds = {} if own is None else {name: each.kind for name, each in own.fields.items()}
@@ -123,20 +123,20 @@ _ENCODERS: Mapping[str, Callable[[Any], str]] = {
     "double precision": _double,
     "boolean": {0: "f", 1: "t"}.__getitem__,
 }
-"""By type, what checks a value and writes it in the text format of ``COPY``."""
+"""By type, the function that checks a value and writes it in the text format of ``COPY``."""
 TYPES = frozenset(_ENCODERS)
 """The types that our columns have."""
 
 
 def copied_order(types: Sequence[str]) -> list[int]:
-    """Return the places of columns in the order in which they are copied: addresses, in which rows
-    differ most, come first."""
+    """Return the places of columns in the order of copying. Addresses come first, because rows
+    differ most in them."""
     return sorted(range(len(types)), key=lambda place: types[place] != "inet")
 
 
 def encoded(batch: Batch, layout: Layout, types: Sequence[str]) -> list[str]:
-    """Return a batch's rows as lines of ``COPY``: the columns in the order in which they are
-    copied, the count, and the minute.
+    """Return a batch's rows as lines of ``COPY``: the columns in the order of copying, the count,
+    and the minute.
 
     Raises ``Unacceptable`` for a value that its column cannot have, and ``DeliveryError`` E507.
     """
@@ -159,7 +159,7 @@ def encoded(batch: Batch, layout: Layout, types: Sequence[str]) -> list[str]:
 
 
 def _picker(places: Sequence[int]) -> Callable[[Row], tuple[Any, ...]]:
-    """Return what takes the values at some places out of a row."""
+    """Return the function that picks the values at some places of a row."""
     if len(places) == 1:
         (place,) = places
         return lambda row: (row[place],)
@@ -167,7 +167,7 @@ def _picker(places: Sequence[int]) -> Callable[[Row], tuple[Any, ...]]:
 
 
 def _ends(rests: Sequence[Sequence[Any]], kinds: Sequence[str], minute: str) -> list[str]:
-    """Return what lines have behind their addresses: other columns, the count, and the minute."""
+    """Return the parts of lines after the addresses: other columns, the count, and the minute."""
     *columns, counts = zip(*rests, strict=True)
     written = map(_column, columns, kinds)
     different = {*counts}
@@ -176,7 +176,7 @@ def _ends(rests: Sequence[Sequence[Any]], kinds: Sequence[str], minute: str) -> 
 
 
 def _column(values: Sequence[Any], kind: str) -> Iterable[str]:
-    """Write the values of a column; each different one once, unless most of them are different."""
+    """Encode the values of a column. Encode each distinct value once, unless most are distinct."""
     if kind == "inet" and _are_addresses(values):
         return values
     encode, different = _ENCODERS[kind], {*values}
@@ -191,7 +191,7 @@ def _column(values: Sequence[Any], kind: str) -> Iterable[str]:
 
 
 def _are_addresses(values: Sequence[Any]) -> bool:
-    """Return whether all values are addresses; it takes half of the time of a look at each."""
+    """Return whether all values are addresses, in half the time of checking each with ``_inet``."""
     if None in values:
         return False
     with suppress(OSError):
@@ -217,7 +217,7 @@ def readable(name: str, kind: str) -> sql.Composed:
 
 
 def _plain(value: Any, kind: str) -> Any:
-    """Return a value as a record has it: the server writes some addresses otherwise."""
+    """Return a value as a record has it: the server writes some addresses differently."""
     return str(ip_address(value)) if kind == "inet" and value is not None else value
 
 

@@ -1,11 +1,11 @@
 """Remove records from a namespace, and every byte of them: retention, erasure and objection.
 
-A deleted row stays in the table's file until its page is needed, and ``VACUUM FULL`` leaves rows
-that another session may still see, and says nothing where a right is lacking. So a partition from
-which rows went is written anew in one transaction: into a temporary table, and back after
-``TRUNCATE``, which gives the table and its indexes new files. ``_unswept`` names the partitions
-that are to be written anew: those from which rows went, and those to which a session wrote that
-broke off, as rows that were never committed lie there.
+A deleted row stays in the table's file until its page is needed. ``VACUUM FULL`` leaves rows that
+another session may still see, and gives no error if a right is missing. So a partition with deleted
+rows is rewritten in one transaction: into a temporary table, and back after ``TRUNCATE``, which
+gives the table and its indexes new files. ``_unswept`` names the partitions to rewrite: those with
+deleted rows, and those to which a session wrote before it broke off, because they may hold rows
+that were never committed.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from collector.sinks.postgres.tables import Namespace
 from collector.sinks.sink import Holding, measured
 
 CHANGE_SECONDS = 3600.0
-"""How long it may take to look through the partitions of a window, and to write one anew."""
+"""How long it may take to search the partitions of a window, or to rewrite one."""
 _LEAST_WAIT = 1.0
 _SHORT_WAIT = 0.1
 _WRITER_SECONDS = 10.0
-"""How long a session that writes is waited for, at least."""
+"""The least time to wait for a session that writes."""
 _PRUNED_FOR = timedelta(hours=23)
 _MARK = "INSERT INTO {} SELECT %s, pid, backend_start FROM {me} AS me"
 _UNMARK = "DELETE FROM {} WHERE (pid, started) IN {me}"
@@ -43,13 +43,13 @@ _DEAD = sql_.SQL(
     "NOT EXISTS (SELECT 1 FROM pg_stat_activity a WHERE a.pid = u.pid"
     " AND a.backend_start = u.started)"
 )
-"""Of a mark ``u``: it is of no session that still lives."""
+"""SQL that is true for a mark ``u`` of no living session."""
 
 
 class Remover:
     """Removes rows from the partitions of a namespace. It knows which of them were pruned in the
-    last day, so that they need not be looked through each hour; a sink of another process may have
-    written there meanwhile."""
+    last day, and does not search these every hour. It does search them once a day, because a sink
+    of another process may have written there."""
 
     def __init__(self, server: Server, namespace: Namespace, wait: float) -> None:
         self._server = server
@@ -67,17 +67,17 @@ class Remover:
         cursor.execute(self._namespace.query(_MARK, "_unswept", me=_ME), (partition,))
 
     def unmark_writing(self, cursor: Cursor) -> None:
-        """Note that all that this session wrote is committed."""
+        """Note that everything that this session wrote is committed."""
         cursor.execute(self._namespace.query(_UNMARK, "_unswept", me=_ME))
 
     def written(self, partition: str) -> None:
-        """Note that rows came to a partition."""
+        """Note that a partition gets new rows."""
         self._pruned.pop(partition, None)
 
     # -- the rights of a person -------------------------------------------------------------------
 
     def rewrite(self, rules: Sequence[Rule]) -> list[Removal]:
-        """Delete and shorten rows; then write each partition anew from which something went."""
+        """Delete and shorten rows; then rewrite each changed partition."""
 
         def change(cursor: Cursor) -> list[int]:
             found = [[*concerned(cursor, self._namespace, rule)] for rule in rules]
@@ -94,9 +94,9 @@ class Remover:
     def _wait_for_writers(
         self, cursor: Cursor, partitions: Collection[str], seconds: float | None = None
     ) -> None:
-        """Let no other session write to partitions until the transaction ends. One that does so is
-        waited for: what it commits later would not be found. It may be an earlier session of this
-        sink, which was given up at its ``COMMIT``."""
+        """Keep other sessions from writing to partitions until the transaction ends. Wait for those
+        that write now, because we would miss what they commit later. One may be an earlier session
+        of this sink that was given up at its ``COMMIT``."""
         if partitions:
             names = sql_.SQL(", ").join(map(self._namespace.of, sorted(partitions)))
             self._limit_wait(cursor, seconds or max(self._wait, _WRITER_SECONDS))
@@ -108,7 +108,7 @@ class Remover:
         cursor.execute(sql_.SQL("SET LOCAL lock_timeout = {}").format(milliseconds))
 
     def _change(self, cursor: Cursor, partition: str, compiled: SqlRule) -> int:
-        """Delete and shorten rows of a partition; note that it is to be swept."""
+        """Delete and shorten rows of a partition; note that it must be swept."""
         table = self._namespace.text(cursor, partition)
         number = 0
         for statement in compiled.changes(table):
@@ -120,8 +120,8 @@ class Remover:
     # -- writing anew -----------------------------------------------------------------------------
 
     def _sweep(self, rules: Sequence[Rule] | None = None) -> bool:
-        """Write the partitions anew that are noted, those that rules may concern if any are
-        given; return whether all of them are. Another session that has one locked is waited for."""
+        """Rewrite the noted partitions, or with ``rules`` only those that they may concern. Return
+        whether all were rewritten. Wait for other sessions that have locked a partition."""
 
         def noted(cursor: Cursor) -> list[str]:
             marked = self._namespace.query(_MARKED, "_unswept", dead=_DEAD)
@@ -140,7 +140,7 @@ class Remover:
         return is_swept
 
     def _rewrites(self, partition: str) -> Callable[[Cursor], None]:
-        """Return what writes a partition and its indexes into new files."""
+        """Return the action that writes a partition and its indexes into new files."""
         query = self._namespace.query
 
         def rewrite(cursor: Cursor) -> None:
@@ -163,10 +163,10 @@ class Remover:
     # -- retention --------------------------------------------------------------------------------
 
     def prune(self, rule: Rule) -> Removal:
-        """Drop partitions whose last field is over, and clear the fields that are over of others. A
-        day's partition goes when its last moment is as old as the retention. One that another
-        session has locked is left for the next time; others of which that is so are not waited for.
-        Raises ``DeliveryError`` for one that cannot be pruned, when nothing else can be."""
+        """Drop partitions whose fields have all expired, and clear the expired fields of others. A
+        field of a day's partition expires when the day's last moment is as old as the retention. If
+        another session has locked a partition, leave it for the next time, and hardly wait for
+        further ones. Raises ``DeliveryError`` if a partition cannot be pruned and no other was."""
         deleted = shortened = 0
         now = rule.now or datetime.now(UTC)
         unruled, due = self._server.run(lambda cursor: _due(cursor, self._namespace, rule))
@@ -225,8 +225,8 @@ class Remover:
 def scan(
     cursor: Cursor, namespace: Namespace, rule: Rule
 ) -> Iterator[tuple[str, dict[str, str], sql_.Composed, Mapping[str, str]]]:
-    """Yield for each table that a rule concerns its columns, and the query for the rows, with its
-    values."""
+    """Yield each table that a rule concerns, with its columns, the query for the rows, and the
+    query's values."""
     for table, columns, compiled in _tables(cursor, namespace, rule):
         if compiled is not None:
             values = sql_.SQL(", ").join(readable(*each) for each in columns.items())
@@ -248,16 +248,16 @@ def measure(cursor: Cursor, namespace: Namespace, rule: Rule) -> Iterator[Holdin
 
 
 def _raw(text: str) -> sql_.Composed:
-    """Return SQL that was compiled out of a rule."""
+    """Return SQL that was compiled from a rule."""
     return sql_.SQL(cast("Any", text.replace("{", "{{").replace("}", "}}"))).format()
 
 
 def _tables(
     cursor: Cursor, namespace: Namespace, rule: Rule
 ) -> Iterator[tuple[str, dict[str, str], SqlRule | None]]:
-    """Yield the tables, with their columns and what a rule does to them; ``None`` if it knows
-    nothing of them. Raises ``DeliveryError`` E504 where a person may be in a form that is not
-    known."""
+    """Yield the tables with their columns and what a rule does to them, ``None`` if the rule does
+    not know the table. Raises ``DeliveryError`` E504 if a column may hold a person in an unknown
+    form."""
     for table, columns in namespace.tables(cursor).items():
         parts = rule.parts(table)
         if parts is None:
@@ -267,7 +267,7 @@ def _tables(
 
 
 def _fits(part: Part, columns: Mapping[str, str]) -> bool:
-    """Return whether a table can have the value of the person of a part."""
+    """Return whether a table can have the value by which a part selects a person."""
     if part.field is None:
         return True
     kind = columns.get(part.field)
@@ -277,8 +277,8 @@ def _fits(part: Part, columns: Mapping[str, str]) -> bool:
 
 
 def concerned(cursor: Cursor, namespace: Namespace, rule: Rule) -> Iterator[tuple[str, SqlRule]]:
-    """Yield the partitions that a rule may concern, those that others have made, of whatever days,
-    too."""
+    """Yield the partitions that a rule may concern, and all that others have made, whatever their
+    days."""
     for table, _, compiled in _tables(cursor, namespace, rule):
         if compiled is None:
             continue
@@ -295,8 +295,8 @@ _Due = tuple[str, dict[str, str], frozenset[str]]
 
 
 def _due(cursor: Cursor, namespace: Namespace, rule: Rule) -> tuple[tuple[str, ...], list[_Due]]:
-    """Return the tables without a known retention, and partitions, their columns, and the fields
-    that are over."""
+    """Return the tables without a known retention, and the partitions with expired fields, with
+    their columns and these fields."""
     unruled, due = list[str](), list[_Due]()
     for table, columns in namespace.tables(cursor).items():
         parts = rule.parts(table)

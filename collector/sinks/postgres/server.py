@@ -1,11 +1,11 @@
-"""A PostgreSQL server: connections, transactions, and its errors in words of our own.
+"""A PostgreSQL server: connections, transactions, and its errors in our own words.
 
-Messages of the server may quote values, and are never shown: each SQLSTATE has a message here.
-psycopg knows no SQLSTATE of a login that fails, and the server's words are in a language of the
-server's. So libpq is told to report nothing but the SQLSTATE, from the first message on. Where the
-server says nothing at all, it is asked for its certificate.
+The server's messages may quote values, so we never show them: each SQLSTATE has a message here.
+psycopg gives no SQLSTATE for a failed login, and the server's message is in the server's language.
+So we make libpq report only the SQLSTATE, from the first message on. If the server says nothing at
+all, we look at its certificate.
 
-A transaction ends with its ``COMMIT`` answered, or its connection is dropped.
+A transaction ends when the server answers ``COMMIT``. Otherwise the connection is dropped.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ from collector.errors import Cause, CollectorError, ConfigError, DeliveryError, 
 Cursor = psycopg.Cursor[tuple[Any, ...]]
 _Connection = psycopg.Connection[tuple[Any, ...]]
 ANSWER_SECONDS = 50.0
-"""How long a transaction may take: less than after which a sink counts as hung."""
+"""How long a transaction may take: less than the time after which a sink counts as hung."""
 _CONNECT_SECONDS = 5
 _PROBE_SECONDS = 60.0
-"""How often a server is asked whether it lives, while an answer may take longer than that."""
+"""How often we probe whether a server is alive, while it takes longer to answer."""
 _SSL_REQUEST = struct.pack("!ii", 8, 80877103)
-"""Is answered with a byte before anybody logs in; see "SSLRequest" in PostgreSQL's protocol."""
+"""The server answers this with a byte before a login; see "SSLRequest" in its protocol."""
 _OPTIONS: Mapping[str, str | int] = {
     "client_encoding": "utf8",
     "hostaddr": "",
@@ -48,8 +48,8 @@ _OPTIONS: Mapping[str, str | int] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 10_000,
 }
-"""What libpq is given besides: the environment (``PGHOSTADDR``) names no other server, and a broken
-connection is noticed within half a minute."""
+"""Further parameters for libpq. They keep the environment (``PGHOSTADDR``) from naming another
+server, and notice a broken connection within half a minute."""
 _SETTINGS = """
 SET application_name = 'collector'; SET client_min_messages = 'error';
 SET search_path = 'pg_catalog'; SET TimeZone = 'UTC'; SET DateStyle = 'ISO';
@@ -57,10 +57,10 @@ SET synchronous_commit = 'on'; SET jit = 'off'; SET statement_timeout = '45s';
 SET default_transaction_isolation = 'read committed';
 SET row_security = 'off'; SET lock_timeout = '10s'; SET idle_in_transaction_session_timeout = '60s'
 """
-"""Of each connection. Whatever the defaults of the database are, a commit is durable, and each
-statement sees what others have committed before it, or fails where a policy would hide rows."""
+"""The settings of each connection. Whatever the database's defaults, a commit is durable, and each
+statement sees what others have committed before it. It fails if a policy would hide rows."""
 _DATA = ("22", "23")
-"""Classes of errors that concern the values of a batch, where some are sent."""
+"""Classes of errors that concern the values of a batch, if values were sent."""
 _NO_ANSWER = "the server does not answer"
 _BROKE_OFF = "the server ended the connection before the login was over"
 _UNGIVEN = "the server wants a password, and none is configured"
@@ -76,7 +76,7 @@ _CERTIFICATES = {
     62: "the server's certificate is for another name than that in `url`",
     64: "the server's certificate is for another name than that in `url`",
 }
-"""By OpenSSL's number of the error, `X509_V_ERR_…`."""
+"""Messages by OpenSSL's error number, `X509_V_ERR_…`."""
 _OF_OTHERS: tuple[str, Cause] = (
     "rows or constraints of others are in the way: move or drop them, see docs/stores.md",
     "changed",
@@ -96,12 +96,13 @@ _WORDS: dict[str, tuple[str, Cause]] = {
     "57": ("the server is about to stop, or did not finish in time", "unreachable"),
 }
 _BY_STATE: dict[str, Cause] = {"42501": "denied", "53300": "busy"}
-"""Where a whole SQLSTATE says more than its class: a right is lacking; too many connections."""
+"""SQLSTATEs that say more than their classes: a missing right; too many connections."""
 _OTHER: tuple[str, Cause] = ("the server failed", "refused")
 _SQLSTATES_ONLY = 3
 """``PQERRORS_SQLSTATE`` of libpq 12 or newer."""
 _REPORTED = re.compile(rb":  ([0-9A-Z]{5})\s*\Z")
-"""How libpq ends the error of a login then: severity, in the server's language, and SQLSTATE."""
+"""Matches the end of libpq's error of a login then: severity (in the server's language) and
+SQLSTATE."""
 _T = TypeVar("_T")
 
 
@@ -113,9 +114,9 @@ class DataRefused(DeliveryError):
 
 
 class Server:
-    """The connection to a server, which is opened when it is needed, and again after an error.
+    """The connection to a server. It is opened when it is needed, and again after an error.
 
-    ``prepare`` is run in the first transaction of each connection.
+    ``prepare`` runs in the first transaction of each connection.
     """
 
     def __init__(
@@ -147,12 +148,12 @@ class Server:
         *,
         has_values: bool = False,
     ) -> _T:
-        """Run an action in a transaction; return its result when the server has committed it.
-        It may take so many ``seconds``, ``ANSWER_SECONDS`` by default.
+        """Run an action in a transaction; return its result when the server has committed it. The
+        transaction may take ``seconds``, by default ``ANSWER_SECONDS``.
 
-        Raises ``Unreachable``, ``DataRefused`` if the action ``has_values`` of a batch, and what
-        the action raises of ours; then nothing is committed, or the server did not say so: an
-        action must be one that can be repeated.
+        Raises ``Unreachable``, ``DataRefused`` if the action ``has_values`` of a batch, and our
+        errors that the action raises. Then nothing was committed, or the server did not confirm it.
+        So an action must be repeatable.
         """
         failure: Exception
         try:
@@ -180,8 +181,8 @@ class Server:
         values: Mapping[str, str] | None = None,
         seconds: float = ANSWER_SECONDS,
     ) -> Iterator[list[tuple[Any, ...]]]:
-        """Yield the rows of a query, so many at a time, from one state of the database; some of
-        them may take so many seconds. Nothing else can be asked meanwhile. Raises
+        """Yield the rows of a query from one state of the database, ``size`` at a time. Each part
+        may take ``seconds``. Meanwhile the connection cannot run anything else. Raises
         ``Unreachable``."""
         self.connect()
         db = self._connected()
@@ -196,7 +197,7 @@ class Server:
             self.drop()
 
     def drop(self) -> None:
-        """Close the connection at once; the server rolls back what was not committed."""
+        """Close the connection at once. The server rolls back an open transaction."""
         if self._open is not None:
             with suppress(psycopg.Error, OSError):
                 self._open.close()
@@ -215,7 +216,7 @@ class Server:
         raise failure
 
     def _connected(self) -> _Connection:
-        """Return the connection, which is made if there is none."""
+        """Return the connection; open one if there is none."""
         if self._open is not None:
             return self._open
         login = _login(make_conninfo("", **self._parameters, **_OPTIONS))
@@ -247,8 +248,8 @@ class Server:
         return found
 
     def _silence(self) -> Unreachable:
-        """Return why a login failed about which the server said nothing: nobody answers, or the
-        certificate is not the one that is wanted, as libpq says in words only."""
+        """Return why a login failed without an SQLSTATE: nobody answers, or the certificate is
+        wrong, which libpq reports only in words."""
         mode = self._parameters["sslmode"]
         try:
             with self._dial() as probe:
@@ -280,14 +281,14 @@ class Server:
                 cursor.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(limit))
             result = action(cursor)
             cursor.execute("COMMIT")
-            if cursor.statusmessage != "COMMIT":  # the server says ROLLBACK, and no error
+            if cursor.statusmessage != "COMMIT":  # the server answers ROLLBACK without an error
                 raise Unreachable("the server rolled the transaction back")
             return result
 
     @contextmanager
     def _deadline(self, db: _Connection, seconds: float) -> Iterator[None]:
-        """Shut the connection down if a block has not ended by then, as psycopg waits for ever, and
-        if the server stands still meanwhile."""
+        """Shut the connection down if a block takes longer than ``seconds``, because psycopg would
+        wait forever, or if the server stops answering meanwhile."""
         done, end = threading.Event(), socket.socket(fileno=os.dup(db.fileno()))
         threading.Thread(target=self._watch, args=(end, seconds, done), daemon=True).start()
         try:
@@ -305,7 +306,8 @@ class Server:
                     return
 
     def _is_alive(self) -> bool:
-        """Tell whether the server answers a new connection. Its kernel alone takes one, too."""
+        """Return whether the server answers on a new connection. Connecting alone proves nothing:
+        its kernel accepts."""
         with suppress(OSError), self._dial() as probe:
             probe.settimeout(_PROBE_SECONDS / 2)
             probe.sendall(_SSL_REQUEST)
@@ -314,7 +316,7 @@ class Server:
 
 
 def _login(conninfo: str) -> pq.abc.PGconn:
-    """Log in; return libpq's connection when that has succeeded, failed, or taken too long."""
+    """Log in; return libpq's connection when the login has succeeded, failed or timed out."""
     login = pq.PGconn.connect_start(conninfo.encode())
     _report_sqlstates(login)
     until = monotonic() + _CONNECT_SECONDS
@@ -331,9 +333,9 @@ def _login(conninfo: str) -> pq.abc.PGconn:
 
 
 def _report_sqlstates(login: pq.abc.PGconn) -> None:
-    """Have libpq report SQLSTATEs in the place of the server's messages. psycopg does not wrap this
-    call, and gives the pointer for such calls. Where it does not bring its own libpq, as in the
-    binary package, logins fail without an SQLSTATE."""
+    """Make libpq report SQLSTATEs instead of the server's messages. psycopg does not wrap this
+    call, but offers the pointer for it. Without a compiled psycopg, such as the binary package,
+    failed logins have no SQLSTATE."""
     with suppress(OSError, AttributeError, TypeError):
         library = ctypes.CDLL(sys.modules[type(login).__module__].__file__)
         report = library.PQsetErrorVerbosity  # found in the libpq that the module is linked with
@@ -348,8 +350,8 @@ def _state_of(login: pq.abc.PGconn) -> str | None:
 
 
 def _translated(state: str | None, *, has_values: bool = False) -> Exception:
-    """Return the error for an SQLSTATE; none is a connection that broke. It tells the SQLSTATE if
-    that is one of PostgreSQL's: another one might spell something."""
+    """Return the error for an SQLSTATE; ``None`` means a broken connection. The error names the
+    SQLSTATE only if PostgreSQL defines it, because another one might spell something."""
     if has_values and state is not None and state[:2] in _DATA:
         return DataRefused()
     answer = ""
@@ -361,8 +363,8 @@ def _translated(state: str | None, *, has_values: bool = False) -> Exception:
 
 
 def check_role(cursor: Cursor, namespace: str) -> None:
-    """Check what the role may do. Raises ``ConfigError`` E219 for a right that it lacks, for a
-    server whose commits are not durable, and for a database that lacks letters."""
+    """Check the role and the server. Raises ``ConfigError`` E219 for a missing right, a server
+    whose commits are not durable, and a database whose encoding is not UTF8."""
     row = cursor.execute(_ROLE, {"namespace": namespace}).fetchone()
     lacks, is_unsafe, encoding = row or (None, None, None)
     if lacks:
@@ -375,7 +377,7 @@ def check_role(cursor: Cursor, namespace: str) -> None:
 
 
 def excess_rights(cursor: Cursor) -> str:
-    """Return the rights of the role that no sink needs, with commas between them."""
+    """Return the rights of the role that no sink needs, separated by commas."""
     row = cursor.execute(_EXCESS).fetchone()
     return str(row[0]) if row else ""
 

@@ -1,6 +1,6 @@
 """Tables of records in a namespace of PostgreSQL: one for each schema, with a partition a day.
 
-Each method works within a transaction that it is given.
+Each method works within the caller's transaction.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _PARTITION = re.compile(r"(.+)_([0-9]{4})([0-9]{2})([0-9]{2})", re.ASCII | re.DO
 
 
 class Namespace:
-    """The tables of a namespace, within a transaction that each method is given."""
+    """The tables of a namespace. Each method takes the cursor of the caller's transaction."""
 
     def __init__(self, name: str, opening: Opening) -> None:
         self.name: str = name
@@ -55,7 +55,7 @@ class Namespace:
 
     @property
     def fields(self) -> set[str]:
-        """The names of fields of all schemas that are known."""
+        """The names of the fields of all known schemas."""
         known = (*self._schemas, *self._opening.earlier.values())
         return {name for schema in known for name in schema.fields}
 
@@ -73,8 +73,8 @@ class Namespace:
         return sql.SQL(text).format(*map(self.of, relations), namespace=own, **parts)
 
     def exists(self, cursor: Cursor) -> bool:
-        """Return whether the namespace is there and is ours. Raises ``DeliveryError``: E501 for one
-        of another program or of another format."""
+        """Return whether the namespace has tables, and they are ours. Raises ``DeliveryError`` E501
+        for tables of another program or another format."""
         names = self.relations(cursor)
         if not names:
             return False
@@ -92,7 +92,7 @@ class Namespace:
         return True
 
     def relations(self, cursor: Cursor) -> dict[str, str]:
-        """Return the relations of the namespace with their kinds; no indexes and sequences."""
+        """Return the relations of the namespace with their kinds, without indexes and sequences."""
         query = (
             "SELECT c.relname, c.relkind::text FROM pg_class c JOIN pg_namespace n"
             " ON n.oid = c.relnamespace WHERE n.nspname = %s AND c.relkind IN ('r','p','v','m','f')"
@@ -105,7 +105,7 @@ class Namespace:
         cursor.execute("SELECT pg_advisory_xact_lock(hashtextextended(%s, 0))", (key,))
 
     def create(self, cursor: Cursor) -> None:
-        """Create the namespace and our own tables, unless they are there."""
+        """Create the namespace and our own tables, unless they exist."""
         self.lock(cursor)
         if self.exists(cursor):
             return
@@ -140,8 +140,8 @@ class Namespace:
         return {name: day for name, day in days.items() if day is not None}
 
     def other_partitions(self, cursor: Cursor, table: str) -> list[str]:
-        """Return the partitions of a table that others have made, such as one for all other days.
-        Raises ``DeliveryError`` E504 for one in another namespace."""
+        """Return the partitions of a table that others have made, such as a default partition.
+        Raises ``DeliveryError`` E504 for a partition in another namespace."""
         children, own = self._children(cursor, table), self.partitions(cursor, table)
         if not all(is_here for _, is_here in children):
             message = "a partition lies in another namespace: move it back, or detach it"
@@ -158,8 +158,8 @@ class Namespace:
         return cursor.execute(query, (self.name, table)).fetchall()
 
     def check(self, cursor: Cursor, layout: Layout) -> None:
-        """Raise ``DeliveryError`` E504 for a column of another type, and for another relation that
-        has the name of the table, or of its partition of today or of a day to come."""
+        """Raise ``DeliveryError`` E504 for a column of another type, and for another relation with
+        the name of the table or of its partition for today or a later day."""
         found, limited = self._columns(cursor, layout), self._limited(cursor, layout.table)
         for name, kind in self._types(layout).items():
             stored = (found or {}).get(name, kind)
@@ -172,7 +172,7 @@ class Namespace:
                 raise _is_no_partition(name, layout.table)
 
     def _columns(self, cursor: Cursor, layout: Layout) -> dict[str, str] | None:
-        """Return the columns and types of a layout's table; ``None`` if it is not there. Raises
+        """Return the columns and types of a layout's table; ``None`` if it does not exist. Raises
         ``DeliveryError`` E504 for another relation of that name."""
         found = self.tables(cursor).get(layout.table)
         if found is None and layout.table in self.relations(cursor):
@@ -181,13 +181,13 @@ class Namespace:
         return found
 
     def _types(self, layout: Layout) -> dict[str, str]:
-        """Return the types that columns get, by the schema of a layout if the ledger has it."""
+        """Return the types for the columns of a layout, by its schema if the ledger has it."""
         known = filter(None, [self._opening.schema_of(layout.digest)])
         return column_types(layout, [*known, *self._schemas])
 
     def _limited(self, cursor: Cursor, table: str) -> set[str]:
-        """Return the columns with a check of their own, as each has that was made as ``text``; one
-        that others have changed to it may have other spellings of its values."""
+        """Return the columns with a check. Each column that we create as ``text`` has one. A column
+        that somebody else has changed to ``text`` may spell its values differently."""
         query = (
             "SELECT a.attname FROM pg_constraint c JOIN pg_attribute a ON a.attrelid = c.conrelid"
             " AND c.conkey = ARRAY[a.attnum] WHERE c.contype = 'c' AND c.conrelid = to_regclass(%s)"
@@ -195,8 +195,8 @@ class Namespace:
         return {name for (name,) in cursor.execute(query, (self.of(table).as_string(cursor),))}
 
     def fit(self, cursor: Cursor, layout: Layout) -> list[str]:
-        """Create the table of a layout, or add the columns that it lacks; note the retention of its
-        fields. Return the types of its columns. Raises ``DeliveryError`` E504."""
+        """Create the table of a layout, or add missing columns; note the retentions of its fields.
+        Return the types of its columns. Raises ``DeliveryError`` E504."""
         check_names([layout])
         self.lock(cursor)
         found = self._columns(cursor, layout)
@@ -218,7 +218,7 @@ class Namespace:
         return [(found or {}).get(name, types[name]) for name in types]
 
     def _add_column(self, cursor: Cursor, table: str, name: str, kind: str) -> None:
-        """Add a column."""
+        """Add a column; one of texts gets a check of their length."""
         column = sql.Identifier(name)
         change = "ALTER TABLE {} ADD COLUMN {column} {kind}"
         cursor.execute(self.query(change, table, column=column, kind=sql.SQL(kind)))
@@ -232,14 +232,14 @@ class Namespace:
         self._keep_no_samples(cursor, table, [name])
 
     def _keep_no_samples(self, cursor: Cursor, table: str, columns: Iterable[str]) -> None:
-        """Let no samples of values be collected as statistics: they would outlive the rows."""
+        """Keep the server from sampling values as statistics, which would outlive the rows."""
         change = "ALTER TABLE {} ALTER COLUMN {column} SET STATISTICS 0"
         for column in columns:
             cursor.execute(self.query(change, table, column=sql.Identifier(column)))
 
     def partition(self, cursor: Cursor, table: str, day: date) -> str:
-        """Return the partition of a day; create it unless it is there, without keeping readers of
-        the table waiting. Raises ``DeliveryError`` E504 for another relation of its name."""
+        """Return the partition of a day. Create it if it does not exist, without blocking readers
+        of the table. Raises ``DeliveryError`` E504 for another relation of its name."""
         name = f"{table}_{day:%Y%m%d}"
         child, parent = (self.of(each).as_string(cursor) for each in (name, table))
         is_there = "SELECT FROM pg_inherits WHERE inhrelid = to_regclass(%s)"
@@ -262,8 +262,8 @@ class Namespace:
         return name
 
     def forget(self, cursor: Cursor, most: int) -> None:
-        """Forget the ids of batches but for the newest so many. Numbers have gaps: repeats and what
-        is rolled back use some, too."""
+        """Delete all but the ``most`` newest ids of batches. Count rows, because numbers have gaps:
+        repeats and rollbacks use some."""
         old = self.query(
             "DELETE FROM {} WHERE number <="
             " (SELECT number FROM {} ORDER BY number DESC OFFSET %s LIMIT 1)",
@@ -285,8 +285,8 @@ class Namespace:
     # -- retention --------------------------------------------------------------------------------
 
     def _note(self, cursor: Cursor, layout: Layout) -> None:
-        """Note the retention of fields: of a schema that runs its own; of another one, unless it is
-        noted, that of the field of the same name, or the shortest."""
+        """Note the retentions of fields. For a schema that runs, they are its own. For another one,
+        keep what is noted, else use the field of the same name, or the shortest retention."""
         spans, is_own = self._opening.spans_of(layout)
         clash = "UPDATE SET seconds = EXCLUDED.seconds" if is_own else "NOTHING"
         insert = "INSERT INTO {} VALUES (%s, %s, %s) ON CONFLICT (relation, field) DO {clash}"
@@ -302,8 +302,8 @@ class Namespace:
 
 
 def check_names(layouts: Collection[Layout]) -> None:
-    """Raise ``DeliveryError`` E504 for names that the server would cut or has for columns of its
-    own, and for a table with the name of another one's partition."""
+    """Raise ``DeliveryError`` E504 for names that the server would truncate or uses for its own
+    columns, and for a table with the name of another table's partition."""
     tables = [layout.table for layout in layouts]
     for layout in layouts:
         names = [f"{layout.table}_20260101", *(name for name, _ in layout.columns)]
@@ -319,7 +319,7 @@ def check_names(layouts: Collection[Layout]) -> None:
 
 
 def _day_of(name: str, table: str) -> date | None:
-    """Return the day of which a partition of a table would have the name."""
+    """Return the day of the partition of a table that would have this name."""
     match = _PARTITION(name)
     if match and match[1] == table:
         with suppress(ValueError):
