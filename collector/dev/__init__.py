@@ -1,4 +1,4 @@
-"""A sidecar to play with, and one page that shows what goes in and what comes out.
+"""A sidecar to try out, and one page that shows what goes in and what comes out.
 
 ``collector dev`` starts a separate sidecar (``collector serve``) with temporary data, sends it
 synthetic events that fit its schema (``dev.feed``), and serves a page on loopback. The page shows

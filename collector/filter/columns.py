@@ -73,7 +73,7 @@ class RecordColumns:
         rows: list[Row] = [*map(astuple, records)]
         *columns, _ = zip(*rows, strict=True)
         for index, name, check in checks:
-            demand(check(columns[index]), f"{name}: a value is none of its kind")
+            demand(check(columns[index]), f"{name}: a value is not of its kind")
         has_minus_zero = self._has_fractions and _MINUS_ZERO in text and _has_minus_zero(rows)
         demand(not has_minus_zero, NOT_AS_WRITTEN)
         lacks = any(None in columns[index] for index in self._required)

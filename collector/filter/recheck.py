@@ -163,7 +163,7 @@ class Recheck:
             records, found, encoded = columns.read(piece, checks)
             counts = [record.count for record in records]
             is_bounded = min(counts) >= 1 and max(counts) <= MAX_TIMES
-            demand(is_bounded, "a record stands for no number of events that it may")
+            demand(is_bounded, "a record has a count that it may not have")
             is_told = span.is_present or all(map(is_power_of_two, set(counts)))
             demand(is_told, "a record of an SDK stands for no power of two")
             events += sum(counts)
@@ -195,7 +195,7 @@ class Recheck:
 def _minute(received: str) -> datetime:
     is_text = type(received) is str and len(received) == len("2026-01-01T00:00:00Z")
     minute = parse_minute(received) if is_text else None
-    demand(minute is not None, "the minute is none")
+    demand(minute is not None, "the minute cannot be read")
     assert minute is not None  # noqa: S101 - for the type
     return minute
 
@@ -216,7 +216,7 @@ def _check_tally(tally: Tally, drops: Mapping[str, Collection[Drop]]) -> None:
     """Raise ``RecheckError`` unless the counts add up and are within their bounds."""
     received, admitted, dropped = tally.received, tally.admitted, tally.dropped
     for number in (received, admitted, tally.bytes_in, tally.bytes_out):
-        demand(_is_count(number, _MOST_COUNT), "a count is none")
+        demand(_is_count(number, _MOST_COUNT), "a count is not valid")
     _check_counts(tally.rejected, REJECTIONS, received)
     _check_counts(tally.content, CATEGORIES, received)
     is_listed = type(dropped) is dict and drops.keys() >= dropped.keys()
@@ -230,10 +230,10 @@ def _check_tally(tally: Tally, drops: Mapping[str, Collection[Drop]]) -> None:
 
 def _check_counts(found: Counter[_Name], names: Collection[_Name], most: int) -> None:
     """Raise ``RecheckError`` unless all counts are for listed names and at most ``most``."""
-    demand(type(found) is Counter, "a count is none")
+    demand(type(found) is Counter, "a count is not valid")
     for name, times in found.items():
-        demand(name in names, "a count is of nothing that is listed")
-        demand(_is_count(times, most), "a count is none")
+        demand(name in names, "a count has an unlisted name")
+        demand(_is_count(times, most), "a count is not valid")
 
 
 def _is_count(number: object, most: int) -> bool:

@@ -1,4 +1,4 @@
-"""Recordings: meeting content, kept by a process of its own and only under a host's grant.
+"""Recordings: meeting content, which a separate process keeps, and only under a host's grant.
 
     from collector.recording import Recorder
 

@@ -126,7 +126,7 @@ class KeySource:
         self._begin()
         self._done.wait(2 * _FETCH_SECONDS)
         if self._url is None and not self._keys:
-            message = "the file of `recorder.keys` is no JSON Web Key Set with an Ed25519 key"
+            message = "the file of `recorder.keys` is not a JSON Web Key Set with an Ed25519 key"
             raise ConfigError("E203", message)
 
     def __repr__(self) -> str:

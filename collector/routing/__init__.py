@@ -60,7 +60,7 @@ _NO_THIRD = (
     "a third party may receive only what a law demands; otherwise `no-third-party-ads` and"
     f" `no-sale` would not hold. Give it purposes whose use is `{LEGAL}`"
 )
-_NOTHING = "no field of the schema is for these purposes, so nothing would go there; name others"
+_NOTHING = "no field of the schema has these purposes, so the sink would get nothing; name others"
 
 
 class Flow(NamedTuple):

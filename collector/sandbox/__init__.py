@@ -1,4 +1,4 @@
-"""Give up the kernel's help for writing and calling out: a process confines itself, for life.
+"""Let a process give up writing files and opening connections, until it ends.
 
 ``restrict_files`` uses Landlock: the process can only read the named paths. It can open, make,
 change or remove no other path, and can neither bind nor connect to a TCP port. ``restrict_calls``

@@ -203,9 +203,12 @@ def _sweeps(
     while (remains := _remains(db)) is not None:
         is_swept = False
         with suppress(sqlite3.Error, OSError, MemoryError):  # full, or others write all the time
-            is_swept = empty_log(db, path) if remains == done_at else compact(db, path)
-            done_at = remains
-            compacted()
+            if remains == done_at:
+                is_swept = empty_log(db, path)
+            else:
+                is_swept = compact(db, path)
+                done_at = remains
+                compacted()
         if is_swept:  # a mark that was made meanwhile stays
             db.execute("DELETE FROM _remains WHERE mark = ?", (remains,))
         yield is_swept

@@ -336,9 +336,9 @@ _PAYLOADS = {
 
 _OF_RECORDS = {
     NOT_AS_WRITTEN,
-    "client.address: a value is none of its kind",
+    "client.address: a value is not of its kind",
     "a record has no field",
-    "a record stands for no number of events that it may",
+    "a record has a count that it may not have",
 }
 
 
@@ -385,8 +385,8 @@ _TALLIES: dict[str, dict[str, Any]] = {
 
 
 _OF_COUNTS = {
-    "a count is none",
-    "a count is of nothing that is listed",
+    "a count is not valid",
+    "a count has an unlisted name",
     "a field that was dropped is not listed",
     "a field was dropped more often than events were received",
     "the bytes are not those of the records",
@@ -558,7 +558,7 @@ def test_what_is_refused_is_not_remembered(name: str) -> None:
     """It is refused again."""
     batch = pending(_SCHEMA + b',"%b":"7 7"}\n' % name.encode())
     for _ in range(2):
-        assert refusal(batch).message == f"{name}: a value is none of its kind"
+        assert refusal(batch).message == f"{name}: a value is not of its kind"
 
 
 def test_required_fields() -> None:

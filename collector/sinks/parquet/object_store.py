@@ -320,10 +320,10 @@ def _of_status(error: Exception, lost: Cause) -> Unreachable:
     """Judge an error of obstore by the status in its text, and by nothing else in it. Without a
     status, the server gave no answer."""
     found = _STATUS(str(error))
-    status = found[1] if found else ""
-    if isinstance(error, FileNotFoundError) or status == "404":
-        return _unreachable(lost, f"HTTP {status}")
-    return _unreachable(cause_of_status(int(status)) if status else "unreachable", f"HTTP {status}")
+    answer = f"HTTP {found[1]}" if found else ""
+    if isinstance(error, FileNotFoundError) or answer == "HTTP 404":
+        return _unreachable(lost, answer)
+    return _unreachable(cause_of_status(int(found[1])) if found else "unreachable", answer)
 
 
 def _version(meta: Mapping[str, Any]) -> dict[str, Any]:
