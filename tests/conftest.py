@@ -49,6 +49,15 @@ def required(what: str) -> None:
     pytest.skip(message)
 
 
+def required_path(found: str | Path | None, what: str) -> Path:
+    """Return where something is. Without it, skip the test, or fail it if all prerequisites are
+    required."""
+    if found is None:
+        required(what)
+    assert found is not None
+    return Path(found)
+
+
 def required_root() -> None:
     """Skip a test that looks into a sidecar, unless root runs it: other processes of the same user
     may not."""

@@ -21,17 +21,14 @@ from tests.cli.repository import commit, git
 from tests.support.command import COMMAND, Ended, run
 from tests.support.deadline import WAIT_SECONDS
 from tests.support.latency import within
+from tests.support.make_schemas import HEAD
 from tests.support.rows import for_each
 
 ROOT = Path(__file__).parents[2]
 
-TEXT = """\
-schema: sample
-version: 1.0.0
-title: A sample
-owner: privacy
-purposes:
-  ops: {use: essential.service.operations, basis: contract, reason: Keep the call up}
+TEXT = (
+    HEAD
+    + """\
 fields:
   os.type:
     kind: enum
@@ -53,6 +50,7 @@ tests:
     keeps: {os.type: ios}
     never_contains: [canary-of-a-test]
 """
+)
 DEVICES = "# source: made up for tests\nOne\nTwo\n"
 WIDER = TEXT.replace("[linux, ios]", "[linux, ios, android]")
 NEWER = WIDER.replace("version: 1.0.0", "version: 1.1.0")

