@@ -100,11 +100,14 @@ def is_local(address: IPv4Address | IPv6Address) -> bool:
 
 
 def of_enum(field: Any, text: str) -> str | None:
+    def alike(listed: str) -> bool:
+        folded = field.fold_case and text.isascii() and listed.isascii()
+        return listed.lower() == text.lower() if folded else listed == text
+
     known = {**{value: value for value in field.values}, **field.aliases}
-    if field.fold_case:
-        known = {name.lower(): value for name, value in known.items()}
-        text = text.lower() if text.isascii() else text
-    return known.get(text)
+    found = {value for listed, value in known.items() if alike(listed)}
+    assert len(found) <= 1
+    return next(iter(found), None)
 
 
 def of_version(field: Any, text: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tests.filter.canonical import of_enum
@@ -21,6 +21,7 @@ def _options(draw: st.DrawFn) -> dict[str, Any]:
     return {"values": values, "aliases": aliases, "fold_case": draw(st.booleans())}
 
 
+@example({"values": ["İ"], "aliases": {}, "fold_case": True}, "İ")
 @given(_options(), _WORDS | st.text())
 def test_against_the_lists(options: dict[str, Any], text: str) -> None:
     """A text is the value or alias that it is listed as, or it is refused."""
@@ -31,6 +32,19 @@ def test_against_the_lists(options: dict[str, Any], text: str) -> None:
     found = make(text)
     assert found == of_enum(of, text)
     assert found is None or make(found) == found
+
+
+@given(_options())
+def test_size(options: dict[str, Any]) -> None:
+    """The size is the number of different values that any text becomes."""
+    if refuses("enum", **options):
+        return
+    of = field("enum", **options)
+    make = canonical(of)
+    everything = [*options["values"], *options["aliases"]]
+    everything += [text.swapcase() for text in everything] + [text.upper() for text in everything]
+    assert {made for text in everything if (made := make(text))} == set(options["values"])
+    assert of.size() == len(options["values"])
 
 
 def test_aliases() -> None:
