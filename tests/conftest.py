@@ -7,6 +7,8 @@ import gc
 import os
 import signal
 import sys
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -38,6 +40,7 @@ os.environ["PYDANTIC_DISABLE_PLUGINS"] = "1"
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+_ROOT = Path(__file__).parents[1]
 _CORPORA = Path(os.environ.get("COLLECTOR_CORPORA", "../shared/corpora"))
 
 
@@ -80,10 +83,20 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return None if is_text or not isinstance(val, bytes | str) else argname
 
 
-def pytest_collection() -> None:
+def pytest_collection(session: pytest.Session) -> None:
     """Turn garbage collection off: nearly all objects stay, and collecting takes a tenth of the
-    time."""
+    time. Load all test modules in another order in each worker: in a fresh checkout, each then
+    finds most of them compiled by the others."""
     gc.disable()
+    worker = getattr(session.config, "workerinput", None)
+    if worker is None or session.config.args != session.config.getini("testpaths"):
+        return
+    modules = sorted(Path(__file__).parent.rglob("test_*.py"))
+    first = len(modules) * int(worker["workerid"].removeprefix("gw")) // worker["workercount"]
+    for path in modules[first:] + modules[:first]:
+        name = ".".join(path.relative_to(_ROOT).with_suffix("").parts)
+        with suppress(Exception, pytest.skip.Exception):  # collection reports it
+            import_module(name)
 
 
 def _settle() -> None:
