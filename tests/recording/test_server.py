@@ -252,6 +252,7 @@ def test_a_stop_while_it_erases(tmp_path: Path) -> None:
         with raises("E514", DeliveryError):
             asked.result(WAIT_SECONDS)
         assert meeting.process.process.wait(WAIT_SECONDS) == 0
+        wait_until(lambda: meeting.process.events[-1]["event"] == "stopped")
         events = [each["event"] for each in meeting.process.events]
         assert events == ["started", "stopping", "stopped"]
     command = ("recording", "erase", meeting.recording, "--yes", "--data", directory)
