@@ -176,13 +176,11 @@ def test_records_have_agents_of_their_own() -> None:
 
 
 def test_agents_remember_little() -> None:
-    """Only what says something, and not more than a thousand of them."""
+    """Only what says something."""
     agents = Agents(["os.type", "os.version"])
     assert agents["curl/8.5.0"] == (None, None)
     assert not agents
-    for number in range(2100):
-        assert agents[f"Windows NT 10.0 {number}"] == ("windows", "10")
-    assert len(agents) <= 1024
+    assert agents["Windows NT 10.0"] == ("windows", "10")
     assert "Windows" not in f"{agents!r}"
 
 
