@@ -8,6 +8,7 @@ from itertools import product
 import pytest
 
 from collector import Filter, load_schema
+from collector.filter.text import MAX_LINE
 from tests.filter.schema_cases import schema_case
 from tests.filter.test_laws import made
 
@@ -40,6 +41,17 @@ def test_a_faulty_line_costs_itself() -> None:
             payload = (LINUX + b"\n") * before + fault + b"\n" + (LINUX + b"\n") * 900
             tally = filter_.admit_lines(payload).tally
             assert (tally.received, tally.admitted) == (before + 901, before + 900)
+
+
+@pytest.mark.parametrize("end", [b"", b"\n"])
+@pytest.mark.parametrize("schema", ["conferencing", "participants-qos"])
+def test_the_longest_line(schema: str, end: bytes) -> None:
+    """Its end does not count, whether lines are read alone or together."""
+    filter_ = Filter(load_schema(schema))
+    for text in (LINUX, b""):
+        longest = text.rjust(MAX_LINE) + end
+        assert "too_large" not in filter_.admit_lines(longest).tally.rejected
+        assert filter_.admit_lines(b" " + longest).tally.rejected == {"too_large": 1}
 
 
 def test_a_number_that_is_too_long_costs_its_field() -> None:
