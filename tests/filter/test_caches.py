@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from collector import ConfigError, Filter
+from collector import Filter
 from collector.filter.columns import _remembering
 from collector.filter.derive import Agents
 from collector.filter.plan import Memo
@@ -73,13 +73,3 @@ def test_narrower_filters() -> None:
     assert whole.without(last) is whole.without(last)
     assert whole.without(first) is not found
     assert whole.without(["ops"]) is whole
-
-
-def test_an_unknown_signal() -> None:
-    with pytest.raises(ConfigError, match="logs, traces") as caught:
-        Filter(sample("  os.type: {kind: enum, values: [linux], REST}")).admit_otlp(
-            "profiles",  # type: ignore[arg-type]
-            b"{}",
-            protobuf=False,
-        )
-    assert caught.value.code == "E107"

@@ -22,8 +22,6 @@ from tests.support.deadline import WAIT_SECONDS
 from tests.support.latency import at_most
 from tests.support.programs import script
 
-pytestmark = [pytest.mark.long, pytest.mark.timed]
-
 CONFERENCING = Filter(load_schema("conferencing"))
 MOST_MEGABYTES = 80
 MOST_SECONDS = 6
@@ -50,6 +48,8 @@ def measure() -> Iterator[Callable[[str], Any]]:
         assert process.wait(WAIT_SECONDS) == 0
 
 
+@pytest.mark.long
+@pytest.mark.timed
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="peak memory is read from /proc")
 @pytest.mark.parametrize("name", [*PROTOBUF, *JSON])
 def test_bombs(name: str, measure: Callable[[str], Any]) -> None:
