@@ -47,6 +47,9 @@ class WeekdayField(FieldBase):
     def value_schema(self):
         return {"type": "integer", "minimum": 1, "maximum": self.size()}
 
+    def example(self, now):
+        return 1
+
     def phrase(self):
         return "week", {"days": self.size()}
 
@@ -175,7 +178,6 @@ def _run(folder: Path, code: str) -> str:
     return script(code, environ=environ, cwd=folder).stdout
 
 
-@pytest.mark.long
 def test_every_command_takes_a_new_kind(planted: Path) -> None:
     """No command fails, and each shows what it shows of the kinds that were there before."""
     commands = [command.split() for command in _COMMANDS]
@@ -198,7 +200,6 @@ def test_batches_of_a_new_kind_are_checked(planted: Path) -> None:
     assert _run(planted, _RECHECK).split() == ["True", "E513", "E513", "E513", "E513"]
 
 
-@pytest.mark.long
 def test_the_test_helpers_take_a_new_kind(planted: Path) -> None:
     """The law holds for a schema of it, and generated schemas have fields of it."""
     _run(planted, _LAW)
