@@ -56,7 +56,7 @@ if TYPE_CHECKING:
     from collector.filter.otlp import OtlpFilter
     from collector.filter.sdk_records import SdkRecordFilter
 
-_LINE_END = ord("\n")
+_NEWLINE = ord("\n")
 _Text = bytes | memoryview
 Narrow = Callable[[Granted, frozenset[str]], "EventRouter"]
 """``narrow(granted, refused)``: the router for the granted purposes without the refused ones."""
@@ -182,7 +182,7 @@ class EventRouter:
         is_plain: bool | None = None
         for start, end, is_single in line_slices(text, SLICE):
             if end - start > SLICE:
-                line = memoryview(text)[start : end - (text[end - 1] == _LINE_END)]
+                line = memoryview(text)[start : end - (text[end - 1] == _NEWLINE)]
                 if reason := refusal(line, MAX_LINE):
                     reject(reason)
                 else:
