@@ -26,11 +26,7 @@ from tests.filter.reference import Refused, levels, parse
 from tests.filter.test_event_consent import made
 from tests.strategies import events, lines, payloads, schemas
 
-pytestmark = [
-    pytest.mark.long,
-    # Hypothesis shows the example that was enough, however long it is.
-    pytest.mark.filterwarnings("ignore:Generating overly large repr"),
-]
+pytestmark = pytest.mark.long
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 CONFERENCING = load_schema("conferencing")

@@ -22,10 +22,7 @@ from tests.strategies import lines
 from tests.strategies.test_strategies import NOW, draw
 from tests.support.rows import for_each
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.filterwarnings("ignore:Generating overly large repr"),
-]
+pytestmark = pytest.mark.long
 
 SCHEMA = load_schema("conferencing")
 PARTICIPANTS = load_schema("participants-qos")
