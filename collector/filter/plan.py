@@ -287,7 +287,7 @@ def compile_plan(
         user_agent=agent if derived else (),
         agents=Agents(derived),
         reads_lists=reads_lists,
-        uses_sender=bool(derived and agent) or any(column.peer for column in columns),
+        uses_sender=bool(derived) or any(column.peer for column in columns),
         choices=choices,
         granted=granted,
         selections=selections,

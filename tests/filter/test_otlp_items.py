@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from types import MappingProxyType
 from typing import Any, get_args
 
 import pytest
@@ -19,6 +20,7 @@ from tests.filter.otlp_reference import items as items_of
 from tests.filter.otlp_reference import scopes
 from tests.filter.test_laws import granted, made
 from tests.strategies import schemas
+from tests.support.make_schemas import sample
 
 _NO_METRICS = st.sampled_from([signal for signal in get_args(Signal) if signal != "metrics"])
 
@@ -160,3 +162,44 @@ def test_content_and_bodies_are_counted(resource: Any) -> None:
     assert (tally.received, tally.admitted, tally.rejected["malformed"]) == (4, 3, 1)
     expected = {"chat": 3 if "chat" in resource else 2, "audio": 1}
     assert {name: tally.content[name] for name in CATEGORIES if tally.content[name]} == expected
+
+
+_MAC = {"user_agent.original": "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) Safari/605.1.15"}
+
+
+@pytest.mark.parametrize("of_scope", [False, True])
+def test_what_a_user_agent_says_belongs_to_its_place(of_scope: bool) -> None:
+    """The scope's counts as the item's own."""
+    items: ItemBatch[Record] = Filter(load_schema("web")).otlp_items(dict)
+    place = items.context({} if of_scope else _MAC, _MAC if of_scope else {"os.type": None})
+    found = items.admit(place, {"client.address": "192.0.2.1"})
+    assert found is not None
+    assert ["os.type" in part for part in found] == [of_scope, not of_scope]
+
+
+def test_lists_are_not_read() -> None:
+    """An item has no elements, even if the schema names one."""
+    fields = "  os.type: {kind: enum, values: [linux], from: ['a[0]', b], REST}\n"
+    items: ItemBatch[Record] = Filter(sample(fields)).otlp_items(dict)
+    nothing = items.context({}, {})
+    assert items.admit(nothing, {"a": ["linux"]}) is None
+    assert items.admit(nothing, {"b": "linux"}) == ({"os.type": "linux"}, {})
+
+
+_ONE_USE = "  os.type: {kind: enum, values: [linux], from: [a.b], REST}\n"
+_TWO_USES = f"{_ONE_USE}  c: {{kind: boolean, from: [a], expires: 2026-01-01, REST}}\n"
+
+
+@pytest.mark.parametrize("schema", [sample(_ONE_USE), sample(_TWO_USES)])
+def test_any_mapping_has_attributes(schema: Schema) -> None:
+    """Whether or not one attribute has two uses."""
+    items: ItemBatch[Record] = Filter(schema).otlp_items(dict)
+    linux: Any = MappingProxyType({"a.b": "linux", 5: 6})
+    found = {"os.type": "linux"}
+    assert items.admit(items.context(linux, {}), {}) == ({}, found)
+    assert items.admit(items.context({}, linux), {}) == (found, {})
+    assert items.admit(items.context({}, {}), linux) == (found, {})
+
+
+def test_a_batch_shows_its_schema() -> None:
+    assert repr(_CONFERENCING.otlp_items(dict)) == f"<ItemBatch of {_CONFERENCING.schema.id}>"
