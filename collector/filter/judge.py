@@ -353,7 +353,7 @@ class Code:
         code = content_code(self._plan, category)
         count = f"content.append({category})" if self._is_context else f"notes.append({code})"
         present = list(map(self._is_present, members))
-        if self._is_within and any(of == category for _, of in self._plan.content):
+        if self._is_within and self._plan.content:
             present.insert(0, f"o{category}")
         if present:
             self._add(f"if {' or '.join(present)}:")

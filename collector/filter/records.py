@@ -80,7 +80,6 @@ def _read_text(readers: Readers, text: Any) -> Found | Rejection | None:
 
 def _elements_of_text(text: Any) -> Records:
     """Return the elements of a list: a valid JSON text, or a document that may be malformed."""
-    text = memoryview(text)
     if not is_list(text):
         return "not_an_object"
     try:

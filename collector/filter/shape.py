@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import reduce
+from itertools import pairwise
 from operator import or_
 from typing import Any, TypedDict
 
@@ -46,16 +47,17 @@ class Node:
     Unless it ``is_read``, as a value, only its presence is known.
     """
 
+    is_read: bool
+    slots: dict[str, str]
+    wanted: frozenset[type]
+
     def __init__(self, number: int) -> None:
         self.number = number
         self.columns: list[Column] = []
         self.category: int | None = None
         self.is_agent = self.is_compared = self.holds_records = False
-        self.is_read: bool = False
         self.object: Shape | None = None
         self.list: Shape | None = None
-        self.slots: dict[str, str] = {}
-        self.wanted: frozenset[type] = frozenset()
 
     def below(self, kind: type) -> Shape:
         """Return the object (``str``) or the list (``int``) here; make it if there is none."""
@@ -81,9 +83,8 @@ class Node:
         is_raw = self.category is not None or self.holds_records or (self.columns and not wanted)
         flags = {"value": wanted, "object": self.object, "list": self.list, "raw": is_raw}
         uses = [use for use, flag in flags.items() if flag]
-        is_typed = len({"object", "list", "raw"}.intersection(uses)) <= 1 and (
-            "raw" not in uses or len(uses) == 1
-        )
+        # the loader refuses values at a path of content or records, so nothing is `raw` and `value`
+        is_typed = len({"object", "list", "raw"}.intersection(uses)) <= 1
         name = f"m{self.number}"
         self.slots = {use: name if is_typed else f"{use[0]}{self.number}" for use in uses}
         inner = [shape.finish() for _, shape in self.shapes]
@@ -130,11 +131,13 @@ class Shape:
 
     def at(self, path: Keys) -> Node:
         """Return the node at the end of a path; make it if it does not exist."""
-        shape, node = self, Node(0)
-        for depth, key in enumerate(path):
-            shape = node.below(type(key)) if depth else self
-            node = shape.members.setdefault(key, Node(len(shape.members)))
-        return node
+        shape = self
+        for key, below in pairwise(path):
+            shape = shape.member(key).below(type(below))
+        return shape.member(path[-1])
+
+    def member(self, key: str | int) -> Node:
+        return self.members.setdefault(key, Node(len(self.members)))
 
     def finish(self) -> bool:
         """Name the attributes; return whether JSON can be decoded into them."""

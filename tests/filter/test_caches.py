@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 
 from collector import Filter
+from collector.contracts import Tally
+from collector.filter.admission import SingleAdmissions, TallyAccumulator
 from collector.filter.columns import _remembering
 from collector.filter.derive import Agents
 from collector.filter.plan import Memo
@@ -73,3 +75,25 @@ def test_narrower_filters() -> None:
     assert whole.without(last) is whole.without(last)
     assert whole.without(first) is not found
     assert whole.without(["ops"]) is whole
+
+
+def test_verdicts() -> None:
+    """Of single events, and of those that are added up."""
+    plan = Filter(sample(f"  os.type: {{kind: enum, values: [linux], {REST}}}")).plan
+
+    def judge(events: Any, records: list[Any], notes: list[int], _rejected: Any) -> None:
+        records.append(0)
+        notes.extend([0] * events[0])
+
+    single, total = SingleAdmissions(plan, judge), Tally()
+    assert repr(single) == "<SingleAdmissions of sample/1.0.0>"
+    counted = TallyAccumulator(total)
+    for number in range(1024):
+        counted.add(single.of(number, 1))
+        assert len(single._admitted) == number + 1
+        assert repr(counted) == f"<TallyAccumulator of {number + 1} verdicts>"
+    counted.add(single.of(0, 1))
+    assert (len(single._admitted), total.received) == (1024, 0)
+    counted.add(single.of(1024, 1))
+    assert len(single._admitted) == 1
+    assert (repr(counted), total.received) == ("<TallyAccumulator of 1 verdicts>", 1025)

@@ -44,7 +44,6 @@ class TextDecoder:
 
     def __init__(self, shape: Shape) -> None:
         self._shape = shape
-        self.is_typed: bool = shape.is_typed
         decoder: Any = msgspec.json.Decoder(shape.kind if shape.is_typed else _Never)
         self.decode: Callable[[Any], Any] = decoder.decode
         """Decode a text. Raises what msgspec raises, for a text of unexpected types too."""
