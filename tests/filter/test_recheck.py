@@ -6,7 +6,7 @@ import json
 import tracemalloc
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
@@ -639,6 +639,115 @@ def test_the_clock_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     assert check.check(pending()) == pending()
 
 
+_FLAGS = {name: field("boolean", purposes=["security"]) for name in "ab"}
+_ONE = b'{"schema":"conferencing/1.0.0","a":true}\n'
+
+
+def test_records_of_different_fields() -> None:
+    """No field is in all of them, and none of them is empty."""
+    schema = changed(CONFERENCING, _FLAGS)
+    batch = replace(pending(_ONE + _ONE.replace(b'"a"', b'"b"')), layout=schema.layout)
+    assert Recheck(schema).check(batch) == batch
+
+
+def test_a_negative_zero_in_a_schema_of_fractions() -> None:
+    number = field("number", purposes=["security"], minimum=-1, maximum=2, step=0.5)
+    schema = changed(CONFERENCING, {"a": number})
+    batch = replace(pending(_ONE.replace(b"true", b"-0.0")), layout=schema.layout)
+    refusal(batch, Recheck(schema))
+
+
+@pytest.mark.parametrize(("more", "is_taken"), [(0, True), (-1, False)])
+def test_the_longest_record(more: int, is_taken: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It grows with the number of fields."""
+    schema = changed(CONFERENCING, {"a": _FLAGS["a"]})
+    line = _ONE.replace(b"true", b"false")
+    assert len(line) % 2 == 0
+    monkeypatch.setattr(recheck, "PIECE", 1)
+    monkeypatch.setattr(recheck, "_MOST_VALUE", len(line) // 2 + more)
+    batch = replace(pending(line), layout=schema.layout)
+    if is_taken:
+        assert Recheck(schema).check(batch) == batch
+    else:
+        refusal(batch, Recheck(schema))
+
+
+@pytest.mark.parametrize("check", [CHECK.check, CHECK.check_delayed])
+def test_payloads_are_bounded_bytes(check: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recheck, "MOST_BYTES", len(LINE))
+    assert check(pending()).payload == LINE
+    other: Any = bytearray(LINE)
+    for payload in (other, LINE.replace(b"7", b"77")):
+        with pytest.raises(RecheckError, match="the payload is too long"):
+            check(pending(payload))
+
+
+@pytest.mark.parametrize("less", [0, 1])
+def test_rows_of_a_large_batch(less: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recheck, "_MOST_ROW_BYTES", len(LINE) - less)
+    assert (CHECK.check(pending(), keep_rows=True).rows is None) == bool(less)
+
+
+def test_counts_and_drops_may_be_as_many_as_there_are() -> None:
+    most = pending(LINE.replace(b"}", b',"count":1000000}'), received=10**6, admitted=10**6)
+    assert CHECK.check(most) == most
+    dropped = {name: Counter(wrong_type=1) for name in CONFERENCING.fields}
+    every = pending(received=2, rejected=Counter(nothing_admitted=1), dropped=dropped)
+    assert CHECK.check(every) == every
+
+
+@pytest.mark.parametrize(
+    ("minute", "is_taken"),
+    [
+        *(
+            (NOW - timedelta(days=31, minutes=5), True),
+            (NOW - timedelta(days=31, minutes=6), False),
+        ),
+        *((NOW + timedelta(minutes=5), True), (NOW + timedelta(minutes=6), False)),
+    ],
+)
+def test_minutes_of_delayed_batches(
+    minute: datetime, is_taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = NOW.replace(second=0, microsecond=0)
+    monkeypatch.setattr(recheck, "utc_now", lambda: now)
+    batch = pending(minute=to_minute(minute))
+    with nullcontext() if is_taken else pytest.raises(RecheckError, match="too old, or of the"):
+        assert CHECK.check_delayed(batch).payload == LINE
+
+
+@pytest.mark.parametrize("number", [64, 65])
+def test_purposes_of_delayed_batches(number: int) -> None:
+    """A sink may name some of a later version."""
+    names = ("service_operations", "security", *map(str, range(number - 2)))
+    batch = replace(pending(), granted=names)
+    with nullcontext() if number == 64 else pytest.raises(RecheckError, match="purposes"):
+        assert CHECK.check_delayed(batch).payload == LINE
+
+
+@pytest.mark.parametrize(
+    ("now", "minute", "value", "is_taken"),
+    [
+        ("12:02", "2026-05-01T11:00:00Z", "2026-05-01T11:30:00Z", True),
+        ("12:00", "2026-06-01T11:00:00Z", "2026-06-01T12:05:00Z", True),
+        ("12:30", "2026-06-01T12:00:00Z", "2026-06-01T12:09:00Z", True),
+        ("12:30", "2026-06-01T12:00:00Z", "2026-06-01T12:50:00Z", False),
+    ],
+)
+def test_an_hour_begins_when_the_minute_is_forgotten(
+    now: str, minute: str, value: str, is_taken: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From then on, records may be of any minute in it."""
+    moment = datetime.fromisoformat(f"2026-06-01T{now}:29Z")
+    monkeypatch.setattr(recheck, "utc_now", lambda: moment)
+    schema = with_field("time", within="10m")
+    batch = of_field(schema, f'"{value}"', minute)
+    if is_taken:
+        assert Recheck(schema).check(batch) == batch
+    else:
+        refusal(batch, Recheck(schema))
+
+
 # -- floods ---------------------------------------------------------------------------------------
 
 
@@ -675,6 +784,7 @@ def test_floods_cost_little(name: str) -> None:
 
 def test_floods_of_counts() -> None:
     """Nothing is looked at that is longer than it may be."""
+    CHECK.check(pending())
     many = {f"{CANARY}{at}": 1 for at in range(100_000)}
     for counts in (
         {"rejected": Counter(many)},

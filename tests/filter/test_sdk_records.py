@@ -458,6 +458,69 @@ def test_minutes_of_one_body_are_few() -> None:
     assert shares[0].tally.rejected == {"too_large": 10}
 
 
+_WRITTEN = b'{"schema":"conferencing/1.0.0","os.type":"linux"%s,"received":"%s"}\n'
+_MINUTE = MINUTE.encode()
+
+
+@pytest.mark.parametrize(
+    "line", [_WRITTEN % (b',"count":0', _MINUTE), _WRITTEN % (b"", b"2020-01-01T00:00:00Z")]
+)
+def test_lines_that_only_look_like_an_sdks(line: bytes) -> None:
+    assert only(CONFERENCING.admit_records(line)).tally.rejected == {"malformed": 1}
+
+
+def test_a_body_in_parts() -> None:
+    """Each part gives its own batches, and is counted once; all have the same few minutes."""
+    minutes = CONFERENCING.minutes()
+    lines = _WRITTEN % (b"", _MINUTE), _WRITTEN % (b"", b"2026-06-01T12:29:00Z")
+    first = only(CONFERENCING.admit_records(b"{\n" + lines[0], minutes))
+    assert (first.tally.received, first.tally.rejected) == (2, {"malformed": 1})
+    second = only(CONFERENCING.admit_records(lines[1], minutes))
+    assert (second.received, second.tally.received) == ("2026-06-01T12:29:00Z", 1)
+    third = only(CONFERENCING.admit_records(2 * lines[0], minutes))
+    assert (third.payload.count(b"\n"), third.tally.received) == (2, 2)
+    for n in range(2, MOST_MINUTES):
+        moment = f"{NOW - timedelta(minutes=n):%Y-%m-%dT%H:%M}:00Z"
+        CONFERENCING.admit_records(_WRITTEN % (b"", moment.encode()), minutes)
+    late = _WRITTEN % (b"", b"2026-06-01T01:00:00Z")
+    assert only(CONFERENCING.admit_records(late, minutes)).tally.rejected == {"too_large": 1}
+
+
+def test_moments_of_a_minute() -> None:
+    """After an hour, they are those of its hour."""
+    minutes = CONFERENCING.minutes()
+    last, older = datetime(2026, 6, 1, 11, 30, tzinfo=UTC), datetime(2026, 6, 1, 11, tzinfo=UTC)
+    assert minutes.moments(f"{last:%Y-%m-%dT%H:%M}:00Z") == (last, last + sdk_records.MINUTE_SPAN)
+    assert minutes.moments("2026-06-01T11:29:00Z") == (older, older + sdk_records.HOUR_SPAN)
+
+
+def test_a_number_of_no_type() -> None:
+    """It is a value like others, which is refused."""
+    line = LINE.replace(b'"linux"', b"1e999")
+    assert only(CONFERENCING.admit_records(line)).tally.dropped == {"os.type": {"wrong_type": 1}}
+
+
+_NAMED, _SIZE = b'{"schema":"web/1"}', 1 << 14
+_LONG = b'{"a":"%s"' % (b"a" * _SIZE)
+
+
+@pytest.mark.parametrize(
+    ("body", "found"),
+    [
+        (b"{}\n" * (_SIZE // 3 + 1) + _NAMED, None),
+        ((b"{}\n" + b" " * (_SIZE - 4 - len(_NAMED)) + b"\n" + _NAMED), "web"),
+        (b"{}\n" + _NAMED + b"\n" + b"{}\n" * _SIZE, "web"),
+        (b"{}\n" + _NAMED + b"\n" + _LONG + b"}", "web"),
+        (_LONG + b',"schema":"web/1"}', "web"),
+        (_LONG + b',"schema":"web/1"}\n{}\n', "web"),
+        (_LONG + b"}\n" + _NAMED + b"\n", None),
+    ],
+)
+def test_a_schema_is_named_near_the_start(body: bytes, found: str | None) -> None:
+    """In the first 16 KiB of whole lines, or in the first line."""
+    assert schema_named(body, {"web"}) == found
+
+
 def test_names_are_those_of_records() -> None:
     """No other source of a field is read, nested or flat, and no alias is one of its values."""
     share = only(

@@ -227,3 +227,45 @@ def test_no_text_outlives_a_check_of_utf8() -> None:
     assert not is_utf8(text + b"\xff")
     assert sys.getrefcount(text) == before
     assert not [error for error in gc.get_objects() if type(error) is ValidationError]
+
+
+_PIECE = looks.PIECE
+_DEEPEST = b"[" * MAX_DEPTH + b"]" * MAX_DEPTH
+
+
+@pytest.mark.parametrize("at", [0, 1, _PIECE - 1, _PIECE, 2 * _PIECE])
+def test_every_byte_of_a_long_text_counts(at: int) -> None:
+    """Wherever pieces of it begin."""
+    blank = b" " * (2 * _PIECE + 9)
+    assert is_blank(blank)
+    assert not is_blank(blank[:at] + b"a" + blank[at:])
+    text = blank[:at] + b"a\n" * 3 + blank[at:]
+    assert has_more_lines(text, 2)
+    assert not has_more_lines(text, 3)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        (_DEEPEST, False),
+        (b"[%s]" % _DEEPEST, True),
+        (b"[[]," + _DEEPEST[1:-1] + b"]", False),
+        (b"[[]," + _DEEPEST + b"]", True),
+        (b"[" * 900 + b"[]," * 400 + b"[]" + b"]" * 900, False),
+    ],
+)
+def test_the_depth_is_exact(text: bytes, expected: bool) -> None:
+    assert looks.is_deep(text) is expected
+
+
+@pytest.mark.parametrize("start", [b"[", b'{"a":'])
+def test_a_long_deep_line_is_found_from_its_first_byte(start: bytes) -> None:
+    assert may_hold_deep_lines(start * 20_000)
+
+
+def test_a_long_line_is_a_part_of_its_own() -> None:
+    """It is longer than half of a part."""
+    assert [*looks.line_slices(b"a" * 60 + b"\n" + b"a\n" * 3, 100)] == [
+        (0, 61, True),
+        (61, 67, False),
+    ]
