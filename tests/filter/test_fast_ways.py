@@ -114,7 +114,8 @@ def test_members_of_the_expected_types(event: Any, monkeypatch: pytest.MonkeyPat
     tested = Filter(sample(_BELOW))
     assert tested.admit(event).tally.admitted == 1
     assert tested.admit(json.dumps(event).encode()).tally.admitted == 1
-    assert msgspec.json.decode(json.dumps(event), type=tested.router.readers.objects.shape.kind)
+    kind = tested.router.readers.objects.shape.kind
+    assert msgspec.json.decode(json.dumps(event), type=kind) is not None
 
 
 def test_types_of_shapes() -> None:
