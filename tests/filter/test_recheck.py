@@ -752,7 +752,11 @@ def test_an_hour_begins_when_the_minute_is_forgotten(
 
 
 def peak(work: Callable[[], object]) -> int:
-    """The most bytes that are in use at once for some work, besides those before."""
+    """The most bytes that are in use at once for some work, besides those before it and what the
+    first check of a schema keeps."""
+    CHECK.check(pending(LINE))
+    with pytest.raises(RecheckError):
+        CHECK.check(pending(b"{}"))
     tracemalloc.start()
     try:
         work()
