@@ -258,7 +258,7 @@ class NestedRecords:
         if level.below is None:
             return groups
         counted = AdmissionBuilder(builder.plan)
-        number, total = len(elements), 0
+        number = total = len(elements)
         below: RecordPath | None = level.below
         while below is not None:
             builder.expect_elements(number)

@@ -221,7 +221,7 @@ class SdkRecordFilter:
         false for any other lines."""
         if len(piece) > _PIECE:
             return False
-        end = _END.match(piece, max(0, len(piece) - _END_BYTES))
+        end = _END.match(piece, len(piece) - _END_BYTES)
         claimed = "" if end is None else end[1].decode()
         moments = minutes.moments(claimed)
         if end is None or moments is None:
