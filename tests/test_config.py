@@ -35,7 +35,6 @@ def _places(faults: list[Fault]) -> list[tuple[int, str, str]]:
 
 
 def test_nothing_is_needed() -> None:
-    """Without a file, the standard ports on loopback, the store, and the shipped schema."""
     found = read(None, {})
     assert found.config == Config()
     assert found.config.http.address == Address("127.0.0.1", 4318)
@@ -159,7 +158,6 @@ def test_every_fault_in_one_pass_and_no_value(tmp_path: Path) -> None:
 
 
 def test_nothing_is_kept_of_values_anywhere(tmp_path: Path) -> None:
-    """Neither in the exception's context nor in what a traceback with locals would show."""
     path = tmp_path / "collector.yaml"
     path.write_text(FAULTY)
     with pytest.raises(ConfigFaults) as caught:
@@ -171,7 +169,6 @@ def test_nothing_is_kept_of_values_anywhere(tmp_path: Path) -> None:
 
 
 def test_settings_are_frozen_and_show_nothing() -> None:
-    """Neither ``repr`` nor an error shows a value; nothing is changed afterwards."""
     one = Config(auth={"tokens": [_HASH]})
     assert _HASH not in f"{one!r}{one}{one.auth!r}{[one.auth]}"
     with pytest.raises(ValidationError):
@@ -209,7 +206,6 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
 
 
 def test_an_empty_file_is_all_defaults(tmp_path: Path) -> None:
-    """Also one with comments only."""
     for text in ("", "# nothing\n", "http:\n", "---\n"):
         (tmp_path / "a.yaml").write_text(text)
         assert read(tmp_path / "a.yaml", {}).config == Config().in_directory(tmp_path)
@@ -224,7 +220,6 @@ _OPEN = ["0.0.0.0:1", "192.0.2.1:1", "'[::]:1'", "'[2001:db8::1]:1'", "collector
 @for_each("section", ["http", "grpc", "admin"])
 @for_each("address", _OPEN)
 def test_open_addresses(section: str, address: str, tmp_path: Path) -> None:
-    """Without encryption or authentication they are refused; with both they are taken."""
     text = f"{section}: {{address: {address}}}\n"
     for more, number in (("", 2), (_TLS, 1), (_AUTH, 1)):
         faults = _faults(text + more, tmp_path)
@@ -331,7 +326,6 @@ def test_two_sinks_have_two_places(one: str, other: str, is_refused: bool, tmp_p
 def test_records_are_not_written_over_our_files(
     path: str, is_refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever way leads to one: it would be gone. Other names in that directory are free."""
     monkeypatch.chdir(tmp_path)
     Path("data").mkdir()
     Path("link").symlink_to("data")
@@ -457,7 +451,6 @@ def test_no_text_in_the_environment_breaks_or_shows(text: str) -> None:
 )
 @for_each("secret", ["hunter", "Swordfish", "token-5", "correct_horse", "headquarters"])
 def test_a_secret_for_a_key_is_not_quoted(text: str, secret: str, tmp_path: Path) -> None:
-    """Also if it is a word; what resembles a setting is shown with the one that was meant."""
     faults = _faults(text.format(secret), tmp_path)
     assert faults
     assert secret not in "\n".join(map(str, faults))
@@ -547,7 +540,6 @@ def test_a_recorder(more: str, tmp_path: Path) -> None:
     ],
 )
 def test_recorders_that_do_not_fit(text: str, field: str, code: str, tmp_path: Path) -> None:
-    """Without what it needs, or in the way of others; TLS is enough where others reach it."""
     (fault,) = _faults(text, tmp_path)
     assert (fault.field, fault.code) == (field, code)
     path = tmp_path / "off.yaml"

@@ -53,7 +53,6 @@ def schema(tmp_path_factory: pytest.TempPathFactory) -> Schema:
     ],
 )
 def test_a_signal(values: Any, is_one: bool) -> None:
-    """Only the value 1 means anything; of two that disagree, the refusal."""
     assert is_refusal(values) is is_one
 
 

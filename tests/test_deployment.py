@@ -181,8 +181,6 @@ _OF_SPOOL = (
 
 @for_each("name", _HISTORIES)
 def test_alerts_of_the_spool_name_the_sink(tmp_path: Path, name: str) -> None:
-    """By Prometheus' own evaluation of a history: each fires for the sink that it is about and for
-    no other, with its name in the summary, and the others are silent."""
     promtool = _need("promtool", "prometheus")
     found = {rule["alert"]: rule for rule in _rules()}
     expected = []
@@ -208,7 +206,6 @@ def test_alerts_of_the_spool_name_the_sink(tmp_path: Path, name: str) -> None:
 
 
 def test_the_guide_has_every_alert() -> None:
-    """With what to do about it."""
     guide = (_ROOT / "docs" / "operating.md").read_text()
     for rule in _rules():
         assert f"`{rule['alert']}`" in guide
@@ -233,7 +230,6 @@ def _allowed(systemd_analyze: str, name: str) -> set[str]:
 
 @pytest.mark.long
 def test_the_unit_allows_what_a_sidecar_calls(tmp_path: Path) -> None:
-    """From its start to its end, keeper and worker, with an event over HTTP in between."""
     analyze, strace = _need("systemd-analyze", "systemd"), _need("strace", "strace")
     filters = re.findall(r"^SystemCallFilter=(.*)$", _UNIT.read_text(), re.MULTILINE)
     allowed: set[str] = set()
@@ -255,7 +251,6 @@ def test_the_unit_allows_what_a_sidecar_calls(tmp_path: Path) -> None:
 
 
 def test_manifests_are_valid() -> None:
-    """By the schemas that Kubernetes and Compose publish."""
     if not (_VALIDATORS / "kubernetes-validate").exists():
         required("what validates manifests (make .venv-deploy/.made)")
     commands = [
@@ -320,8 +315,6 @@ def _environ(container: dict[str, Any]) -> dict[str, str]:
 
 
 def test_the_sidecar_answers_kubelet_and_prometheus(tmp_path: Path) -> None:
-    """By the address of the pod, without TLS and without a token, as its manifest has it; senders
-    reach loopback only. Its probes ask paths that there are, over the port that is open."""
     pod = _documents(_DEPLOY / "kubernetes" / "sidecar.yaml")[0]["spec"]["template"]["spec"]
     (container,) = pod["initContainers"]
     probes = [container[name]["httpGet"] for name in ("startupProbe", "livenessProbe")]
@@ -336,7 +329,6 @@ def test_the_sidecar_answers_kubelet_and_prometheus(tmp_path: Path) -> None:
 
 
 def test_prometheus_reaches_the_sidecar_of_compose(tmp_path: Path) -> None:
-    """By the name of the service whose network it shares, which is what Prometheus scrapes."""
     services = _documents(_DEPLOY / "compose.yaml")[0]["services"]
     collector = services["collector"]
     (job,) = _documents(_DEPLOY / "prometheus" / "prometheus.yaml")[0]["scrape_configs"]

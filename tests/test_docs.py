@@ -235,7 +235,6 @@ def test_every_type_of_sinks_is_listed() -> None:
 
 
 def test_every_target_in_a_document_exists() -> None:
-    """Of the Makefile, in text and in what is to be typed; so do the programs of the hooks."""
     targets = set(re.findall(r"^([a-z]+):", (_ROOT / "Makefile").read_text(), re.MULTILINE))
     for document in _DOCUMENTS:
         named = re.findall(r"(?:`|^\$ )make ([a-z]+)", document.read_text(), re.MULTILINE)
@@ -247,7 +246,6 @@ def test_every_target_in_a_document_exists() -> None:
 
 
 def test_the_laws_name_tests_that_exist() -> None:
-    """Also those that stand there without their folder."""
     files = {path.name for path in (_ROOT / "tests").rglob("test_*.py")}
     laws = (_ROOT / "docs" / "threat-model.md").read_text()
     assert set(re.findall(r"test_\w+\.py", laws)) <= files

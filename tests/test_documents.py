@@ -224,7 +224,6 @@ _BREAKS: dict[str, tuple[Callable[[str], Sequence[Fault]], str, list[tuple[str, 
 @pytest.mark.parametrize("kind", _BREAKS)
 @given(data=st.data())
 def test_each_break_is_told_at_its_place(kind: str, data: st.DataObject) -> None:
-    """Whichever places of a document are broken, together: these faults, and no others."""
     reads, text, breaks = _BREAKS[kind]
     for old, new in data.draw(st.lists(st.sampled_from(breaks), unique=True)):
         assert text.count(old) == 1
@@ -302,7 +301,6 @@ def test_editors_see_faults_of_form(kind: str) -> None:
 
 
 def test_every_key_is_explained_to_editors() -> None:
-    """With words of its own."""
     for schema in _SCHEMAS.values():
         parts = [schema, *schema["$defs"].values()]
         for key, node in [pair for part in parts for pair in part.get("properties", {}).items()]:

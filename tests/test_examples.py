@@ -240,7 +240,6 @@ def test_what_an_opentelemetry_collector_sends_is_taken(tmp_path: Path) -> None:
 
 
 def test_an_opentelemetry_collector_takes_its_configuration() -> None:
-    """As its own check says."""
     otelcol = shutil.which("otelcol") or shutil.which("otelcol-contrib")
     if otelcol is None:
         pytest.skip("otelcol is not installed: neither Debian nor PyPI has it")

@@ -91,8 +91,6 @@ def test_it_says_nothing_where_grpc_is_off(tmp_path: Path) -> None:
 
 
 def test_a_terminal_is_told_in_words(tmp_path: Path) -> None:
-    """At once what is loaded, then where it listens, and the command that installs what is
-    missing."""
     environ = os.environ | FREE_PORTS | _without(tmp_path, "grpc")
     ours, theirs = pty.openpty()
     command = [*_UNSET_GRPC, *COMMAND]

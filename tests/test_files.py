@@ -66,7 +66,6 @@ def test_a_link_beside_a_store_is_refused(tmp_path: Path, end: str) -> None:
 
 
 def test_a_store_that_others_can_read_is_tightened(tmp_path: Path) -> None:
-    """Also what SQLite keeps beside it; a directory or a pipe in its place is refused."""
     path = tmp_path / "store.db"
     store = Store(path, SCHEMA)
     names = [path, *(path.with_name(f"store.db{end}") for end in ("-wal", "-shm"))]
@@ -103,7 +102,6 @@ def test_a_lock_outlives_a_second_look(tmp_path: Path) -> None:
 
 
 def test_a_data_directory_is_tightened(tmp_path: Path) -> None:
-    """With the spool, whatever the user's mask was; one that holds other files keeps its mode."""
     data = tmp_path / "data"
     data.mkdir(mode=0o755)
     data.chmod(0o755)
@@ -125,7 +123,6 @@ def test_a_data_directory_is_tightened(tmp_path: Path) -> None:
 
 
 def test_all_files_of_a_sidecar_are_tightened(tmp_path: Path) -> None:
-    """Also of sinks that are off, of rotated files and of keys; and it is counted, once."""
     data, lake, key = tmp_path / "data", tmp_path / "lake", tmp_path / "key.pem"
     data.mkdir()
     lake.mkdir()
@@ -185,7 +182,6 @@ def test_a_private_file_is_whole_or_not_there(tmp_path: Path) -> None:
 
 
 def test_an_error_of_the_disk_is_replaced_whole() -> None:
-    """Neither its text nor the error itself is left: a path may be in it."""
     failure = DeliveryError("E503", "the disk is full")
     with pytest.raises(DeliveryError) as caught, failing_as(failure):
         raise OSError(28, "no space", "/data/10.0.0.1")

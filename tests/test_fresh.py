@@ -162,8 +162,6 @@ def test_a_sidecar_in_a_fresh_environment(tmp_path: Path) -> None:
 @_fresh
 @pytest.mark.timeout(_SECONDS)
 def test_the_wheel_alone(tmp_path: Path) -> None:
-    """Without a clone, what the wheel brings runs the demonstration, filters, serves and writes the
-    public page; and it has the documents, which the help names."""
     build = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
     subprocess.run(build, cwd=_ROOT, check=True, capture_output=True, timeout=_SECONDS)
     (wheel,) = tmp_path.glob("*.whl")

@@ -138,7 +138,6 @@ def _filtered(filter_: Filter, request: Request, *, waits: bool) -> tuple[Tally,
 @for_each("waits", [False, True])
 @for_each("form", MAKERS)
 def test_events_are_counted_together(form: str, waits: bool) -> None:
-    """As many as are allowed are filtered as ever; of one more nothing is kept."""
     filter_, kind, make = MAKERS[form]
     protobuf = "protobuf" in form
     tally, _ = _filtered(filter_, Request(kind, make(_MOST), protobuf=protobuf), waits=waits)
@@ -152,7 +151,6 @@ def test_events_are_counted_together(form: str, waits: bool) -> None:
 def test_bytes_of_records_are_bounded(
     form: str, waits: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where one list becomes them."""
     filter_, kind, make = MAKERS[form]
     body = make(_MOST)
     if kind == "logs":
@@ -170,8 +168,6 @@ def test_bytes_of_records_are_bounded(
 
 @for_each("waits", [False, True])
 def test_a_request_is_one_batch_for_each_set_of_purposes(tmp_path: Path, waits: bool) -> None:
-    """However many events it has, in however many pieces they are filtered; each batch counts what
-    it holds."""
     path = tmp_path / "survey.yaml"
     path.write_text(_CHOICES)
     lines = (ADDRESS[:-1] + b',"choices":{"planning":%b}}\n' % word for word in (b"true", b"false"))
@@ -269,7 +265,6 @@ async def _until(condition: Callable[[], bool]) -> None:
 
 
 def test_others_have_their_turn_between_two_requests() -> None:
-    """However many are ready: the event loop goes on after each."""
     turns: list[int] = []
 
     async def run() -> None:
@@ -309,8 +304,6 @@ def test_an_answer_that_fails_stops_no_turn() -> None:
 
 @for_each("padding", [100, 400])
 def test_a_thread_with_many_records_waits_until_they_are_stored(padding: int) -> None:
-    """So no more than the records of one medium and of one large request are in memory. Callers in
-    threads are asked to come again; short requests go on."""
     line = b'{"ip": "203.0.%d.%d", "os": {"name": "Ubuntu"}, "x": "%s"}\n'
     parts = (line % (*divmod(number, 250), b"x" * padding) for number in range(5000))
     bulky = Request("ndjson", b"".join(parts))

@@ -38,8 +38,6 @@ def test_a_key_is_stable_within_its_period() -> None:
 
 
 def test_keys_differ() -> None:
-    """By reference (also to one secret), by period and by keyring; none is made of the secret
-    alone, or the operator could test a guess years later."""
     keyring, another = Keyring(), Keyring()
     keys = [
         keyring(REFERENCE, 7),

@@ -162,8 +162,6 @@ LONG = orjson.dumps({"device": {"type": "phone"}, "chat": "x" * 2 * _SLICE})
 def test_only_of_a_single_event_the_sender_is_told(
     tmp_path: Path, around: bytes, waits: bool
 ) -> None:
-    """However long it is, and whether or not it comes as a line; of several, each that fills a
-    slice of its own, nothing is said."""
     lines = around.count(b"%s")
     path = tmp_path / "filled.yaml"
     path.write_text(
@@ -214,8 +212,6 @@ def _rows(folder: Path) -> dict[str, int]:
 @for_each("waits", [False, True])
 @for_each("number", [4, 400, 4000])
 def test_records_keep_minute_and_count(tmp_path: Path, number: int, waits: bool) -> None:
-    """Whatever order minutes are in, and however long a body is; the ledger holds. A minute of more
-    than an hour ago is kept as its hour."""
     late, early = _ago(1), _ago(1500)
     request = Request("records", _records(number, late, early))
     with running(tmp_path) as (pipeline, total):
@@ -280,7 +276,6 @@ def test_records_of_another_schema_leave_nothing(tmp_path: Path, number: int) ->
 
 @for_each("number", [1, 1000])
 def test_records_of_another_version_are_filtered_by_todays(tmp_path: Path, number: int) -> None:
-    """Whichever of them it was: all are kept, as records of the version that runs."""
     body = _records(number, _ago(0))
     other = body + body.replace(b"1.0.0", b"0.9.0", 1)
     with running(tmp_path) as (pipeline, total):
@@ -332,8 +327,6 @@ class Moody(Sink):
 
 
 def test_a_sink_gets_the_fields_that_it_may_have(tmp_path: Path) -> None:
-    """Another sink gets all of them from the same batches; records without any are left out, and
-    the store keeps what is left."""
     store, all_, some = Store(tmp_path / "store.db", SCHEMA), Moody(), Moody()
     all_.takes.set()
     some.takes.set()
@@ -403,7 +396,6 @@ def test_a_sink_that_fails_holds_up_nobody(tmp_path: Path) -> None:
 def test_a_sink_does_not_recover_while_the_spool_cannot_be_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Then it has nothing to deliver, which says nothing about the sink."""
     moody, is_away, tried = Moody(), Event(), Event()
 
     def opened_later(*given: Any, **named: Any) -> Any:
@@ -463,7 +455,6 @@ class Tidy(Moody):
 def test_a_sink_under_load_has_time_to_tidy_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also where something waits whenever it is looked."""
     monkeypatch.setattr(Spool, "wait", lambda *_: True)
     sink = Tidy()
     monkeypatch.setattr("collector.drain._IDLE_SECONDS", 0)
@@ -519,7 +510,6 @@ class Refusing(Moody):
 def test_a_batch_that_is_never_taken_is_set_aside(
     tmp_path: Path, says_so: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Those behind it are delivered, and it is counted and kept."""
     sink = Refusing(says_so=says_so)
     monkeypatch.setattr("collector.drain._LONGEST_PAUSE", 0.02)
     with running(tmp_path, {"refusing": sink}) as (pipeline, _):
@@ -633,7 +623,6 @@ class _Silent(DeliveryError):
 def test_a_failure_has_a_cause_of_the_closed_list(
     tmp_path: Path, error: BaseException, cause: str
 ) -> None:
-    """Whatever is raised: it is the word that the log has."""
     faulty = Faulty(error, 1)
     with running(tmp_path, {"faulty": faulty}) as (pipeline, _):
         pipeline.accept_now(Request("ndjson", ndjson(10)))
@@ -689,7 +678,6 @@ def test_a_sink_that_hangs_is_removed(tmp_path: Path) -> None:
 
 
 def test_a_sink_that_fails_while_it_rests_goes_on(tmp_path: Path) -> None:
-    """Also there it is counted and asked again, and takes what comes meanwhile."""
     faulty = Faulty(RuntimeError("canary"), 2, idle=True)
     with running(tmp_path, {"faulty": faulty}) as (pipeline, _):
         wait_until(lambda: pipeline.deliveries()["faulty"].failures == 2)
@@ -729,7 +717,6 @@ def test_what_cannot_be_kept_is_not_counted(tmp_path: Path) -> None:
 
 
 def test_a_cursor_moves_when_the_sink_has_the_batch(tmp_path: Path) -> None:
-    """Not while the sink takes it: whatever happens then, the batch is still the next."""
     seen = list[int]()
 
     class Looking(Sink):
@@ -761,8 +748,6 @@ def test_it_shows_nothing() -> None:
 
 
 def test_while_nothing_comes_the_store_is_settled(tmp_path: Path) -> None:
-    """Without a request and without an end, the log, which tells transactions apart, is emptied
-    once it is time."""
     log, store = tmp_path / "store.db-wal", Store(tmp_path / "store.db", SCHEMA)
     with running(tmp_path, {"store": store}) as (pipeline, _):
         pipeline.accept_now(Request("ndjson", ndjson(20)))

@@ -134,7 +134,6 @@ def test_any_cookies(cookies: list[bytes]) -> None:
     ],
 )
 def test_forms_of_others(headers: dict[bytes, list[bytes]], status: int) -> None:
-    """Another site cannot switch anything on or off for a visitor."""
     found, cookie = choose(b"allow=purpose_0", _FORM | headers)
     assert (found, cookie is not None) == (status, status == 303)
 

@@ -34,5 +34,4 @@ _DATA = b"canary"
     ],
 )
 def test_an_object_shows_no_value(holding: object) -> None:
-    """Neither as a part of another, as in a traceback."""
     assert "canary" not in repr([holding])

@@ -98,7 +98,6 @@ _rows = st.lists(
 
 @given(_rows)
 def test_figures_are_those_of_a_plain_count(folder: Path, rows: list[Row]) -> None:
-    """Of events and of people, as they are and with each option."""
     found = look(folder, typed(), rows)
 
     def address(row: Row) -> Any:
@@ -154,8 +153,6 @@ _EVERY = {
 
 
 def test_options_of_every_kind(folder: Path) -> None:
-    """Of times and numbers too; each that is named can be written into the schema, and then gives
-    of what is stored exactly what was counted with."""
     rows: list[Row] = [
         {"a": "2020-01-02T03:04:00Z", "b": 17, "c": 55, "d": 0.7, "e": "192.0.0.0"},
         {"a": "2020-01-02T04:04:00Z", "b": 18, "c": 60, "d": 0.8, "e": "2001:db8::1"},
@@ -222,7 +219,6 @@ def test_tables_of_other_schemas(tmp_path: Path) -> None:
 
 
 def test_nobody_is_held_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """While it counts, the store's log can be emptied."""
     path, schema = tmp_path / "store.db", load_schema("conferencing")
     busy: list[int] = []
 

@@ -154,7 +154,6 @@ def free_ports(number: int) -> Iterator[list[int]]:
 
 @pytest.mark.long
 def test_the_service_manager_is_told_that_it_lives(tmp_path: Path) -> None:
-    """Again and again, if it wants that of this process; only of that."""
     asked = {"WATCHDOG_USEC": "3000000"}
     with (
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager,
@@ -363,7 +362,6 @@ def test_foreign_callers_of_admin(tmp_path: Path) -> None:
 
 
 def test_ndjson_as_a_sink(tmp_path: Path) -> None:
-    """With the store off, records are lines of a file."""
     environ = {"COLLECTOR__SINKS__STORE": "false", "COLLECTOR__SINKS__NDJSON__PATH": "out.ndjson"}
     with started(tmp_path, environ=environ) as sidecar:
         assert sidecar.send(_EVENT * 2).status == 200
@@ -397,8 +395,6 @@ def test_a_sink_for_some_purposes(tmp_path: Path) -> None:
 
 
 def test_many_senders_at_once_while_it_stops(tmp_path: Path) -> None:
-    """Whatever was acknowledged is in the store, and nothing else; but for requests that had to
-    wait for their answers longer than an end may take."""
     acknowledged: list[int] = []
 
     def send(sidecar: Sidecar) -> None:

@@ -132,7 +132,6 @@ def test_columns_are_typed(spark: SparkSession, kind: str) -> None:
 
 
 def test_counts_are_of_each_event_once(spark: SparkSession) -> None:
-    """Whatever actions there were before, whatever reads the partitions, and where tasks fail."""
     from collector.spark import minimise  # noqa: PLC0415 - it may not be installed
 
     frame = _frame(spark, [b'{"ip_address": "203.0.113.7"}'] * 30 + [b"{"] * 10)

@@ -18,7 +18,6 @@ def test_the_same_seed_gives_the_same_meetings() -> None:
 
 
 def test_every_content_member_holds_a_canary() -> None:
-    """Whoever keeps any of them is found out."""
     for event in synthetic.events(50, canaries=["canary-xyz"]):
         for member in ("chat", "transcript", "audio", "video", "attachments"):
             assert b"canary-xyz" in orjson.dumps(event[member])

@@ -65,7 +65,6 @@ def test_it_works_without_a_clone(wheel: Path, tmp_path: Path) -> None:
 
 
 def test_help_says_where_the_documents_are(wheel: Path, tmp_path: Path) -> None:
-    """Those of the version that is installed, so that no connection is needed to read them."""
     assert str(wheel / "collector" / "docs" / "README.md") in run(
         wheel, tmp_path, "-m", "collector", "--help"
     )

@@ -208,7 +208,6 @@ def test_sinks(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 @pytest.mark.servers
 def test_a_database_is_measured(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a server of its own."""
     require_postgres()
     monkeypatch.setattr(sinks, "_QUICK_ROUNDS", 2)
     monkeypatch.setattr(sinks, "_RECORDS", 20)
@@ -300,7 +299,6 @@ def test_limits_of_a_version_and_unknown_ones(tmp_path: Path) -> None:
 
 
 def test_a_page_needs_its_markers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Before anything is measured."""
     page = tmp_path / "PAGE.md"
     page.write_text("<!-- sdk:end --><!-- sdk:begin -->")
     assert main(["sdk", "--markdown", str(page)]) == 2

@@ -90,7 +90,6 @@ def test_what_is_sent_is_found() -> None:
 
 
 def test_clean_events_hold_no_payload() -> None:
-    """Neither a stem nor anything that reads as one; and their values are the known ones."""
     stems = {normal(stem) for stem in STEMS}
     for shape in SHAPES.values():
         for text, listed in islice(clean(shape, 1), 30):

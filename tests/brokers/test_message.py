@@ -103,7 +103,6 @@ def test_a_batch_that_is_sent_again_has_the_same_ids() -> None:
 
 @given(st.binary(max_size=200), keys)
 def test_what_is_no_message_is_refused(data: bytes, key: bytes | None) -> None:
-    """For a listed reason, whatever it is."""
     for prefix in (b"", b"CLTM", b"CLTM\1\0", b"CLTM\1\1", b"CLTM\1\0\0\5", b"CLTM\1\0\0\2{}"):
         _refusal(prefix + data, [key] if key else [])
 
@@ -112,7 +111,6 @@ def test_what_is_no_message_is_refused(data: bytes, key: bytes | None) -> None:
 def test_what_was_damaged_is_refused_or_is_not_what_it_was(
     data: st.DataObject, key: bytes | None
 ) -> None:
-    """With a key every change is found; without one nothing but `MessageError` comes of it."""
     (message,) = _sent(_batch(b'{"a":1}\n{"a":2}\n'), key=key)
     text = bytearray(message.data)
     match data.draw(st.sampled_from(["flip", "cut", "insert", "swap"])):

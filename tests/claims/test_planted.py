@@ -383,7 +383,6 @@ _PLACES = {
 
 
 def test_nothing_is_planted(lives: Planted) -> None:
-    """Then nothing is found, also where the directories are the tops of file systems."""
     for directory in (lives.data, lives.lake):
         (directory / "lost+found").mkdir(0o700)
     assert stored(lives.config_file) == []
@@ -487,7 +486,6 @@ _LEFT: dict[str, Callable[[Path], object]] = {
 
 @pytest.mark.parametrize("name", _LEFT)
 def test_nothing_is_planted_in_a_recorder(recorder: Path, name: str) -> None:
-    """Then nothing is found, whenever a recorder was killed."""
     _LEFT[name](recorder)
     for path in recorder.rglob("*"):
         path.chmod(path.stat().st_mode & ~0o077)
@@ -570,7 +568,6 @@ def _of_postgres(server: PostgresServer, directory: Path) -> PostgresSink:
 
 @pytest.mark.servers
 def test_nothing_is_planted_in_postgres(clean: PostgresServer, tmp_path: Path) -> None:
-    """Also with columns that were added, with more partitions, and with who may read."""
     columns = (*_SCHEMA.layout.columns, ("order", "TEXT"), ("said", "REAL"))
     wider = replace(_SCHEMA.layout, columns=columns, digest="0" * 64)
     with _of_postgres(clean, tmp_path) as sink:

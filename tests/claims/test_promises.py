@@ -78,7 +78,6 @@ def test_every_promise_is_explained(found: Found) -> None:
 
 
 def test_why_a_recording_claim_holds() -> None:
-    """Because no recorder has run, where that is so."""
     note = (ClaimFinding(NO_RECORDER, is_note=True),)
     found: Found = {**dict.fromkeys(_EVERY, ()), **dict.fromkeys(RECORDING_CHECKS, note)}
     told = {each.id: each.reason for each in promises(load_claims(), found)}

@@ -450,7 +450,6 @@ ACTS: tuple[Callable[[History], None], ...] = (
 )
 @given(data=st.data())
 def test_no_claim_holds_that_a_file_denies(data: st.DataObject) -> None:
-    """Whatever the schema, the configuration and the history."""
     with TemporaryDirectory() as name:
         history = History(Path(name), Random(data.draw(st.integers(0, 1 << 30), "seed")))
         for _ in range(data.draw(st.sampled_from([1, 1, 2]), "configurations")):

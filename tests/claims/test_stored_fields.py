@@ -253,7 +253,6 @@ ATTACKS: dict[str, tuple[Attack, Verdict]] = {
     "column", ["os.type", "os.version", "device.model.name", "client.address", "received"]
 )
 def test_a_text_in_a_column(lives: PopulatedDirectory, column: str) -> None:
-    """Another program wrote a line of chat into a column that is listed."""
     spoken(column)(lives)
     outcome = found(lives.config_file)
     told = [each.message for each in outcome["stored"] or ()]
@@ -341,7 +340,6 @@ def test_a_store_that_no_configuration_names(tmp_path: Path) -> None:
 def test_a_directory_that_cannot_be_read(
     lives: PopulatedDirectory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As another user has made one in the data directory."""
     made(lives.data / "other" / "chat.txt")
     scan_of = os.scandir
 
@@ -355,7 +353,6 @@ def test_a_directory_that_cannot_be_read(
 
 
 def test_copies_at_an_earlier_place(tmp_path: Path) -> None:
-    """Another program has renamed all files of records that an earlier configuration named."""
     data, path = tmp_path / "data", tmp_path / "records.ndjson"
     ran = configured(tmp_path, "ran.json", data=str(data), sinks={"ndjson": {"path": str(path)}})
     note_configuration(data, ran)
@@ -454,8 +451,6 @@ _NOW = "strftime('%Y-%m-%dT%H:%M:00Z')"
 
 
 def test_a_field_that_is_to_go_there_by_another_schema_only(tmp_path: Path) -> None:
-    """Of two schemas with one field, one lets it go to a file: a line of the other with it is
-    found."""
     data, path = tmp_path / "data", tmp_path / "few"
     sinks = {"ndjson": {"path": str(path), "purposes": ["security", "capacity_planning"]}}
     file = configured(

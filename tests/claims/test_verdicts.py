@@ -24,7 +24,6 @@ _MADE = tuple(Promise(name, claim.text, "holds", "So.") for name, claim in _CLAI
 
 
 def test_what_was_recorded_is_told_with_its_age(tmp_path: Path) -> None:
-    """Also beside later verdicts of other claims."""
     record(tmp_path, _MADE, "a", _NOW - timedelta(days=3))
     record(tmp_path, [replace(_MADE[0], verdict="broken", advice="Do.")], "a", _NOW)
     made, times = recorded(tmp_path, _CLAIMS, "a", _NOW)
@@ -37,7 +36,6 @@ def test_what_was_recorded_is_told_with_its_age(tmp_path: Path) -> None:
 
 
 def test_another_configuration_or_sentence_is_unproven(tmp_path: Path) -> None:
-    """And so is what was never checked."""
     assert {each.verdict for each in recorded(tmp_path, _CLAIMS, "a", _NOW)[0]} == {"unproven"}
     record(tmp_path, _MADE, "a", _NOW)
     assert {each.verdict for each in recorded(tmp_path, _CLAIMS, "b", _NOW)[0]} == {"unproven"}
@@ -51,7 +49,6 @@ def test_another_configuration_or_sentence_is_unproven(tmp_path: Path) -> None:
 def test_no_other_file_is_believed(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, at: int
 ) -> None:
-    """Whatever is in the file, something is told; a changed byte is seen, or is of the words."""
     folder = tmp_path_factory.mktemp("data")
     (folder / FILE_NAME).write_bytes(data)
     assert {each.verdict for each in recorded(folder, _CLAIMS, "a", _NOW)[0]} == {"unproven"}
@@ -83,7 +80,6 @@ def test_a_pipe_in_the_place_of_the_file(tmp_path: Path) -> None:
 
 
 def test_a_file_without_end(tmp_path: Path) -> None:
-    """Is neither read whole nor believed, and is replaced."""
     record(tmp_path, _MADE, "a", _NOW)
     with (tmp_path / FILE_NAME).open("ab") as file:
         for _ in range(64):
@@ -99,8 +95,6 @@ def test_a_file_without_end(tmp_path: Path) -> None:
 
 
 def test_two_that_record_at_once(tmp_path: Path) -> None:
-    """Neither fails, and neither takes the other's verdicts for none."""
-
     def again(which: int) -> None:
         for _ in range(50):
             record(tmp_path, [_MADE[which]], "a", _NOW)

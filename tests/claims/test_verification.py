@@ -115,7 +115,6 @@ def carried(by: Check | str) -> set[str]:
 
 @for_each("schema", resources.names())
 def test_it_holds_as_shipped(schema: str, tmp_path: Path) -> None:
-    """With each schema, into both sinks, and nothing is left or made in the data directory."""
     outcome = found(tmp_path, schema, ndjson={"path": str(tmp_path / "records")})
     fields = {name for name, text in scope(load_schema(schema)).outside.items() if text}
     assert named(outcome["review"]) == fields
@@ -191,13 +190,11 @@ def test_what_is_collected_besides(also: str, wanted: Verdict, tmp_path: Path) -
 
 
 def test_each_rule_is_broken_here() -> None:
-    """Of each claim about telemetry."""
     assert {*dict(SCHEMAS), *SINKS} == {rule for each in _CLAIMS.values() for rule in each.rules}
 
 
 @for_each("check", [*CHECKS, *SERVING_CHECKS])
 def test_what_a_check_finds_breaks_its_claims(check: Check) -> None:
-    """And no others; what is open leaves them unproven."""
     nothing: dict[Check, tuple[ClaimFinding, ...] | None] = dict.fromkeys(
         [*CHECKS, *SERVING_CHECKS], ()
     )
@@ -373,7 +370,6 @@ def test_a_ledger_that_was_changed(tmp_path: Path) -> None:
 
 
 def test_signatures_that_nobody_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the extra, what the ledger carries is unproven."""
     _delivered(tmp_path, timedelta(0))
     monkeypatch.setattr("collector.ledger.stored.signature_check", lambda: None)
     assert broken(found(tmp_path), "unproven") == carried("ledger") | carried("stored")
@@ -381,7 +377,6 @@ def test_signatures_that_nobody_checked(tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.usefixtures("no_dry_run")
 def test_a_ledger_that_is_gone(tmp_path: Path) -> None:
-    """Where records are, one must be; that alone breaks nothing, and none is made."""
     data = _delivered(tmp_path, timedelta(0))
     (data / "spool.db").unlink()
     outcome = found(tmp_path)
@@ -392,7 +387,6 @@ def test_a_ledger_that_is_gone(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_dry_run")
 def test_reading_the_store_is_noted(tmp_path: Path) -> None:
-    """With how many rows there were, whether a sidecar has the directory or not."""
     data = _delivered(tmp_path, timedelta(0))
     assert broken(found(tmp_path)) == set()
     with Spool(data / "spool.db"):

@@ -111,7 +111,6 @@ def test_a_paste_that_is_too_long_is_refused_before_it_is_laid_out(tab: Page, be
 @pytest.mark.parametrize("width", [1280, 375])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_is_accessible(tab: Page, width: int, scheme: str) -> None:
-    """By the rules of axe; no width has to be scrolled sideways."""
     tab.set_viewport_size({"width": width, "height": 900})
     tab.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
     tab.click("button")

@@ -27,7 +27,6 @@ def test_events_have_every_field_of_a_schema(name: str) -> None:
 
 
 def test_events_of_a_map_are_maps(tmp_path: Path) -> None:
-    """With ``records: "*"``, as for the bare result of ``getStats()``, the star is no name."""
     text = (resources.shipped() / "conferencing.yaml").read_text()
     own = tmp_path / "own.yaml"
     own.write_text(text + '\nrecords: "*"\n')
@@ -38,7 +37,6 @@ def test_events_of_a_map_are_maps(tmp_path: Path) -> None:
 
 
 def test_samples_are_used(tmp_path: Path) -> None:
-    """Where they have more than meetings; events need not be objects of any depth."""
     schema = tmp_path / "own.yaml"
     text = (resources.shipped() / "conferencing.yaml").read_text()
     schema.write_text(text)

@@ -76,19 +76,16 @@ _HOSTILE: dict[str, tuple[Pasted, bytes, dict[str, int]]] = {
 
 @pytest.mark.parametrize("name", _HOSTILE)
 def test_hostile_text_gets_a_reason(playground: Playground, name: str) -> None:
-    """That of the filter, which is exact."""
     form, text, rejected = _HOSTILE[name]
     assert _told(playground, form, text)["tally"]["rejected"] == rejected
 
 
 def test_one_byte_too_many_is_refused(playground: Playground) -> None:
-    """With the limit."""
     with pytest.raises(InputError, match="1,048,576 bytes at most"):
         playground.ask("json", b"x" * (MOST_BYTES + 1))
 
 
 def test_it_is_confined(playground: Playground) -> None:
-    """Wherever the kernel can confine it."""
     playground.ask("json", b"{}")
     assert playground.is_confined is (not support().lacks)
 

@@ -96,7 +96,6 @@ def test_it_plays(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_nothing_is_left_after_sigterm(tmp_path: Path) -> None:
-    """By an impatient user."""
     with developing(tmp_path) as (running, port, _):
         _end_impatiently(running, signal.SIGTERM, port, tmp_path)
 

@@ -75,7 +75,6 @@ _FOREIGN: list[_Headers] = [
 
 @pytest.mark.parametrize("headers", _FOREIGN)
 def test_other_pages_cannot_use_it(site: Site, headers: _Headers) -> None:
-    """Neither by a name that resolves to this machine, nor from another page."""
     assert _request(site, "GET", "/state.json", None, **headers)[0] == 403
     headers = headers | {"Content_Type": _TEXT}
     status, _, body = _request(site, "POST", "/try?json", _CANARY, **headers)
@@ -105,7 +104,6 @@ def test_anything_else_is_refused(site: Site, method: str, path: str, status: in
 
 @pytest.mark.parametrize("size", [str(16 << 20), "9" * 5_000])
 def test_what_is_too_large_is_refused_before_it_is_read(site: Site, size: str) -> None:
-    """With the limit; the rest is not waited for. A size may be too long for a number."""
     with socket.create_connection(("127.0.0.1", site.server_port), timeout=WAIT_SECONDS) as line:
         head = f"Host: 127.0.0.1:{site.server_port}\r\nContent-Type: {_TEXT}\r\n"
         head += f"Content-Length: {size}\r\n\r\n"
@@ -120,7 +118,6 @@ def test_what_is_too_large_is_refused_before_it_is_read(site: Site, size: str) -
 def test_what_is_no_http_is_not_quoted(
     site: Site, text: bytes, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """Neither in the answer nor on a terminal."""
     with socket.create_connection(("127.0.0.1", site.server_port), timeout=WAIT_SECONDS) as line:
         line.sendall(_CANARY + text)
         line.shutdown(socket.SHUT_WR)

@@ -18,7 +18,6 @@ _PATCHES = sorted(Path(__file__).parent.glob("*/*.patch"))
 
 @for_each("path", _PATCHES)
 def test_a_fault_applies(path: Path) -> None:
-    """To the code, not to the tests that must find the fault."""
     if shutil.which("git") is None:
         required("git")
     fault = read(path)

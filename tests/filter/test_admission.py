@@ -67,7 +67,6 @@ def _of_every_kind() -> st.SearchStrategy[Any]:
 @some
 @given(st.lists(_of_every_kind, min_size=5, max_size=5), st.integers(1, 4))
 def test_counts_are_the_sum_of_tallies(drawn: list[Any], most: int) -> None:
-    """Whatever is added, mapping or text, and however few verdicts are remembered."""
     filter_ = made(schema_case("every-kind").schema)
     admissions: list[Admission] = [filter_.admit(event) for event in drawn]
     total = Tally()
@@ -99,7 +98,6 @@ def test_counting_goes_on_after_settling() -> None:
 
 
 def test_no_representation_shows_a_value() -> None:
-    """Neither of an admission nor of counts."""
     admission, counts = made(load_schema("conferencing")).admit(EVENT), TallyAccumulator(Tally())
     counts.add(admission)
     assert repr(admission) == str(admission) == f"{admission}" == "<Admission of 1 out of 1>"
@@ -107,7 +105,6 @@ def test_no_representation_shows_a_value() -> None:
 
 
 def test_what_a_call_may_become_is_bounded() -> None:
-    """Of one record, of few, and of many."""
     filter_ = made(load_schema("conferencing"))
     for number in (1, 3, 1500):
         payload = b'{"ip":"203.0.113.7"}\n' * number

@@ -67,7 +67,6 @@ def test_columns_have_real_types() -> None:
 @settings(max_examples=max(1, settings().max_examples // 3))
 @given(schemas(), st.data())
 def test_records_come_back_as_they_were(schema: Schema, data: st.DataObject) -> None:
-    """For any schema that loads, and whatever its filter admits of any payload."""
     records = Filter(schema, keys=fixed_key).admit_lines(data.draw(lines(schema))).encode()
     table = read_table(records, _columns(schema), _MINUTE)
     plain = [{**record, "count": 1, "received": _MINUTE} for record in records_in(records)]
@@ -100,7 +99,6 @@ def test_the_last_moment_there_is() -> None:
     ],
 )
 def test_anything_else_is_refused(text: bytes) -> None:
-    """Without a value of it in the error."""
     with raises("E507", DeliveryError) as caught:
         read_table(text + b"\n", _columns(_TYPED), _MINUTE)
     assert "canary" not in str(caught.value)

@@ -38,7 +38,6 @@ _COLUMNS = arrow_schema(_TYPES, b"mark")
 
 
 def test_a_group_of_rows_ends_where_it_is_full(monkeypatch: pytest.MonkeyPatch) -> None:
-    """With the record that reaches the size; the file has no metadata but its own."""
     schema, file = load_schema("conferencing"), io.BytesIO()
     line = b'{"schema":"conferencing/1.0.0","os.type":"linux"}\n'
     monkeypatch.setattr("collector.filter.arrow._GROUP_BYTES", 2 * len(line))
@@ -97,7 +96,6 @@ def test_the_name_of_a_schema_in_a_mark(mark: bytes, is_known: bool) -> None:
     ["", "at", "at=", "at=0", "at=01", "at=1 ", "at=1  b=1", "at=1 b", "a=b=c", "at=12345678901"],
 )
 def test_retentions_that_are_not_ours(text: str) -> None:
-    """None of them counts, and the file is not one of ours."""
     found = {
         **metadata(b"typed/1.0.0 " + _KEY.encode(), {}),
         b"collector.retentions": text.encode(),
@@ -109,7 +107,6 @@ def test_retentions_that_are_not_ours(text: str) -> None:
 @pytest.mark.parametrize("cells", [1, 9, 26, 27, 1 << 20])
 @pytest.mark.parametrize("number", [1, 2, 3, 7])
 def test_tables_are_bounded(number: int, cells: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By cells, a row at least; a line that cannot be read is left out, and no other."""
     columns = _COLUMNS
     assert len(columns) == 9
     monkeypatch.setattr("collector.filter.arrow._MOST_CELLS", cells)
@@ -186,8 +183,6 @@ def test_a_written_dictionary_has_no_value_but_those_of_its_rows() -> None:
 
 
 def test_the_types_of_a_layout() -> None:
-    """Those of its schema, which is looked up once; else of its values, for which the schema of
-    that name, and what was noted, are likely."""
     schema, asked = load_schema("conferencing"), list[str]()
 
     def schema_of(digest: str) -> Schema | None:

@@ -55,7 +55,6 @@ def test_figures_below_content(
     content: list[str],
     dropped: dict[str, dict[str, int]],
 ) -> None:
-    """As JSON and as a mapping; the content is counted as always."""
     event = _LINUX | event
     for admission in (filter_.admit_lines(orjson.dumps(event)), filter_.admit(event)):
         (line,) = admission.encode().splitlines()
@@ -65,7 +64,6 @@ def test_figures_below_content(
 
 
 def test_choices_beside_figures_below_content_decide() -> None:
-    """As JSON and as a mapping."""
     fields = "".join(
         f"  {name}: {{{kind}, {REST.replace('ops', purpose)}}}\n"
         for purpose, (name, kind) in zip(

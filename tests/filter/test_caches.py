@@ -47,7 +47,6 @@ def test_values(cache: Callable[[], tuple[Sized, Callable[[int], object]]], most
 
 
 def test_checked_values() -> None:
-    """Once more than 4096 are known, they are forgotten before others are added."""
     asked: list[set[Any]] = []
 
     def holds(values: Collection[Any]) -> bool:
@@ -78,7 +77,6 @@ def test_narrower_filters() -> None:
 
 
 def test_verdicts() -> None:
-    """Of single events, and of those that are added up."""
     plan = Filter(sample(f"  os.type: {{kind: enum, values: [linux], {REST}}}")).plan
 
     def judge(events: Any, records: list[Any], notes: list[int], _rejected: Any) -> None:

@@ -61,7 +61,6 @@ def test_listed_values_match(filter_: Filter, value: Any) -> None:
 
 @for_each("value", OTHERS)
 def test_other_values_do_not(filter_: Filter, value: Any) -> None:
-    """Nor does a value that only looks like one; the outcome is that of an absent value."""
     for event in ({"c": {"os": "linux", "kind": value}}, {"c.os": "linux", "c.kind": value}):
         records, tally = all_ways(filter_, event)
         assert (records, tally.rejected, tally.dropped) == ([], {"nothing_admitted": 1}, {})
@@ -71,7 +70,6 @@ def test_other_values_do_not(filter_: Filter, value: Any) -> None:
     ("listed", "value"), [("1", True), ("0", False), ("true", 1), ("false", 0), ("true", 1.0)]
 )
 def test_a_flag_is_no_number(listed: str, value: Any) -> None:
-    """Though Python takes them for equal."""
     alone = made(_OS.replace("[a, 1, true]", f"[{listed}]"))
     event = {"c": {"os": "linux", "kind": value}}
     assert all_ways(alone, event)[0] == []
@@ -80,7 +78,6 @@ def test_a_flag_is_no_number(listed: str, value: Any) -> None:
 
 
 def test_a_condition_looks_beside_the_value_only(filter_: Filter) -> None:
-    """Not around it, not at the other form, and not under the field's own name."""
     for event in (
         {"c": {"os": "linux"}, "kind": "a"},
         {"c.os": "linux", "kind": "a"},
@@ -92,7 +89,6 @@ def test_a_condition_looks_beside_the_value_only(filter_: Filter) -> None:
 
 
 def test_the_next_source_is_tried(filter_: Filter) -> None:
-    """Where one fails; all conditions of a source must hold."""
     event = {"c": {"os": "linux", "kind": "z"}, "os": "windows", "kind": "b", "on": False}
     assert all_ways(filter_, event)[0] == [{"os.type": "windows"}]
     assert all_ways(filter_, {**event, "on": 0})[0] == []
@@ -101,7 +97,6 @@ def test_the_next_source_is_tried(filter_: Filter) -> None:
 
 
 def test_a_refused_value_decides_where_the_condition_holds(filter_: Filter) -> None:
-    """As without a condition."""
     event = {"c": {"os": "plan9", "kind": "a"}, "os": "windows", "kind": "b", "on": False}
     _, tally = all_ways(filter_, event)
     assert tally.dropped == {"os.type": {"invalid_value": 1}}
@@ -125,7 +120,6 @@ FOREIGN = (_Hostile(), _Text("a"), b"a", float("nan"), 1j, {"a"})
 
 @for_each("value", FOREIGN)
 def test_hostile_values_are_never_called(filter_: Filter, value: Any) -> None:
-    """Only exact built-in types are compared."""
     assert not filter_.admit({"c": {"os": "linux", "kind": value}}).records
 
 
@@ -138,7 +132,6 @@ def test_hostile_texts_match_nothing(filter_: Filter, text: str) -> None:
 
 
 def test_what_is_compared_is_nowhere(filter_: Filter) -> None:
-    """Not in a record, not in the counts."""
     for event in ({"c": {"os": "linux", "kind": "a"}}, {"c": {"os": "linux", "kind": "canary"}}):
         admission = filter_.admit(json.dumps(event).encode())
         said = repr(admission) + repr(admission.tally) + admission.encode().decode()
@@ -147,7 +140,6 @@ def test_what_is_compared_is_nowhere(filter_: Filter) -> None:
 
 
 def test_withheld_fields_count_where_the_condition_holds() -> None:
-    """As present, without being decoded."""
     filter_ = Filter(sample(_OS), purposes=())
     _, tally = all_ways(filter_, {"c": {"os": "linux", "kind": "a"}})
     assert tally.dropped == {"os.type": {"purpose_refused": 1}}

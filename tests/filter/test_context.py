@@ -41,7 +41,6 @@ _ONE, _OTHER = {"cpu.count": 1}, {"os.type": "linux", "cpu.count": 2}
 def test_what_is_around_counts_for_each(
     around: Any, records: Any, dropped: Any, content: Any
 ) -> None:
-    """As a document, a line, and a mapping."""
     found, tally = all_ways(made(_FIELDS, "records: list"), around | _TWO)
     assert found == records
     assert (tally.dropped, tally.content) == (dropped, content)

@@ -148,7 +148,6 @@ def test_no_user_agent(agent: Any) -> None:
 
 
 def test_withheld_fields_are_not_derived() -> None:
-    """Neither an expired field nor one whose purpose is refused; the agent is not even decoded."""
     expired = Filter(agents(", expires: 2026-01-01"))
     records, tally = both(expired, {"ua": WINDOWS})
     assert records == [{"os.type": "windows"}]
@@ -176,7 +175,6 @@ def test_records_have_agents_of_their_own() -> None:
 
 
 def test_agents_remember_little() -> None:
-    """Only what says something."""
     agents = Agents(["os.type", "os.version"])
     assert agents["curl/8.5.0"] == (None, None)
     assert not agents
@@ -191,7 +189,6 @@ def _webrtc() -> Filter:
 
 @given(st.data())
 def test_nothing_of_the_text_comes_out(data: st.DataObject) -> None:
-    """However an agent with a canary looks, the canary is in no record."""
     filter_ = _webrtc()
     (canary,) = canaries(1)
     before, after = data.draw(st.sampled_from(SAID))[0], data.draw(st.text(max_size=20))

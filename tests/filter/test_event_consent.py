@@ -116,7 +116,6 @@ CHOICES: tuple[tuple[Any, list[str]], ...] = (
 
 @pytest.mark.parametrize(("written", "fields"), CHOICES)
 def test_choices_decide(chosen: Filter, written: Any, fields: list[str]) -> None:
-    """As JSON, as a line, as a mapping, and with the choices first or last: the same."""
     for event in ({"choices": written, **_EVENT}, {**_EVENT, "choices": written}):
         text = orjson.dumps(event)
         assert kept(chosen, event) == fields_of(chosen.admit(b"[%b]" % text)) == [fields]
@@ -138,7 +137,6 @@ def test_choices_decide(chosen: Filter, written: Any, fields: list[str]) -> None
     ],
 )
 def test_of_equal_names_the_last_counts(chosen: Filter, written: bytes, fields: list[str]) -> None:
-    """As everywhere in events; what others say need not even be readable."""
     text = orjson.dumps({**_EVENT, "choices": 0}).replace(b'"choices":0', b'"choices":' + written)
     assert fields_of(chosen.admit(text)) == fields_of(chosen.admit_lines(text)) == [fields]
 
@@ -239,7 +237,6 @@ class _Text(str):
 
 
 def test_foreign_objects_are_not_asked(chosen: Filter) -> None:
-    """Neither as choices, nor as keys beside or in them."""
     assert fields_of(chosen.admit({**_EVENT, "choices": _Foreign()})) == [_NEITHER]
     choices = {_Foreign(): 1, "planning": False}
     assert fields_of(chosen.admit({**_EVENT, "choices": choices})) == [_CRASHES]
@@ -293,7 +290,6 @@ def test_records_choose_for_themselves(tmp_path: Path) -> None:
 
 
 def test_what_is_refused_of_what_lies_around_is_counted(tmp_path: Path) -> None:
-    """Of each record that refuses it, and of no other."""
     filter_ = Filter(made(tmp_path, records="people"))
     around = {"client.address": "203.0.113.7", "os.name": "Linux"}
     people = [{"device.type": "phone"}, {"device.type": "phone", "choices": ["planning"]}]
@@ -335,7 +331,6 @@ def test_admissions_apart(chosen: Filter) -> None:
 def test_what_is_no_event_counts_with_what_is_granted_around_it(
     chosen: Filter, tmp_path: Path, unread: Any
 ) -> None:
-    """Whatever lies beside it, and in every form."""
     beside = {"device": {"type": "phone"}, "choices": ["planning"]}
     around = {"client.address": "203.0.113.7", "choices": ["crashes"]}
     within = Filter(made(tmp_path, records="people"))
@@ -391,7 +386,6 @@ def test_no_text_is_an_event_without_its_choices(tmp_path: Path) -> None:
 
 
 def test_one_event_gives_one_admission(chosen: Filter) -> None:
-    """With what the request says of it, under what is granted."""
     for event in ({"device": {"type": "phone"}, "choices": ["planning"]}, {}, {"choices": 3}):
         for given_ in (event, orjson.dumps(event)):
             (admission,) = chosen.admit_by_grant("json", given_, peer="203.0.113.9")
@@ -499,7 +493,6 @@ _CHOICES = st.one_of(
 def test_less_consent_never_adds_a_byte(
     chosen: Filter, written: Any, more: Any, refused: Any
 ) -> None:
-    """Whatever is said, and whatever is refused besides: each record is part of the one before."""
     text = orjson.dumps({**_EVENT, "choices": written})
     (first,) = chosen.admit(orjson.dumps(_EVENT)).records
     (second,) = chosen.admit(text).records
@@ -579,7 +572,6 @@ def test_granted_says_what_is_granted(chosen: Filter) -> None:
 
 
 def test_records_of_all_grants_are_merged(schema: Schema) -> None:
-    """Those that are the same although other purposes were granted."""
     event = {"client.address": "203.0.113.7"}
     text = b"\n".join(map(orjson.dumps, (event, {**event, "choices": {"planning": False}})))
     (record,) = Filter(schema, merge=True).admit_lines(text).records

@@ -28,7 +28,6 @@ def made(monkeypatch: pytest.MonkeyPatch) -> list[object]:
 
 @pytest.mark.parametrize("lines", [True, False])
 def test_no_more_are_made_than_asked_for(made: list[object], lines: bool) -> None:
-    """Of a large file, and of an event that cannot be read as well."""
     event = b'{"ip": "203.0.113.7", "device": {"type": "iPhone"}}'
     text = (
         b"\n".join([event, b"{", *[event] * 998]) if lines else b"[%b]" % b",".join([event] * 999)
@@ -38,7 +37,6 @@ def test_no_more_are_made_than_asked_for(made: list[object], lines: bool) -> Non
 
 
 def test_what_is_near_a_path() -> None:
-    """Another spelling, a null, a member that is no object: each in names of the schema."""
     spelled, null, flat = (
         next(explain(_ROUTER, text, lines=True)).paths
         for text in (
@@ -54,7 +52,6 @@ def test_what_is_near_a_path() -> None:
 
 
 def test_what_is_near_a_path_that_is_withheld() -> None:
-    """As for any other: a field that must not be read may be misspelled all the same."""
     withheld = _FILTER.without(_FILTER.schema.purposes).router
     text = b'{"IP": "203.0.113.7"}'
     assert (
@@ -64,7 +61,6 @@ def test_what_is_near_a_path_that_is_withheld() -> None:
 
 
 def test_the_source_is_the_path_that_the_judge_took() -> None:
-    """Whichever of a field's paths that is."""
     for path in ("ip_address", "ip"):
         text = f'{{"{path}": "203.0.113.7"}}'.encode()
         (found,) = explain(_ROUTER, text, lines=False)
@@ -72,14 +68,12 @@ def test_the_source_is_the_path_that_the_judge_took() -> None:
 
 
 def test_what_cannot_be_read_is_explained_by_its_reason() -> None:
-    """Also where no event of it is looked at."""
     for text, reason in ((b'"\xff"', "malformed"), (b"[" * 2000, "too_deep")):
         assert [one.verdict for one in explain(_ROUTER, text, lines=False)] == [reason]
 
 
 @pytest.mark.parametrize("lines", [True, False])
 def test_a_byte_order_mark_is_no_part_of_the_text(lines: bool) -> None:
-    """As for the filter."""
     text = b'\xef\xbb\xbf{"ip": "203.0.113.7"}'
     (found,) = explain(_ROUTER, text, lines)
     admission = (_FILTER.admit_lines if lines else _FILTER.admit)(text)
@@ -87,7 +81,6 @@ def test_a_byte_order_mark_is_no_part_of_the_text(lines: bool) -> None:
 
 
 def test_members_of_no_field_are_counted() -> None:
-    """At the top, and beside a listed one in an object; content is none of them."""
     text = b'{"ip": "::1", "a": 1, "b": {"c": 2}, "device": {"type": "x", "mac": 1}, "chat": [1]}'
     (found,) = explain(_ROUTER, text, lines=False)
     assert (found.unlisted, found.content) == (3, ("chat",))

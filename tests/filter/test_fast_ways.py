@@ -156,7 +156,6 @@ def test_what_is_no_event_has_no_size() -> None:
 
 
 def test_a_dictionary_is_json() -> None:
-    """Whatever form is stated."""
     tested = Filter(sample(OS, "records: list"))
     assert tested.admit_by_grant("ndjson", {"list": [LINUX]})[0].tally.admitted == 1
 

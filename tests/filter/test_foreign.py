@@ -154,7 +154,6 @@ def test_foreign_keys() -> None:
 
 
 def test_objects_that_are_no_mappings() -> None:
-    """Only a plain dictionary is an event, an element or an object on the way to a field."""
     filter_, listed = schema_case("conferencing").filter, schema_case("participants-qos").filter
     good = {"ip": "203.0.113.7", "type": "linux", "ip_address": "203.0.113.7"}
     subclass = type("Object", (dict,), {})
@@ -226,8 +225,6 @@ def test_what_kinds_raise_is_not_taken_for_a_faulty_key() -> None:
 
 
 def test_nothing_of_the_event_is_kept() -> None:
-    """Neither an event nor a part of it is referenced once it is admitted, except admitted texts;
-    the same event gives the same again."""
     event: Any = {"os": {"type": "linux"}, "chat": [object()], "unlisted": [object()]}
     parts = (event, event["os"], event["chat"], event["unlisted"], event["chat"][0])
     before = list(map(sys.getrefcount, parts))
@@ -239,7 +236,6 @@ def test_nothing_of_the_event_is_kept() -> None:
 
 
 def test_the_record_of_a_single_event_is_bounded() -> None:
-    """By its bytes, as those of others are."""
     event = b'{"ip_address": "203.0.113.7", "os": {"type": "linux"}, "chat": ["never decoded"]}'
     (admission,) = CONFERENCING.admit_by_grant("json", event, bounds=Bounds(1, 1000))
     assert admission.tally.admitted == 1

@@ -221,7 +221,6 @@ NUMBERS = st.from_regex(
 
 @given(schemas(), NUMBERS, seeds())
 def test_one_meaning_of_numbers(schema: Schema, number: str, seed: int) -> None:
-    """However a number is written, and however large it is."""
     event = in_its_list({name: Verbatim(number) for name in schema.fields}, schema)
     payload = write(event, seed)
     expected = reference(schema).admit(payload)
@@ -244,7 +243,6 @@ def test_one_meaning_of_shared_paths(data: st.DataObject, schema: Schema) -> Non
 
 @given(st.lists(st.integers(0, 3) | st.none(), min_size=1, max_size=3), st.booleans())
 def test_records_of_one_text_count_together(numbers: list[int | None], as_lines: bool) -> None:
-    """However many documents they are spread over; those of other lines do not count."""
     schema = load_once("participants-qos")
     documents = [{"participants": [{"device": "Mac"}] * n if n is not None else n} for n in numbers]
     with in_small_pieces() as limits:

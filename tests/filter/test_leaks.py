@@ -106,7 +106,6 @@ def shown_by(admission: Admission) -> str:
 
 @pytest.mark.parametrize("kind", [Admission, Tally])
 def test_there_is_one_text_of_each(kind: type) -> None:
-    """So that what ``repr`` shows is what ``str`` and ``format`` show."""
     for name in ("__str__", "__format__"):
         assert getattr(kind, name) is getattr(object, name)
 
@@ -216,8 +215,6 @@ class KeysFailed(Exception):
 @pytest.mark.parametrize("raised", [KeysFailed, ConfigError, KeyboardInterrupt, MemoryError])
 @pytest.mark.parametrize("sibling", ["", '"os.version":[],'])
 def test_raised_on_the_way(raised: type[BaseException], sibling: str) -> None:
-    """Whatever is raised while an event is looked at (by ``keys``, by an interrupt) leaves without
-    the event: its frames are empty, and nothing is chained to it."""
     schema, calls = schema_case("every-kind").schema, iter([bytes(32)])
 
     def keys(_reference: str, _period: int) -> bytes:
@@ -267,7 +264,6 @@ def _interrupted(call: Callable[[], object], after: int) -> BaseException | None
 
 
 def test_interrupted_anywhere() -> None:
-    """Also while the filter handles an exception of its own; what its caller handles stays."""
     filter_ = schema_case("conferencing").filter
     text = f'{{"os":["{CANARY}"],"device":{{"type":"{CANARY}"}},"{CANARY}":1}}'.encode()
     calls: list[Callable[[], object]] = [

@@ -80,7 +80,6 @@ _OTHER_CASES = [(shape, not consent) for shape, consent in _CASES]
 
 @pytest.mark.parametrize(("shape", "consent"), _CASES + _OTHER_CASES * IS_WHOLE)
 def test_time_is_linear(shape: str, consent: bool) -> None:
-    """Of JSON and of mappings, in schemas with choices and without."""
     records, write = _SHAPES[shape]
     filter_ = made(records, consent=consent)
     texts = [write(number) for number in (400, 400 * _TIMES)]

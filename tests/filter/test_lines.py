@@ -18,7 +18,6 @@ PARTS = (LINUX, b"{}", b"{} {}", b'{"os":', b'{"type":"linux"}}', b"[{}", b"{}]"
 
 @pytest.mark.parametrize("end", [b"\n", b"\r\n", b" \n"])
 def test_values_are_those_of_lines(end: bytes) -> None:
-    """Whatever stands on each: several values, a part of one, or nothing."""
     filter_ = made(load_schema("conferencing"))
     alone = {part: filter_.admit_lines(part + end) for part in PARTS}
     for parts in product(PARTS, repeat=3):
@@ -55,7 +54,6 @@ def test_the_longest_line(schema: str, end: bytes) -> None:
 
 
 def test_a_number_that_is_too_long_costs_its_field() -> None:
-    """And a list where an object is read costs nothing but what it could have held."""
     filter_ = Filter(load_schema("conferencing"))
     for odd in (b"9" * 5000, b"1e999", b"-1e999"):
         line = b'{"ip":%b,"device":[],"os":{"type":"linux"}}' % odd

@@ -57,14 +57,12 @@ def test_a_dump() -> None:
 
 
 def test_without_an_index_a_list_is_no_event() -> None:
-    """Only a schema that looks into lists takes them for events."""
     line = json.dumps(["getstats", "PC_0", {"address": "192.0.2.1"}])
     for filter_ in (Filter(load_schema("conferencing")), made(".", ["address"])):
         assert counts(filter_.admit_lines(line)) == {"admitted": 0, "not_an_object": 1}
 
 
 def test_elements() -> None:
-    """By number, nested and flat; what is missing or null is not there."""
     filter_ = made(".", ["[2].net.ip", "[0]", "ip"])
     ip, other = "192.0.2.1", "192.0.2.2"
     for event, found in (
@@ -140,7 +138,6 @@ def test_too_many_members(member: bytes) -> None:
 
 
 def test_members_of_many_documents_count_together() -> None:
-    """As records of lists do."""
     filter_ = made(["b.*"], ["ip"])
     half = b",".join(b'"%d":{"ip":"192.0.2.1"}' % n for n in range(MAX_ITEMS // 2 + 1))
     admission = filter_.admit(b'[{"b":{%b}},{"b":{%b}}]' % (half, half))

@@ -32,7 +32,6 @@ def _names(tested: Filter, payload: Any) -> list[Any]:
 @pytest.mark.parametrize("records", ["*", ["*"]])
 @pytest.mark.parametrize("form", [lambda event: event, lambda event: json.dumps(event).encode()])
 def test_each_object_is_an_event(records: Any, form: Any) -> None:
-    """Of a mapping and of a text; nothing else of the map, and nothing inside an event, is one."""
     assert _names(Filter(_made(records)), form(_REPORTS)) == ["iOS", "Android"]
 
 
@@ -68,8 +67,6 @@ def test_content_counts_whatever_the_events_refuse() -> None:
 
 
 def test_content_is_never_compared() -> None:
-    """Of a foreign class, it could do anything then."""
-
     class Foreign:
         def __eq__(self, other: object) -> bool:
             raise AssertionError
@@ -81,7 +78,6 @@ def test_content_is_never_compared() -> None:
 
 
 def test_a_deep_map_is_no_event() -> None:
-    """At no depth are the members of a map read as those of an event."""
     tested = Filter(_made("*"))
     verdicts = set()
     for depth in range(1, 1010):

@@ -197,7 +197,6 @@ _ODD = ["1", "null", '"x"', "[]", '{"key": 1, "value": {"stringValue": "macos"}}
 
 @pytest.mark.parametrize("odd", _ODD)
 def test_an_element_that_is_no_attribute_costs_itself(odd: str) -> None:
-    """Those after it are read. A body that is null is none."""
     linux = '{"key": "os.type", "value": {"stringValue": "linux"}}'
     item = f'{{"attributes": [{odd}, {linux}], "body": null}}'
     text = f'{{"resourceLogs": [{{"scopeLogs": [{{"logRecords": [{item}]}}]}}]}}'
@@ -208,7 +207,6 @@ def test_an_element_that_is_no_attribute_costs_itself(odd: str) -> None:
 
 @pytest.mark.parametrize("other", ['"intValue": 1', '"boolValue": true', '"kvlistValue": {}'])
 def test_a_value_of_two_forms_is_of_no_type(other: str) -> None:
-    """Neither counts."""
     item = (
         '{"attributes": [{"key": "ip", "value": {"stringValue": "::1"}},'
         f' {{"key": "os.type", "value": {{"stringValue": "linux", {other}}}}}]}}'
@@ -223,7 +221,6 @@ def test_a_value_of_two_forms_is_of_no_type(other: str) -> None:
 
 @pytest.mark.parametrize("value", ["null", "{}", '{"stringValue": null}', '{"intValue": null}'])
 def test_what_has_no_value_is_absent(value: str) -> None:
-    """Also where a key is repeated, of which the last counts."""
     item = (
         '{"attributes": [{"key": "os.type", "value": {"stringValue": "linux"}},'
         ' {"key": "ip", "value": {"stringValue": "::1"}},'
@@ -265,7 +262,6 @@ def test_of_equal_keys_the_last_counts_and_costs_only_its_field(protobuf: bool) 
 
 
 def test_a_body_is_chat_and_an_integer_has_64_bits() -> None:
-    """Only the presence of a body is known; a longer integer is none."""
     value = '{"key": "cpu.count", "value": {"intValue": "9223372036854775808"}}'
     record = f'{{"attributes": [{value}], "body": {{"stringValue": "x"}}}}'
     text = f'{{"resourceLogs": [{{"scopeLogs": [{{"logRecords": [{record}]}}]}}]}}'

@@ -133,14 +133,12 @@ class _Text(_Name):
 
 
 def test_foreign_objects_are_not_asked() -> None:
-    """Neither names nor values, at any depth, whatever they pretend to be."""
     plain = {"os.type": "linux", "os.version": _Text("1.2"), "os": {"build_id": _Text("22A1")}}
     pairs = [*plain.items(), (_Name("os.name"), "Ubuntu"), (b"name", "Ubuntu"), (1, "Ubuntu")]
     assert _admitted({}, {}, dict(pairs)) == ({"os.type": "linux"}, {})
 
 
 def test_resources_are_made_once() -> None:
-    """Those of which the same is admitted, for the same fields."""
     items: ItemBatch[object] = _CONFERENCING.otlp_items(lambda _: object())
     places = [items.context({"os.type": "linux", "user": name}, {}) for name in ("Ana", "Ben")]
     made = [items.admit(place, {"ip": f"192.0.2.{n}"}) for n, place in enumerate(places)]
@@ -151,7 +149,6 @@ def test_resources_are_made_once() -> None:
 
 @pytest.mark.parametrize("resource", [{}, {"chat": "ho"}, {"os.type": "a word"}])
 def test_content_and_bodies_are_counted(resource: Any) -> None:
-    """Once for each item and category, whichever way it takes."""
     items: ItemBatch[Record] = _CONFERENCING.otlp_items(dict)
     place = items.context(resource, {})
     items.admit(place, {"chat": "hi", "ip": "::1"}, body=True)
@@ -192,7 +189,6 @@ _TWO_USES = f"{_ONE_USE}  c: {{kind: boolean, from: [a], expires: 2026-01-01, RE
 
 @pytest.mark.parametrize("schema", [sample(_ONE_USE), sample(_TWO_USES)])
 def test_any_mapping_has_attributes(schema: Schema) -> None:
-    """Whether or not one attribute has two uses."""
     items: ItemBatch[Record] = Filter(schema).otlp_items(dict)
     linux: Any = MappingProxyType({"a.b": "linux", 5: 6})
     found = {"os.type": "linux"}

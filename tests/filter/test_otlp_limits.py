@@ -78,7 +78,6 @@ def test_the_most_items(protobuf: bool, number: int) -> None:
 
 @pytest.mark.parametrize("protobuf", [True, False])
 def test_items_count_together(protobuf: bool) -> None:
-    """However many resources and scopes they are spread over."""
     number = MAX_ITEMS // 2 + 1
     body = logs(b"\x12\x00" * number) * 2
     if not protobuf:

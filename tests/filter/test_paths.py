@@ -121,8 +121,6 @@ def _received(admission: Admission) -> tuple[int, object]:
 
 
 def test_too_many_are_counted_before_any_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of one level over a whole document, with what is rejected there; and of a whole call, with
-    the elements around records."""
     filter_ = made(_NESTED, "records: ['a[].b[]']")
     event = {"a": [{"b": [{"n": 1}] * 3}, {"b": [{"n": 1}] * 2}, {}]}
     text = json.dumps(event).encode()

@@ -45,7 +45,6 @@ def test_an_event_that_is_a_record_is_admitted_at_once(records: str) -> None:
 
 
 def test_paths_of_conditions_are_read() -> None:
-    """Not only those of values."""
     fields = OS.replace("REST", "from: [{path: a.c, when: {b: x}}], REST")
     assert {("a", "b"), ("a.b",)} <= set(plan_of(sample(fields)).paths)
 

@@ -279,7 +279,6 @@ def test_batches_that_were_joined_come_back() -> None:
 def test_batches_of_otlp_come_back(
     data: st.DataObject, schema: Schema, signal: Signal, purposes: Any
 ) -> None:
-    """Of which identical records are one, with any number."""
     body = data.draw(otlp_bodies.bodies(schema, signal)).SerializeToString()
     for found in made(schema, purposes).admit_by_grant(signal, body, protobuf=True):
         batch = PendingBatch(schema.layout, MINUTE, found.encode(), found.tally, found.granted)
@@ -344,7 +343,6 @@ _OF_RECORDS = {
 
 @pytest.mark.parametrize("name", _PAYLOADS)
 def test_payloads_that_no_filter_writes(name: str) -> None:
-    """Whatever the counts say; and the error says nothing of them."""
     payload = _PAYLOADS[name]
     for admitted in {1, 2, payload.count(b"\n")}:
         error = refusal(pending(payload, received=admitted, admitted=admitted))
@@ -397,7 +395,6 @@ _OF_COUNTS = {
 
 @pytest.mark.parametrize("name", _TALLIES)
 def test_tallies_that_do_not_conserve(name: str) -> None:
-    """Nor may a count be of what is not listed."""
     error = refusal(pending(**_TALLIES[name]))
     assert error.message in _OF_COUNTS
     assert not any(map(mentions, told_by(error)))
@@ -413,7 +410,6 @@ def test_tallies_that_do_not_conserve(name: str) -> None:
     ],
 )
 def test_minutes_in_which_nothing_is_received(received: Any) -> None:
-    """Only the present one, and those that records of an SDK have."""
     error = refusal(pending(minute=received))
     assert not any(map(mentions, told_by(error)))
 
@@ -428,7 +424,6 @@ def test_minutes_in_which_nothing_is_received(received: Any) -> None:
     ],
 )
 def test_records_of_earlier_minutes_are_of_an_sdk(received: str, is_present: bool) -> None:
-    """Which says powers of two, of how many events they are."""
     three = replace(pending(LINE.replace(b"}", b',"count":3}')), received=received)
     three = replace(three, tally=replace(three.tally, received=3, admitted=3))
     four = replace(pending(LINE.replace(b"}", b',"count":4}')), received=received)
@@ -441,7 +436,6 @@ def test_records_of_earlier_minutes_are_of_an_sdk(received: str, is_present: boo
 
 
 def test_purposes() -> None:
-    """Those of the filter, without optional ones that a person refused."""
     needed = ("service_operations", "security")
     batch = replace(pending(), granted=needed)
     assert CHECK.check(batch) == batch
@@ -467,14 +461,12 @@ def test_fields_whose_purposes_are_refused() -> None:
 
 
 def test_the_layout_is_the_schemas() -> None:
-    """Of the same version, and the same digest."""
     others: list[Any] = [shipped("web").layout, replace(CONFERENCING.layout, digest="0" * 64), None]
     for layout in others:
         refusal(replace(pending(), layout=layout))
 
 
 def test_rows_stay_with_batches_that_are_joined() -> None:
-    """As long as each of them has some."""
     check = partial(CHECK.check, keep_rows=True)
     one, other = check(pending()), check(pending(2 * LINE))
     assert one.rows is not None
@@ -485,7 +477,6 @@ def test_rows_stay_with_batches_that_are_joined() -> None:
 
 
 def test_an_error_holds_no_batch() -> None:
-    """None of our frames that it refers to has one."""
     error = refusal(pending(b"{}\n"))
     frames = [frame for frame, _ in walk_tb(error.__traceback__) if is_ours(frame)]
     assert frames
@@ -544,7 +535,6 @@ class _NumberOrFlag(FieldBase):
 
 
 def test_values_that_are_equal_and_of_another_type() -> None:
-    """Only the one that the kind makes passes."""
     others = field("boolean", purposes=["security"]).model_dump(by_alias=True)
     schema = changed(CONFERENCING, {**CONFERENCING.fields, "f": _NumberOrFlag(**others)})
     check = Recheck(schema)
@@ -576,7 +566,6 @@ def test_required_fields() -> None:
 
 
 def test_times_lie_around_the_minute() -> None:
-    """From its beginning to now, or, for an SDK's records, in its hour."""
     schema = with_field("time", within="10m")
     check = Recheck(schema)
 
@@ -737,7 +726,6 @@ def test_purposes_of_delayed_batches(number: int) -> None:
 def test_an_hour_begins_when_the_minute_is_forgotten(
     now: str, minute: str, value: str, is_taken: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """From then on, records may be of any minute in it."""
     moment = datetime.fromisoformat(f"2026-06-01T{now}:29Z")
     monkeypatch.setattr(recheck, "utc_now", lambda: moment)
     schema = with_field("time", within="10m")
@@ -803,7 +791,6 @@ def test_floods_of_counts() -> None:
 
 
 def test_a_large_batch_is_in_memory_twice() -> None:
-    """As it came, and in our encoding; what is decoded meanwhile is small."""
     batch = pending(LINE * ((5 << 20) // len(LINE)))
     check = partial(CHECK.check, keep_rows=True)
     found: list[PendingBatch] = []
@@ -813,8 +800,6 @@ def test_a_large_batch_is_in_memory_twice() -> None:
 
 
 def test_what_is_remembered_is_bounded() -> None:
-    """However many different values are sent, and under however many minutes."""
-
     def flood() -> None:
         numbers = iter(range(60_000))
         for at in range(50):

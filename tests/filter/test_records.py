@@ -87,7 +87,6 @@ def test_long_lists_are_counted_undecoded(monkeypatch: pytest.MonkeyPatch) -> No
     [(20, 20, False), (10, 21, True), (9, 21, False), (12, 207, True), (11, 207, False)],
 )
 def test_many_commas(commas: int, size: int, expected: bool) -> None:
-    """More than one in sixteen bytes, and more than elements that are allowed."""
     assert has_many_commas(b"," * commas + b" " * (size - commas)) is expected
 
 

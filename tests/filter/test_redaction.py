@@ -69,7 +69,6 @@ def test_one_rule_of_several() -> None:
 
 
 def test_a_field_goes_when_its_time_is_over() -> None:
-    """To the minute, and the record with its last field."""
     expiry = _expiry()
     lines = _lines(_BOTH)
     assert redact(lines, expiry, _minute(days=30)).payload is lines
@@ -177,8 +176,6 @@ _records = st.lists(
 
 @given(_records, st.data())
 def test_the_law_of_erasing(records: list[Record], data: st.DataObject) -> None:
-    """For any records and any text of theirs: exactly the lines with that text in that field are
-    gone, and all others are the bytes that they were."""
     texts = [text for record in records for text in record.values() if isinstance(text, str)]
     value = data.draw(st.sampled_from(texts or ["x"]))
     left = redact(
@@ -201,7 +198,6 @@ def test_late_lines_are_told_by_their_end() -> None:
 
 
 def test_lines_of_one_form_are_judged_by_their_own_minutes() -> None:
-    """Also where the minute is not the last member."""
     old, new = ({"received": _minute(days=age), **_BOTH} for age in (31, 1))
     shortened = {"received": old["received"], "os.type": "linux", "count": 3}
     for lines, left in (((old, new), (shortened, new)), ((new, old), (new, shortened))):
@@ -209,7 +205,6 @@ def test_lines_of_one_form_are_judged_by_their_own_minutes() -> None:
 
 
 def test_values_are_compared_by_their_hashes() -> None:
-    """Where a rule has those; records that are decoded are judged as lines are."""
     part = Part(start=_SUBJECT.start, end=_SUBJECT.end, field="client.address", value="ab")
     hashed = {("client.address", "10.0.0.1"): "ab"}
     rule = Rule({"s": [part]}, hashed=lambda name, value: hashed.get((name, value), ""))
@@ -225,7 +220,6 @@ def test_values_are_compared_by_their_hashes() -> None:
 
 
 def test_a_rule_of_people_leaves_what_it_does_not_know() -> None:
-    """And counts it, as it does with a rule by age; which records these are, can be asked."""
     person = Part(start=_SUBJECT.start, end=_SUBJECT.end, field="client.address", value="10.0.0.1")
     rule = Rule({"s": [person]}, None)
     unknown = _lines({"schema": "t/1.0.0", "client.address": "10.0.0.2"})
@@ -241,7 +235,6 @@ def test_a_rule_of_people_leaves_what_it_does_not_know() -> None:
 
 
 def test_rules_say_no_value() -> None:
-    """Neither they nor their parts."""
     for each in (Rule.removal(_SUBJECT, None), Part(field="client.address", value="10.0.0.1")):
         assert "10.0.0.1" not in repr(each)
 

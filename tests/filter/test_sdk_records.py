@@ -338,8 +338,6 @@ def test_counts_that_are_none(count: Any) -> None:
     ],
 )
 def test_minutes(received: str | None, minute: str) -> None:
-    """As the sender says within the last hour, and its hour within 31 days; a clock may be five
-    minutes ahead, and no more."""
     share = only(CONFERENCING.admit_records(text(RECORD | {"received": received})))
     assert (share.received, share.payload) == (minute, LINE)
 
@@ -400,7 +398,6 @@ def test_several_minutes() -> None:
     ],
 )
 def test_ends_of_lines_that_are_not_those_of_an_sdk(end: bytes) -> None:
-    """However alike they look: each line is what it is alone."""
     line = LINE[:-2] + end % b"2026-06-01T12:10:00Z"
     alone = CONFERENCING.admit_records(line)
     twice = CONFERENCING.admit_records(line.rstrip(b"\n") + b"\n" + line)
@@ -422,7 +419,6 @@ def test_lines_of_an_sdk_among_others() -> None:
 
 
 def test_long_lines_are_not_decoded() -> None:
-    """Even if they end as those of an SDK do."""
     address = "😀" + "a" * MAX_LINE
     line = text(RECORD | {"client.address": address, "received": MINUTE}).replace(b": ", b":")
     tracemalloc.start()
@@ -487,7 +483,6 @@ def test_a_body_in_parts() -> None:
 
 
 def test_moments_of_a_minute() -> None:
-    """After an hour, they are those of its hour."""
     minutes = CONFERENCING.minutes()
     last, older = datetime(2026, 6, 1, 11, 30, tzinfo=UTC), datetime(2026, 6, 1, 11, tzinfo=UTC)
     assert minutes.moments(f"{last:%Y-%m-%dT%H:%M}:00Z") == (last, last + sdk_records.MINUTE_SPAN)
@@ -638,7 +633,6 @@ def test_what_names_no_schema_is_no_record(schema: Any) -> None:
 
 @pytest.mark.parametrize("kind", [bytes, bytearray, memoryview, bytes.decode])
 def test_types_of_payloads(kind: Any) -> None:
-    """Whatever holds bytes or text."""
     assert only(CONFERENCING.admit_records(kind(LINE))).payload == LINE
 
 
@@ -650,7 +644,6 @@ def test_no_payload(payload: Any) -> None:
 
 @pytest.mark.parametrize("payload", [b"", b"\n", b" \r\n\t\n", b"\xef\xbb\xbf"])
 def test_nothing(payload: bytes) -> None:
-    """Of no lines nothing comes."""
     assert CONFERENCING.admit_records(payload) == []
 
 
@@ -673,7 +666,6 @@ def test_it_shows_nothing() -> None:
 
 @pytest.mark.parametrize("before", [b"", b"\n" * 17_000, b" \r\n\t\n" * 5_000])
 def test_blank_lines_do_not_hide_the_schema(before: bytes) -> None:
-    """However many stand before the first record."""
     text = before + b'{"schema":"web/1.0.0","os.type":"linux"}\n'
     for mark in (b"", b"\xef\xbb\xbf"):
         assert schema_named(mark + text, {"web", "conferencing"}) == "web"

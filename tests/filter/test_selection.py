@@ -38,7 +38,6 @@ def test_listed_values_select(value: Any) -> None:
 
 @for_each("value", OTHERS)
 def test_others_are_counted_and_nothing_of_them(value: Any) -> None:
-    """Neither dropped fields nor content: as if they were not there, but for their number."""
     record = {"os": 7, "chat": ["canary"], "type": value, "x.y": "z"}
     for records, event in ((_ONE, {"list": [record]}), (_ITSELF, record)):
         found, tally = all_ways(_filter(records), event)
@@ -47,7 +46,6 @@ def test_others_are_counted_and_nothing_of_them(value: Any) -> None:
 
 
 def test_the_record_itself_is_looked_at() -> None:
-    """Neither what is around it, nor another form of the member; all members must fit."""
     filter_ = _filter(_ONE)
     for around, record in (
         (_FITS, {"os": "linux"}),
@@ -59,7 +57,6 @@ def test_the_record_itself_is_looked_at() -> None:
 
 
 def test_no_other_way_is_tried() -> None:
-    """Where one leads to records of which none is selected; an empty list is one too."""
     filter_ = _filter("records: [{path: list, when: {type: a}}, '.']")
     assert all_ways(filter_, {"list": [], "os": "linux"})[1].received == 0
     event = {"list": [{"n": 1}], "os": "linux"}
@@ -95,7 +92,6 @@ def test_records_in_lists_of_lists() -> None:
 
 
 def test_events_that_are_lists_have_no_members() -> None:
-    """So none is selected, as the event itself or as a record."""
     fields = _FIELDS.replace("[os]", "['[1].os']")
     event = ["x", {"os": "linux", **_FITS}]
     filter_ = made(fields, _ITSELF)
@@ -129,14 +125,12 @@ def test_consent_decides_nothing_about_it() -> None:
 
 @for_each("value", FOREIGN)
 def test_foreign_values_select_nothing(value: Any) -> None:
-    """Only exact built-in types are compared."""
     record = {"os": "linux", "type": value, "x.y": "z"}
     for records, event in ((_ONE, {"list": [record]}), (_ITSELF, record)):
         assert _filter(records).admit(event).tally.rejected == {"not_selected": 1}
 
 
 def test_what_is_compared_is_nowhere() -> None:
-    """Not in a record, a count, or an explanation."""
     filter_ = _filter(_ONE)
     text = json.dumps({"list": [{"n": 1, **_FITS}, {"n": 1, "type": "canary"}]}).encode()
     admission = filter_.admit(text)

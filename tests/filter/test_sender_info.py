@@ -97,7 +97,6 @@ def test_one_record_of_a_document() -> None:
 
 
 def test_what_comes_of_it_is_judged() -> None:
-    """By the field's kind like any value: a refusal is counted."""
     admission = filled().admit(KIOSK, peer="fe80::1", user_agent=WINDOWS)
     assert fields_of(admission) == [KIOSK | {"os.type": "windows"}]
     assert admission.tally.dropped == {"client.address": {"invalid_value": 1}}
@@ -112,7 +111,6 @@ def test_a_required_address() -> None:
 
 
 def test_withheld_fields_are_not_filled() -> None:
-    """Neither is an expired field, and it is not counted either."""
     admission = filled(", expires: 2026-01-01").admit(KIOSK, **SAYS)
     assert fields_of(admission) == [KIOSK | {"os.type": "windows"}]
     assert not admission.tally.dropped
@@ -131,7 +129,6 @@ def test_schemas_that_do_not_say_so() -> None:
 
 
 def test_elements_around_a_single_event_count_once() -> None:
-    """Though the document is read again, with what the request says."""
     tested = filled(document="records: ['a[].b[]']\n")
     event: dict[str, Any] = {"a": [{"b": []}] * 5 + [{"b": [KIOSK]}]}
     for form in (event, json.dumps(event).encode()):

@@ -24,8 +24,6 @@ def spellings(case: Written) -> set[bytes]:
 
 @pytest.mark.parametrize(("schema", "name"), EVERY_FIELD)
 def test_smuggling(schema: str, name: str) -> None:
-    """Whatever is put into a field, in whatever way, comes out canonical or is refused and
-    counted."""
     made_case = schema_case(schema)
     starts = good(made_case.schema.fields[name])
     nearly = [written(value) for start in starts for value in damaged(start)]

@@ -22,7 +22,6 @@ def spooled(payload: bytes) -> Batch:
 
 
 def test_values_stay_the_bytes_that_they_are() -> None:
-    """However a number or a text is written, it is not written anew; schema and count stay."""
     lines = (
         rb'{"schema":"x/1.0.0","a.b":"\u00e9","n":1.50,"is":true,"count":3}' + b"\n"
         rb'{"schema":"x/1.0.0","n":1e+2,"is":false}' + b"\n"
@@ -123,5 +122,4 @@ def test_the_values_of_records() -> None:
     ],
 )
 def test_lines_that_no_filter_writes(text: bytes, number: int) -> None:
-    """With a member twice, or with blanks, or without an end."""
     assert foreign_lines(text) == number

@@ -26,7 +26,6 @@ def schema() -> Schema:
     ],
 )
 def test_a_value_is_read_as_that_of_an_event_is(schema: Schema, written: str, meant: str) -> None:
-    """However it is written, what is looked for is what is kept."""
     found = find_subject(schema, "client.address", written, "2026-11-24", "2026-11-24")
     assert (found.field, found.value) == ("client.address", meant)
 
@@ -60,7 +59,6 @@ def test_a_value_that_is_none_is_refused_and_not_said(schema: Schema) -> None:
     ],
 )
 def test_a_field_of_many_is_refused_with_the_reason(options: dict[str, object], why: str) -> None:
-    """To erase by it would erase what is of others."""
     with raises("E404", InputError, match=why):
         find_subject(_schema(options), "some.field", "1", "2026-11-24", "2026-11-24")
 
@@ -73,7 +71,6 @@ def test_a_token_of_as_many_values_as_addresses_will_do() -> None:
 
 
 def test_a_field_that_is_not_there_is_said(schema: Schema) -> None:
-    """With what it may have been meant to be."""
     with raises("E404", InputError, match=r"client\.address"):
         find_subject(schema, "client.adress", "203.0.113.7", "2026-11-24", "2026-11-24")
 

@@ -100,7 +100,6 @@ def _reason(line: bytes) -> str | None:
 @example(b"a" * 24)
 @_in_small_pieces()
 def test_each_line_is_judged_as_if_alone(payload: bytes) -> None:
-    """By size, encoding and depth, whatever lines are beside it."""
     every, reasons = payload.removesuffix(b"\n").split(b"\n") if payload else [], list[str]()
     found = [bytes(line).removesuffix(b"\n") for line in readable_lines(payload, reasons.append)]
     assert found == [line for line in every if _reason(line) is None]
@@ -159,7 +158,6 @@ def test_a_deep_line_is_never_missed(payload: bytes) -> None:
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 40))
 @_in_small_pieces()
 def test_objects_are_counted_outside_of_texts(objects: int, texts: int, most: int) -> None:
-    """Those in strings are none."""
     text = b"[" + b",".join([b"{}"] * objects + [rb'"{\"{"'] * texts) + b"]"
     assert has_more_objects(text, most) == (objects > most)
     assert has_more_objects(b'{"a":%b}' % text, most) == (objects + 1 > most)
@@ -168,7 +166,6 @@ def test_objects_are_counted_outside_of_texts(objects: int, texts: int, most: in
 @pytest.mark.parametrize("text", [b"x", b"chat", b'{"cha": 1}', b"", "ch\u00e4t".encode()])
 @pytest.mark.parametrize("names", [["chat"], ["no", "chat", "chat"], ["a.c"], ['a"b'], ["a\tb"]])
 def test_a_name_is_found_in_whatever_form(names: list[str], text: bytes) -> None:
-    """As it is or with any escape; names that can be written in several ways are in any text."""
     find, special = name_search(names), any(c in '"\t' for c in "".join(names))
     assert find(text) == (special or any(name.encode() in text for name in names))
     assert find(text + rb"\u0061")
@@ -177,7 +174,6 @@ def test_a_name_is_found_in_whatever_form(names: list[str], text: bytes) -> None
 
 @pytest.mark.parametrize("number", [MAX_PARTS - 5, MAX_PARTS + 1])
 def test_objects_of_otlp(number: int) -> None:
-    """As many as protobuf may have messages; a body of more is not decoded at all."""
     body = b'{"resourceLogs":[{"scopeLogs":[{"logRecords":[{}]}]}],"a":[%b{}]}' % (b"{}," * number)
     tally = Filter(load_schema("conferencing")).admit_otlp("logs", body, protobuf=False).tally
     reason = "too_large" if number > MAX_PARTS else "nothing_admitted"
@@ -214,7 +210,6 @@ _PARTS = st.sampled_from(
 @given(st.integers(0, 14), st.lists(_PARTS, max_size=4).map(b"".join))
 @_in_small_pieces()
 def test_utf8_is_what_python_decodes(size: int, part: bytes) -> None:
-    """Also around the border of a piece, and of a view: no surrogates, no overlong forms."""
     text = "é".encode() * (size // 2) + b"a" * (size % 2) + part + b"z"
     assert is_utf8(text) == is_utf8(memoryview(text)) == _decodes(text)
 
@@ -235,7 +230,6 @@ _DEEPEST = b"[" * MAX_DEPTH + b"]" * MAX_DEPTH
 
 @pytest.mark.parametrize("at", [0, 1, _PIECE - 1, _PIECE, 2 * _PIECE])
 def test_every_byte_of_a_long_text_counts(at: int) -> None:
-    """Wherever pieces of it begin."""
     blank = b" " * (2 * _PIECE + 9)
     assert is_blank(blank)
     assert not is_blank(blank[:at] + b"a" + blank[at:])

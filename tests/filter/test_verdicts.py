@@ -115,7 +115,6 @@ def _tallies(tested: Filter, event: dict[str, Any]) -> dict[str, Tally]:
 
 @pytest.mark.parametrize("required", ["true", "false"])
 def test_every_path_gives_the_verdict_of_the_plan(required: str) -> None:
-    """Whatever fills the struct of an event."""
     met, schema = set(), sample(_FIELDS.replace("REQUIRED", required), purposes=_PLANNING)
     filters = [(chosen, Filter(schema, purposes=chosen)) for chosen in (None, ["ops"])]
     for (purposes, tested), given in product(filters, product((None, True, False), repeat=3)):
@@ -147,7 +146,6 @@ def test_a_blank_document_is_malformed(text: bytes) -> None:
 
 
 def test_a_filter_follows_the_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """From the day on which a field expires it is withheld, without another filter."""
     now = [datetime(2026, 6, 1, 23, 59, tzinfo=UTC)]
     monkeypatch.setattr(Filter, "_now", lambda _: now[0])
     schema = load_schema("conferencing")

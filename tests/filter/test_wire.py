@@ -56,7 +56,6 @@ def short_fields() -> st.SearchStrategy[bytes]:
 
 @given(st.lists(short_fields(), max_size=30))
 def test_short_fields_are_counted_in_runs(fields: list[bytes]) -> None:
-    """As many as there are, whatever lies between them."""
     shape = wire.MessageShape({2: wire.MessageShape(is_item=True), 5: wire.MessageShape()})
     found = wire.count_messages(b"".join(fields), shape)
     assert found.items == sum(each[0] == 2 << 3 | 2 for each in fields)
@@ -95,8 +94,6 @@ def test_nested_messages_are_counted(tree: _Tree) -> None:
 
 @given(st.binary(max_size=30) | _TREES.map(lambda tree: b"\x12" * len(tree)), st.integers(0, 5))
 def test_a_quick_count_misses_no_message(body: bytes, most: int) -> None:
-    """Whatever may be a tag counts as one, in whichever piece it is, if there is room for so many
-    messages at all."""
     tags = bytes(number << 3 | 2 for number in (1, 2, 3, 15))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(wire, "MAX_PARTS", most)
@@ -151,7 +148,6 @@ def test_a_quick_count_knows_each_byte(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_when_a_walk_ends() -> None:
-    """With more messages than are allowed, or deeper ones."""
     for parts, levels, is_beyond in (
         (wire.MAX_PARTS, wire.MAX_LEVELS, False),
         (400_001, 101, True),

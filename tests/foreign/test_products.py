@@ -101,7 +101,6 @@ def test_what_is_not_listed_changes_nothing(product: str) -> None:
 
 
 def test_otlp() -> None:
-    """As a log record of a resource, attributes give the same as an event."""
     (test,) = schema("otel").tests
     event: Any = test.event
     attributes: list[Any] = [{"key": name, "value": _any(event[name])} for name in event]

@@ -31,7 +31,6 @@ _HASH, _OTHER_HASH = hashed(_TOKEN), hashed(_ANOTHER)
     ],
 )
 def test_the_right_token_is_let_in(header: str) -> None:
-    """As bytes and as text, the scheme in any case, with any of the tokens."""
     tokens = Tokens([_HASH, _OTHER_HASH])
     assert tokens.admits(header)
     assert tokens.admits(header.encode())

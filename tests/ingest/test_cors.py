@@ -45,7 +45,6 @@ def test_origins(origins: list[str], admitted: bool) -> None:
 
 
 def test_no_origin_is_configured() -> None:
-    """Then no page may send, and responses do not depend on the page."""
     none = CorsPolicy([])
     assert none.allows(_head())
     assert not none.allows(_head("https://meet.example"))

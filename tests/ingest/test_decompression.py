@@ -69,7 +69,6 @@ def test_what_was_compressed_comes_out(name: str, data: bytes) -> None:
 @example(data=b"a", cut=-1)
 @example(data=b"a", cut=-2)
 def test_a_body_that_is_cut_short_is_damaged(name: str, data: bytes, cut: int) -> None:
-    """Wherever it is cut, down to nothing at all."""
     encoding, compress = _COMPRESS[name]
     wire = compress(data)
     with pytest.raises(RequestRefused) as caught:
@@ -81,7 +80,6 @@ def test_a_body_that_is_cut_short_is_damaged(name: str, data: bytes, cut: int) -
 @_EACH
 @pytest.mark.parametrize("first", [b"", b"first" * 10, b"long " * 50_000], ids=len)
 def test_there_is_one_member_and_nothing_after_it(name: str, first: bytes) -> None:
-    """Neither another member, nor an empty one, nor anything else, near or far."""
     encoding, compress = _COMPRESS[name]
     for more in (compress(b"second"), compress(b""), b"\0", b"x" * 100_000):
         with pytest.raises(RequestRefused) as caught:
@@ -119,7 +117,6 @@ def test_noise_is_damaged_or_small(name: str, noise: bytes) -> None:
 
 @_EACH
 def test_a_million_empty_members(name: str) -> None:
-    """Are refused at the second."""
     encoding, compress = _COMPRESS[name]
     with pytest.raises(RequestRefused):
         _plain(encoding, compress(b"") * 1_000_000)
@@ -290,7 +287,6 @@ def test_what_a_frame_states_is_read(data: bytes, times: int, window: int) -> No
 
 
 def test_a_frame_of_one_segment_needs_its_size_as_window() -> None:
-    """As much memory as a frame that states so large a window."""
     magic, size = b"\x28\xb5\x2f\xfd", (1 << 20).to_bytes(4, "little")
     single = magic + bytes([2 << 6 | 1 << 5]) + size
     windowed = magic + bytes([2 << 6, 10 << 3]) + size
@@ -408,5 +404,4 @@ def test_an_encoding_is_what_it_is_called(named: str, is_: str) -> None:
 
 
 def test_raw_deflate_with_padding() -> None:
-    """Of a last block that is only stored, in which no client has any, is not taken for zlib's."""
     assert _plain("deflate", b"\x09\x01\x00\xfe\xffx") == b"x"

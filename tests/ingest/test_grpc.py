@@ -299,9 +299,6 @@ def test_too_much_metadata(listen: Listen, accepting: Accepting) -> None:
 
 
 def test_a_hundred_calls_at_once(listen: Listen, accepting: Accepting) -> None:
-    """More than there are threads, and than a connection may have: each is answered, and is
-    stored once. Calls before the sender knows how many it may have, or that are slow while others
-    wait, are refused by codes after which OTLP has senders try again."""
     port, again = listen(), (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 
     def send(number: int) -> grpc.StatusCode | None:
@@ -418,7 +415,6 @@ def test_calls_under_way_are_answered(listen: Listen, accepting: Accepting) -> N
 
 
 def test_large_messages_leave_threads_to_small_ones(listen: Listen, accepting: Accepting) -> None:
-    """However many come: some of them are refused for the moment."""
     held, release, number = list[int](), threading.Event(), 7
 
     def hold() -> None:

@@ -133,7 +133,6 @@ def test_queries_mean_nothing(server: Server) -> None:
 
 
 def test_curl(server: Server) -> None:
-    """As people will try it first; curl waits to be told to go on before a large body."""
     if (curl := shutil.which("curl")) is None:
         required("curl")
     assert curl is not None
@@ -196,7 +195,6 @@ def test_refusals_leave_the_server_and_mostly_the_connection(
 
 
 def test_what_becomes_too_large(server: Server) -> None:
-    """By how many times it grows, and by what it grows to."""
     for body in (bytes(9 * MIB), (os.urandom(2000) + bytes(20_000)) * 400):
         reply = server.post(gzip.compress(body, 1), content_encoding="gzip")
         assert (reply.status, reply.code) == (413, "E416")
@@ -289,7 +287,6 @@ def test_otlp_as_json(server: Server, signal: str) -> None:
 
 
 def test_refusals_in_the_words_of_otlp(server: Server) -> None:
-    """Also those that come before the body is looked at."""
     status_pb2 = pytest.importorskip("google.rpc.status_pb2")
     reply = server.post(b"\x0a", "/v1/logs", content_type=_PROTOBUF, content_encoding="br")
     assert (reply.status, reply.headers["content-type"]) == (415, _PROTOBUF)
@@ -302,7 +299,6 @@ def test_refusals_in_the_words_of_otlp(server: Server) -> None:
 
 
 def test_tokens(tmp_path: Path) -> None:
-    """Without a valid one nothing is taken, and the answer says what to send."""
     with serving(tmp_path, token="abc") as server:
         reply = server.post(_EVENT, authorization="Bearer abcd")
         assert (reply.status, reply.code) == (401, "E411")
@@ -387,7 +383,6 @@ def test_memory_for_bodies_is_one_for_all(tmp_path: Path) -> None:
 
 
 def test_small_bodies_find_room(tmp_path: Path) -> None:
-    """Whatever large bodies hold that never end: an honest sender's request is answered."""
     limits = {"memory": MIB, "wire": 300_000, "body": 300_000}
     head = b"POST /v1/events HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
     with serving(tmp_path, limits=limits) as server, ExitStack() as stack:

@@ -73,7 +73,6 @@ def _secured(folder: Path, limits: dict[str, float] | None = None) -> Iterator[S
 
 
 def test_a_connection_that_is_used_again(secured: Secured) -> None:
-    """After success, and after most refusals."""
     client = secured.client()
     assert exchange(client, _EVENT).status == 200
     first = client.sock
@@ -179,7 +178,6 @@ def _send_at_once(server: Server, line: socket.socket, data: bytes) -> None:
 
 
 def test_handshakes_are_counted_down(tmp_path: Path) -> None:
-    """However they end, their places are free again; one that has no end has a deadline."""
     limits = {"connections": 3, "header_seconds": 1.0}
     with _secured(tmp_path, limits) as secured:
         for said in (b"", b"\0", _HELLO[:30], _HELLO, _HEAD) * 4:

@@ -101,7 +101,6 @@ def _answers(server: Server, requests: Iterator[bytes]) -> bytes:
 
 
 def test_nothing_of_a_request_is_ever_said(tmp_path: Path) -> None:
-    """With every logger at DEBUG; each request is accepted, is not stored, and fails."""
     own = canaries(100)
     written = tmp_path / "written"
     written.mkdir()

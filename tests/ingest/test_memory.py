@@ -29,7 +29,6 @@ def _is_refused(turns: Turns, size: int, left: int = 0) -> bool:
 
 
 def test_what_is_taken_at_once() -> None:
-    """As much as there is, less what is to be left."""
     turns = Turns(10)
     turns.take(4)
     assert _is_refused(turns, 7)
@@ -46,8 +45,6 @@ def test_what_is_taken_at_once() -> None:
 )
 @settings(deadline=None)
 def test_turns_come_in_order(amount: int, sizes: list[int], gone: set[int]) -> None:
-    """Whatever they ask for, and whoever no longer waits: those that are left have their turns in
-    the order in which they asked, and never more than there is."""
     sizes = [min(size, amount) for size in sizes]
     turns, order = Turns(amount), list[int]()
 
@@ -121,7 +118,6 @@ def test_threads_and_loops_share() -> None:
 
 
 def test_a_turn_that_does_not_come_is_refused() -> None:
-    """After the seconds that a request may wait, in a thread and on a loop; then it has nothing."""
     turns = Turns(1)
     turns.take(1)
     with pytest.raises(RequestRefused) as caught:
@@ -167,7 +163,6 @@ def test_a_queue_that_is_too_long_is_refused_at_once() -> None:
 @for_each("memory", [1, MIB, 80 * MIB])
 @for_each("encoding", ["gzip", "deflate", "zstd"])
 def test_every_body_finds_room(body: int, memory: int, encoding: Encoding) -> None:
-    """However little all together may have, and whatever a body becomes."""
     limits = IngestLimits(wire=body, body=body, memory=memory)
     budget = MemoryBudget(limits)
     wires = [zeros(encoding, 1), zeros(encoding, 1)[: body // 2], b"\x28\xb5\x2f\xfd\0\x68"]
@@ -188,7 +183,6 @@ def test_every_body_finds_room(body: int, memory: int, encoding: Encoding) -> No
 
 
 def test_small_bodies_have_their_part() -> None:
-    """Where large ones hold all that they may, as they are sent and while they are decompressed."""
     budget = MemoryBudget(IngestLimits())
     held = list[Reservation]()
     while True:

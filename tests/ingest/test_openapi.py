@@ -85,13 +85,11 @@ def _check(method: str, path: str, response: HttpResponse) -> None:
 
 
 def test_it_is_sound() -> None:
-    """As OpenAPI, and it is what is served."""
     DOCUMENT.check_sound()
     assert DOCUMENT.text == http.DOCUMENT
 
 
 def test_it_has_every_operation() -> None:
-    """And no other; with the media types of bodies, the headers and what they are about."""
     sends = {(method, path) for path in ROUTES for method in ("POST", "OPTIONS")}
     reads = {("GET", path) for path in (PATH, GPC_PATH, DOCUMENT_PATH)}
     assert DOCUMENT.operations.keys() == sends | reads | {("POST", PATH)}
@@ -129,7 +127,6 @@ def test_refusals(method: str, path: str) -> None:
 
 @for_each("path", ROUTES)
 def test_counts(path: str) -> None:
-    """Of what was stored, now or before, in each form."""
     some = Tally(40, 3, Counter(dict.fromkeys(REJECTIONS, 4)))
     kinds = set()
     for dialect in _dialects(ROUTES[path]):
@@ -215,7 +212,6 @@ _EXPOSED = "access-control-expose-headers"
 
 
 def test_a_token_is_asked_for() -> None:
-    """Only where something is sent."""
     secured = {at for at, each in DOCUMENT.operations.items() if "security" in each}
     assert secured == {
         at for at in DOCUMENT.operations if UNAUTHENTICATED.status in DOCUMENT.responses(*at)

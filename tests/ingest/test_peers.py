@@ -27,7 +27,6 @@ from tests.support.rows import for_each
     ],
 )
 def test_addresses_of_peers(peer: str, address: str | None) -> None:
-    """Without port, brackets, escapes and zone; sockets have none."""
     assert address_of(peer) == address
 
 
@@ -53,6 +52,5 @@ def test_forwarded_addresses(lines: list[str], hops: int, address: str | None) -
 
 @given(st.text(), st.lists(st.text(), max_size=3), st.integers(0, 5))
 def test_anything_may_come(peer: str, lines: list[str], hops: int) -> None:
-    """Neither raises."""
     address_of(peer)
     forwarded(lines, hops)

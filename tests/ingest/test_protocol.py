@@ -136,7 +136,6 @@ def test_faulty_chunks(server: Server, body: bytes) -> None:
 
 
 def test_good_chunks(server: Server) -> None:
-    """Of any size, with extensions and trailers, which mean nothing."""
     end = b"\r\nConnection: close\r\n\r\n"
     head = _CHUNKED.removesuffix(b"\r\n") + end
     body = b"".join(b"1;ext=x\r\n%c\r\n" % byte for byte in _EVENT)
@@ -262,7 +261,6 @@ def test_a_skipped_body_is_followed_by_the_next_request(server: Server) -> None:
 
 @pytest.mark.timed
 def test_a_skipped_body_has_its_limits_too(hasty: Server) -> None:
-    """As many bytes as any body, and as much time."""
     head = _CHUNKED.replace(b"/v1/events", b"/v1/nothin") + b"\r\n"
     with hasty.connect() as line:
         line.sendall(head)
@@ -296,7 +294,6 @@ def test_1_mb_of_headers(server: Server, large: bytes) -> None:
 
 
 def test_a_long_url(server: Server) -> None:
-    """Is a large head too."""
     answer = server.say(b"POST /v1/events?" + b"x" * 1_000_000 + b" HTTP/1.1\r\nHost: a\r\n\r\n")
     assert _statuses(answer) == [431]
 
@@ -438,7 +435,6 @@ def _gone(line: socket.socket) -> bool:
 
 
 def test_connections_are_counted_down(tmp_path: Path) -> None:
-    """However they end, their places are free again."""
     with serving(tmp_path, limits={**_QUICK, "connections": 3}) as server:
         for request in (b"", b"\0", _WHOLE[:30], _HEAD + b"X: " + b"x" * 90_000, _LAST) * 4:
             with server.connect() as line:

@@ -103,15 +103,12 @@ def test_encodings(lines: list[str], encoding: str | None) -> None:
 
 @for_each("lines", [["gzip, gzip"], ["gzip", "gzip"], ["identity, gzip"], ["br"], ["gzip;q=1"]])
 def test_encodings_that_are_not_taken(lines: list[str]) -> None:
-    """Others, and more than one."""
     with pytest.raises(RequestRefused) as caught:
         _head(*(("content-encoding", line) for line in lines)).encoding()
     assert caught.value.refusal is UNSUPPORTED_ENCODING
 
 
 def test_the_senders_address() -> None:
-    """That of all lines of proxies together; with no trusted proxy, the other end of the
-    connection."""
     lines = [("x-forwarded-for", "198.51.100.9"), ("x-forwarded-for", " 203.0.113.7 ,10.0.0.1")]
     peers = [_head(*lines, client="192.0.2.1").peer(hops) for hops in range(5)]
     assert peers == ["192.0.2.1", "10.0.0.1", "203.0.113.7", "198.51.100.9", None]
@@ -148,7 +145,6 @@ def test_hosts(host: str, known: bool) -> None:
 
 
 def test_two_hosts_are_foreign() -> None:
-    """And so is none."""
     hosts = frozenset([b"localhost"])
     assert not _head(("host", "localhost"), ("host", "localhost")).is_for(hosts)
     assert not _head().is_for(hosts)

@@ -63,7 +63,6 @@ def _answer(taking: _Accepting, request: HttpRequest) -> HttpResponse | None:
 
 @given(st.lists(st.binary(max_size=50), min_size=1))
 def test_parts_are_joined(parts: list[bytes]) -> None:
-    """And counted until the response."""
     taking, request = _Accepting(), _request(*parts)
     response = _answer(taking, request)
     assert response is not None

@@ -119,7 +119,6 @@ def test_counts() -> None:
 
 
 def test_it_says_how_to_find_out_why_nothing_is_admitted() -> None:
-    """With the command, where there is such an event."""
     found = json.loads(tally_response(EVENTS, _tally(1, nothing_admitted=2)).body)
     assert (found["rejected"], found["why"]) == (
         {"nothing_admitted": 2},

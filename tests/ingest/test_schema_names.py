@@ -24,8 +24,6 @@ _HEADERS = st.lists(st.sampled_from([b"web", b"conferencing", b"canary", b""]), 
 
 @given(_QUERIES, _HEADERS)
 def test_a_query_is_read_as_others_read_it(query: str, headers: list[bytes]) -> None:
-    """As by the standard library: whatever it finds under `schema` counts, with each header. One
-    name that is known is taken, none is the default, and anything else is refused."""
     raw = query.encode("utf-8", "replace")
     request = HttpRequest(
         "POST", "/v1/events", [(b"collector-schema", each) for each in headers], query=raw

@@ -115,7 +115,6 @@ def hasty() -> Iterator[Server]:
 
 
 def test_whole_streams_keep_the_connection(server: Server) -> None:
-    """With a length and in chunks, one after another; empty pieces end nothing."""
     client = http.client.HTTPConnection("127.0.0.1", server.port, timeout=WAIT_SECONDS)
     for name in ("known", "chunked", "known"):
         client.request("GET", f"/{name}")
@@ -173,7 +172,6 @@ def test_a_stream_that_is_not_whole_is_cut(server: Server, name: str) -> None:
 
 
 def test_a_reader_that_reads_nothing(hasty: Server) -> None:
-    """Is asked for no more than the buffers take, and cut off at its deadline."""
     with socket.socket() as line:
         line.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         line.connect(("127.0.0.1", hasty.port))
@@ -193,8 +191,6 @@ class _Ahead(asyncio.SelectorEventLoop):
 
 
 def test_a_slow_reader_gets_it_all() -> None:
-    """As long as it reads at all, the whole may take longer than the deadline: by the clock of the
-    server, which goes on with each piece that is read."""
     loop = _Ahead()
     server = Server(30.0, loop)
     # The system takes little of it at a time: the server waits for its reader again and again.

@@ -100,7 +100,6 @@ def test_old_versions_are_refused(server: Pair) -> None:
 
 
 def test_mutual_tls(authority: Authority, server: Pair, tmp_path: Path) -> None:
-    """With a client authority only its clients get through."""
     certificates = Certificates(server.certificate, server.key, authority.own.certificate)
     assert certificates.mutual
     context = certificates.context()
@@ -240,14 +239,12 @@ def test_a_certificate_out_of_its_time(tmp_path: Path) -> None:
     ("days", "left", "is_soon"), [(90, 20, False), (90, 13, True), (6, 3, False), (6, 1, True)]
 )
 def test_a_certificate_that_ends_soon(tmp_path: Path, days: int, left: int, is_soon: bool) -> None:
-    """Less than two weeks, and less than a third of its time."""
     end = _NOW + timedelta(days=left)
     pair = _at(dated(tmp_path, end - timedelta(days=days), end))
     assert pair.ends_soon(_NOW.timestamp()) is is_soon
 
 
 def test_damaged_times(tmp_path: Path) -> None:
-    """Whatever an encoding holds, it is read, or refused as a whole."""
     pair = dated(tmp_path, _NOW - timedelta(days=9), _NOW + timedelta(days=9))
     der, random = ssl.PEM_cert_to_DER_cert(pair.certificate.read_text()), Random(3)
     for _ in range(2000):

@@ -58,7 +58,6 @@ def test_only_a_change_of_the_schema_has_reasons() -> None:
 
 
 def test_a_document_is_named_by_its_digest() -> None:
-    """Which is computed, not given."""
     note = Note.of("configuration", document=b"text", change="first")
     assert dict(note.facts)["digest"] == hashlib.sha256(b"text").hexdigest()
 
@@ -80,7 +79,6 @@ def test_the_text() -> None:
 
 
 def test_a_row_comes_back() -> None:
-    """And what is of another type is an entry that never was."""
     assert Entry.from_row(ENTRY.as_row()) == ENTRY
     broken = Entry.from_row(("7", 1, 2, 3, "x", "y", None, 5, 6, 7))
     assert (broken.sequence, broken.minute, broken.hash) == (-1, "?", b"")
@@ -103,7 +101,6 @@ def test_only_damage_may_leave_numbers_out() -> None:
 
 
 def test_the_documentation_lists_every_kind() -> None:
-    """With all that it may state, and in this order."""
     text = (Path(__file__).parents[2] / "docs" / "ledger.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| [^|]+ \| ([^|]*)\|$", text, re.MULTILINE)
     assert {kind: tuple(re.findall(r"`(\w+)`", facts)) for kind, facts in rows} == KINDS

@@ -59,7 +59,6 @@ def test_a_signature_of_another_text_is_refused(tmp_path: Path) -> None:
 
 @given(text=st.text() | st.text().map(lambda text: format_checkpoint(ENTRY) + text))
 def test_nothing_else_is_read(text: str) -> None:
-    """And nothing of it is in the error."""
     if text.strip() == format_checkpoint(ENTRY).strip():
         assert parse_checkpoints(text)
         return

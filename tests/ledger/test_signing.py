@@ -21,7 +21,6 @@ READ = Note.of("read", command="store query", rows=3)
 
 
 def test_it_is_made_once_and_private(tmp_path: Path) -> None:
-    """Also when its file was not."""
     key = load_key(tmp_path, None)
     assert key is not None
     path = tmp_path / KEY_NAME
@@ -34,7 +33,6 @@ def test_it_is_made_once_and_private(tmp_path: Path) -> None:
 
 
 def test_a_signature_holds(tmp_path: Path) -> None:
-    """For its key and its text, and no other."""
     key, holds = load_key(tmp_path, None), signature_check()
     assert key is not None
     assert holds is not None
@@ -66,7 +64,6 @@ def test_a_file_that_is_no_key(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_pipe_is_no_key(tmp_path: Path) -> None:
-    """And reading it does not block."""
     os.mkfifo(tmp_path / KEY_NAME)
     assert load_key(tmp_path, None) is None
 
@@ -92,7 +89,6 @@ def test_a_key_is_passed_on(tmp_path: Path) -> None:
 
 
 def test_a_rotation_that_was_cut_short(tmp_path: Path) -> None:
-    """Before the ledger names the new key the old one stays; after that the new one is taken."""
     old = load_key(tmp_path, None)
     new = create_next_key(tmp_path)
     assert old is not None

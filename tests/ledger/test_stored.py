@@ -76,7 +76,6 @@ def test_it_is_read_after_a_crash(path: Path, tmp_path: Path) -> None:
 
 
 def test_it_is_read_where_nobody_may_write(path: Path, tmp_path: Path) -> None:
-    """From a read-only file system."""
     place = tmp_path / "mounted"
     place.mkdir()
     mount = ["mount", "-o", "bind", str(path.parent), str(place)]
@@ -93,7 +92,6 @@ def test_it_is_read_where_nobody_may_write(path: Path, tmp_path: Path) -> None:
 
 
 def test_the_schemas_of_earlier_runs(path: Path) -> None:
-    """By their digests, the one that ran last before others; one that no longer loads is none."""
     first, second = load_schema("conferencing"), load_schema("web")
     for schema in (first, second, first):
         about = Note.of("schema", document=schema.document, schema=schema.id, change="first")
@@ -150,7 +148,6 @@ def test_the_newest(path: Path) -> None:
     ],
 )
 def test_tampering_is_found(path: Path, statement: str, message: str) -> None:
-    """With any tool that writes SQLite."""
     check_ledger(path)
     query(path, statement)
     with opened(path) as ledger:
@@ -168,7 +165,6 @@ def test_batches_whose_receipts_were_lost(path: Path) -> None:
 
 
 def test_tables_that_somebody_has_made_anew(path: Path) -> None:
-    """Whatever is in them, and of whatever type."""
     with closing(sqlite3.connect(path)) as db, db:
         for table in ("receipts", "starts", "tip", "batches", "entries", "last_entry"):
             columns = [f'"{row[1]}"' for row in db.execute(f"PRAGMA table_info({table})")]
@@ -238,7 +234,6 @@ def test_nothing_was_counted_yet(tmp_path: Path) -> None:
 
 
 def test_a_system_that_opens_nothing_more(tmp_path: Path) -> None:
-    """That the file cannot even be opened is told as that it cannot be read."""
     path = tmp_path / "spool.db"
     with Spool(path):
         pass

@@ -160,7 +160,6 @@ def _copy(db: sqlite3.Connection, table: str, row: int) -> None:
 @settings(max_examples=2 * _SOME)
 @given(change=changes())
 def test_a_change_is_found(original: Original, change: Change) -> None:
-    """With nothing but the file. What the file says of its end binds the last receipt and entry."""
     with tampered(original, change) as path:
         is_same = rows_of(path) == original.rows
         assert (verified(path).flaws == []) is is_same
@@ -170,7 +169,6 @@ def test_a_change_is_found(original: Original, change: Change) -> None:
 @settings(max_examples=_SOME)
 @given(several=st.lists(changes(), min_size=2, max_size=6))
 def test_several_changes_are_found(original: Original, several: list[Change]) -> None:
-    """With a checkpoint also those that hide each other, such as a row and the note of it."""
     with tampered(original, *several) as path:
         rows = rows_of(path)
         is_same = all(rows[name] == original.rows[name] for name in ("receipts", "entries"))
@@ -272,8 +270,6 @@ _UNGRAMMATICAL: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 
 @pytest.mark.parametrize("case", _UNGRAMMATICAL)
 def test_what_has_another_form_is_refused_by_both(original: Original, case: str) -> None:
-    """Even where all hashes were made anew, in a ledger that is not signed: no free text passes as
-    a count, a time, a kind or a fact."""
     of_receipt, of_entry = _UNGRAMMATICAL[case]
     with opened(original.folder / "spool.db") as ledger:
         receipts = list(ledger.receipts())
@@ -324,7 +320,6 @@ def test_the_grammar_knows_every_rejection() -> None:
 
 
 def test_a_document_that_no_entry_names_is_found(original: Original) -> None:
-    """Whoever writes the file cannot add one, well hashed as it is."""
     text = b"they said hello"
     digest = hashlib.sha256(text).hexdigest()
     row = (digest, zlib.compress(text))

@@ -81,7 +81,6 @@ def check(receipts: list[Receipt], tip: Tip | None = None) -> Audit:
 
 
 def test_a_chain_holds() -> None:
-    """And the sums are those of its receipts."""
     receipts = chain(20)
     found = check(receipts, tip_of(receipts))
     assert found.flaws == []
@@ -151,7 +150,6 @@ def test_a_chain_that_has_no_receipt_yet() -> None:
 
 
 def test_a_second_new_chain_is_a_flaw() -> None:
-    """Only damage explains a break."""
     first = chain(5)
     start = Start(6, "new", first[-1].hash)
     assert audited([*first, *chain(2, start)], NEW | {6: start}).flaws
@@ -326,7 +324,6 @@ ORDERS: dict[str, tuple[Change, str]] = {
 
 
 def test_removed_and_moved_entries_are_found(key: Key) -> None:
-    """And where."""
     whole = trail_of(10, key)
     for change, message in ORDERS.values():
         entries = [*whole]
@@ -361,7 +358,6 @@ def test_a_fork_is_found(key: Key) -> None:
 
 
 def test_a_key_that_nobody_vouched_for_is_no_flaw(key: Key, tmp_path: Path) -> None:
-    """But it is told; and it signs nothing before it was named."""
     entries, other = trail_of(4, key), create_next_key(tmp_path)
     named = replace(entries[3], kind="key", facts=(("public", other.public),))
     found = follow_all([*entries[:3], resigned(named, other)])
@@ -392,7 +388,6 @@ def test_damage_explains_numbers_that_are_missing(key: Key) -> None:
 
 
 def test_a_cut_tail_and_a_rewritten_history_are_found(key: Key) -> None:
-    """By a checkpoint that was stored elsewhere, even if the writer has the key."""
     entries = trail_of(10, key)
     external = entries[7]
     assert follow_all(entries, tip_of(entries), external, entries[2]).flaws == []
@@ -409,14 +404,12 @@ def test_a_cut_tail_and_a_rewritten_history_are_found(key: Key) -> None:
 
 
 def test_without_a_key_a_trail_holds_and_is_not_signed() -> None:
-    """That is what was asked for where signing is not installed."""
     entries = trail_of(5, None)
     found = follow_all(entries, tip_of(entries))
     assert (found.flaws, found.entries, found.signed, found.signed_up_to) == ([], 5, 0, 0)
 
 
 def test_damage_explains_documents_that_are_missing() -> None:
-    """Those that entries before it name, and no others."""
     entries = trail_of(3, None)
     named = (("digest", "ab" * 32), ("change", "first"))
     entries[0] = replace(entries[0], kind="configuration", facts=named)

@@ -36,7 +36,6 @@ _CASES = [(word, category) for category in get_args(Category) for word in _SECTI
 @for_each("name", ["telling", "held_telling"])
 @pytest.mark.timeout(120)
 def test_telling_names_are_errors_as_texts(name: str) -> None:
-    """Of texts that can spell, nearly all; the names that are held out did not shape the tables."""
     entries = corpus(name)
     assert len(entries) > 200
     errors = sum(bool(faults(entry.name, "text")) for entry in entries)
@@ -74,7 +73,6 @@ def test_every_word_is_an_error_in_every_position() -> None:
 
 
 def test_plurals_are_errors_too() -> None:
-    """But a word that is known as it is: the BIOS is no plural."""
     known = {*_SECTIONS["thing"], *_SECTIONS["property"]}
     for word, category in _CASES:
         if f"{word}s" not in known:
@@ -130,7 +128,6 @@ def test_the_tables() -> None:
     ],
 )
 def test_words(name: str, parts: str) -> None:
-    """At what is neither letter nor digit, at changes of case, and at digits."""
     assert " ".join(words(name)) == parts
 
 
@@ -142,7 +139,6 @@ def test_words(name: str, parts: str) -> None:
     ],
 )
 def test_a_text_that_can_spell_has_known_words(name: str) -> None:
-    """And one of them is a thing; so other spellings and languages need no rules."""
     found = refusal(name, can_spell=True)
     assert found is not None
     assert found.code == "E312"
@@ -158,7 +154,6 @@ def test_what_a_text_may_be_about(name: str) -> None:
 
 
 def test_fields_within_the_sentence_are_not_judged() -> None:
-    """Neither under their names nor from the paths of the list."""
     for name in POSITIVE:
         if "token" in POSITIVE[name].kinds:
             listed = [name, *POSITIVE[name].paths]

@@ -111,7 +111,6 @@ def test_paths_are_compared_word_by_word(path: str, within: bool) -> None:
 
 @for_each("name", ["telling", "held_telling"])
 def test_no_telling_name_is_within(name: str) -> None:
-    """Neither as a field nor as the path of one, in any form."""
     for entry in corpus(name):
         assert not is_within(entry.name.lower(), entry.kind, [entry.name.lower()])
         for positive, listed in POSITIVE.items():
@@ -155,14 +154,12 @@ def test_a_way_to_records_is_part_of_every_path(way: str, within: bool) -> None:
 
 @for_each("name", ["telling", "held_telling"])
 def test_no_telling_name_leads_to_records_that_are_within(name: str) -> None:
-    """Whatever lies there has the paths of the list."""
     for entry in corpus(name)[:: 1 if IS_WHOLE else 4]:
         schema, _ = parsed({"device.brand": _LED}, records=[entry.name])
         assert schema is None or scope(schema).outside, entry.name
 
 
 def test_suggestions_of_a_field(tmp_path: Path) -> None:
-    """Of its name, its paths and the way to its records, each word once."""
     text = one(f"{_COUNT}, from: [asthma.level, asthma.name]", "battery.health")
     found = suggested(_schema(text + "records: ['patients[].list']\n", tmp_path), "battery.health")
     assert found == (

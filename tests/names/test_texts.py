@@ -149,7 +149,6 @@ def _ways(schema: Schema, path: str) -> Iterator[str]:
 
 @pytest.mark.timeout(600)
 def test_no_schema_holds_text_under_a_telling_word() -> None:
-    """Neither in a name, nor in a path, nor in the way to records; pseudonyms spare identifiers."""
     seen: Counter[str] = Counter()
     for schema in _loaded():
         for name, field in schema.fields.items():
@@ -178,7 +177,6 @@ def test_no_schema_holds_text_under_a_telling_word() -> None:
 
 @pytest.mark.timeout(600)
 def test_letters_stay_within_their_budget() -> None:
-    """Of each pattern and of all of a schema together, counted by texts where they are few."""
     random = Random(20261130)
     names = ["browser.codec", "os.codec", "gpu.driver", "cpu.build", "modem.chip", "hw.model"]
     seen: Counter[bool] = Counter()
@@ -201,7 +199,6 @@ def test_letters_stay_within_their_budget() -> None:
 
 
 def test_a_kind_that_is_no_text_has_few_letters() -> None:
-    """Whatever its options: its values have no letters, or those of a closed form or list."""
     random = Random(7)
     for kind in KINDS:
         for _ in range(20):

@@ -32,7 +32,6 @@ def _lines(said: io.StringIO) -> list[dict[str, Any]]:
 
 
 def test_an_event_is_a_line_of_json() -> None:
-    """With the time in UTC, the level, its name, and what it carries."""
     said = io.StringIO()
     log_to(said).write("sink_failing", sink="store", failures=3, cause="disk")
     (line,) = _lines(said)
@@ -111,7 +110,6 @@ def test_refused_requests_are_lines(calls: list[dict[tuple[str, str], int]]) -> 
 
 
 def test_refused_requests_are_said_at_debug_only() -> None:
-    """At every other level there is no line."""
     for level in ("info", "warning", "error"):
         said = io.StringIO()
         log_to(said, level).refused([(("http", "E411"), 3)])
@@ -148,7 +146,6 @@ class _Smuggler(str):
 
 
 def test_look_alikes_are_no_words() -> None:
-    """Only plain texts and numbers are looked at."""
     assert not fits(EVENTS["sink_failing"], "sink", _Smuggler(_SECRET))
     assert fits(EVENTS["sink_failing"], "sink", "store")
 

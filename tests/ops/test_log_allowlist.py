@@ -44,7 +44,6 @@ def test_an_event_of_which_nothing_is_left_is_dropped() -> None:
 
 
 def test_names_that_are_no_texts_are_counted() -> None:
-    """And not asked for anything."""
     event: Any = {"event": "hello", "size": 1, 7: "Ana", b"user": "Ana"}
     listed = AllowlistProcessor(_knows_size)
     assert listed(None, "info", event) == {"size": 1}
@@ -52,6 +51,5 @@ def test_names_that_are_no_texts_are_counted() -> None:
 
 
 def test_reasons_are_a_closed_list() -> None:
-    """For any name of a member."""
     names = ("event", "positional_args", "exc_info", "exception", "stack_info", "stack", "user")
     assert {reason(name) for name in names} == set(LEFT_OUT)

@@ -11,7 +11,6 @@ from tests.support.programs import script
 
 
 def test_what_threads_add() -> None:
-    """None is lost, and what is handed out is a copy."""
     total = Total(Counter[str])
     with ThreadPoolExecutor(8) as pool:
         for _ in pool.map(lambda _: total.add(Counter(["a", "b"])), range(1000)):

@@ -191,7 +191,6 @@ def test_the_policy_is_in_force(page: Page, address: Address, browser: Browser) 
 
 
 def test_small_and_soon(page: Page, address: Address, browser: Browser) -> None:
-    """Less than 150 KB; how soon it is painted is measured."""
     for language in LANGUAGES:
         assert len(render(page, language)) < 150_000
     with seen(browser, address(page, "en")) as found:

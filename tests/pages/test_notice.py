@@ -51,7 +51,6 @@ def rows(page: Page) -> list[list[str]]:
 
 
 def test_each_field_has_a_row(page: Page) -> None:
-    """With everything that the schema says of it."""
     fields, purposes = len(page.schemas[0].fields), len(page.schemas[0].purposes)
     assert len(rows(page)) == 2 + fields + 2 + purposes
     assert rows(page)[2] == [
@@ -254,7 +253,6 @@ def test_conditions(tmp_path: Path) -> None:
 
 
 def test_no_conditions(page: Page) -> None:
-    """Where there are none, none are said."""
     assert not [line for line in lines(page) if "only where" in line]
 
 

@@ -43,7 +43,6 @@ def test_languages_say_the_same(language: Language) -> None:
 
 @for_each("language", LANGUAGES)
 def test_every_label_is_there(language: Language) -> None:
-    """Of the shipped schemas' fields, of each use that is allowed, and of each legal basis."""
     found = phrase_book(language)
     assert set(found.bases) == set(LETTERS)
     assert set(found.fields) == {name for schema in _SHIPPED for name in schema.fields}
@@ -70,7 +69,6 @@ def _sentences(texts: Iterable[str]) -> set[str]:
 
 @for_each("language", _OTHERS)
 def test_what_checks_say_is_translated(language: Language) -> None:
-    """Of each claim that holds, or holds with additions: the reason, what was looked at, limits."""
     claims, book = load_claims(), phrase_book(language)
     more = ClaimFinding("Also collected: more", amends=True)
     none = dict.fromkeys((*CHECKS, *SERVING_CHECKS, *RECORDING_CHECKS), ())
@@ -112,7 +110,6 @@ def test_every_kind_has_its_phrases(kind: str) -> None:
 
 @for_each("kind", KINDS)
 def test_every_field_has_a_phrase(kind: str) -> None:
-    """Whatever its options are, in each language, with all parts filled in."""
     random, used = Random(0), set()
     for _ in range(50):
         drawn = field(kind, **draw_options(kind, random))

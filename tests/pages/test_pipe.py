@@ -44,7 +44,6 @@ _REST = (
 
 @for_each("kind", KINDS)
 def test_every_field_has_an_example(kind: str) -> None:
-    """Which it admits, whatever its options are."""
     random = Random(0)
     for _ in range(50):
         drawn = field(kind, **draw_options(kind, random))
@@ -63,7 +62,6 @@ def consistent(shown: Pipe) -> None:
 
 @for_each("name", resources.names())
 def test_shipped_schemas(name: str) -> None:
-    """Of each, something is kept and something is not; content is seen, and its bytes alone."""
     shown = pipe(load_schema(name), NOW)
     consistent(shown)
     content = {line.detail for line in shown.lines if line.outcome == "content"}

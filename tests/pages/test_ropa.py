@@ -38,14 +38,12 @@ def _rows(text: str) -> dict[str, dict[str, str]]:
 
 
 def test_every_use_and_basis_has_a_term() -> None:
-    """Whatever a schema may say is said in the DPV too."""
     uses = [use for use in taxonomy()["data_uses"] if use_is_allowed(use)]
     assert all(nearest_above(use, PURPOSES) for use in uses)
     assert set(BASES) == set(LETTERS) == set(get_args(Basis))
 
 
 def test_an_activity_for_each_purpose(page: Page) -> None:
-    """With its fields, the sinks that get some of them for it, and the longest retention."""
     found = {each.name: each for each in activities(page)}
     assert list(found) == [each.name for each in page.schemas[0].purposes]
     assert found["security"].fields == {"client.address": "pd:IPAddress"}
@@ -194,7 +192,6 @@ _TERMS = frozenset(
 
 
 def test_every_term_is_in_the_vocabulary() -> None:
-    """None is made up."""
     source = inspect.getsource(ropa)
     assert set(re.findall(r'"dpv:(\w+)"', source)) <= _TERMS
     assert set(re.findall(r'"pd:(\w+)"', source)) <= {

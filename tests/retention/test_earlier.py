@@ -116,8 +116,6 @@ def test_a_directory_by_its_name_is_enough(tmp_path: Path, case: str) -> None:
 
 @pytest.mark.parametrize("now", ["gone", "another name", "another type"])
 def test_what_a_lake_has_collected_is_found(tmp_path: Path, now: str) -> None:
-    """Also where its sink has gone, or has another name now: it becomes no file any more. So where
-    a sink of another type has its name."""
     data, lake = tmp_path / "data", {"type": "parquet", "path": str(tmp_path / "lake")}
     note_configuration(data, configured(tmp_path, "old.json", data=str(data), sinks={"lake": lake}))
     opening = Opening("lake", (_SCHEMA,), data)
@@ -207,8 +205,6 @@ _SENDING: dict[str, dict[str, Any]] = {
 def test_a_sink_that_cannot_forget_is_no_failure(
     tmp_path: Path, type_: str, *, several: bool
 ) -> None:
-    """While it is configured and afterwards it is listed as beyond reach, once, with its recipient:
-    exit 0 for a person's rights and for pruning."""
     data = tmp_path / "data"
     sink = {"type": type_, "party": "first", **_SENDING[type_]}
     schemas = {"schemas": ["conferencing", "webrtc"]} if several else {}
@@ -278,7 +274,6 @@ def test_today_is_not_earlier(tmp_path: Path) -> None:
 
 
 def test_the_schema_is_the_ledgers(tmp_path: Path) -> None:
-    """Without a configuration, a directory has the schema with which a sidecar ran there."""
     data = tmp_path / "data"
     web = load_schema("participants-qos")
     with Spool(data / "spool.db"):

@@ -182,7 +182,6 @@ _OTHERS: dict[str, st.SearchStrategy[Any]] = {
 
 
 def test_defaults_are_read_back() -> None:
-    """Also those that the type would not take from a file, such as no headers."""
     for type_ in _TYPES:
         sink = _made(type_, {})
         assert sink is not None

@@ -38,7 +38,6 @@ def test_what_was_set_aside_has_a_week(tmp_path: Path) -> None:
 
 
 def test_sums_of_hours_have_ninety_days(tmp_path: Path) -> None:
-    """And what the ledger keeps for good is not told."""
     populated = PopulatedDirectory(tmp_path)
     populated.spool(range(3), days=89)
     _spooled(populated, "DELETE FROM batches", ())
@@ -62,7 +61,6 @@ def test_what_was_received_in_the_future_is_told(tmp_path: Path) -> None:
 
 
 def test_a_spool_that_is_none_shows_nothing(tmp_path: Path) -> None:
-    """Neither what waits, nor what was set aside."""
     populated = PopulatedDirectory(tmp_path)
     (populated.data / "spool.db").write_bytes(b"no database at all" * 1000)
     with pytest.raises(DeliveryError, match="E507"):

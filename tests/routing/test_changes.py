@@ -178,7 +178,6 @@ def test_changes_of_the_schema(
 
 
 def test_the_third_party_is_the_furthest(tmp_path: Path) -> None:
-    """From a processor to a third party is widening."""
     text = _SCHEMA.replace("use: analytics.reporting.system.performance", f"use: {_LAW}")
     old = made(tmp_path, {"ndjson": _PROCESSOR}, text)
     new = made(tmp_path, {"ndjson": _PROCESSOR | {"party": "third"}}, text)
@@ -189,7 +188,6 @@ def test_the_third_party_is_the_furthest(tmp_path: Path) -> None:
 
 
 def test_our_country_is_that_of_our_sinks(tmp_path: Path) -> None:
-    """Where the controller moves, what is ours moves along, unless it has a country of its own."""
     sinks = {"ndjson": _PROCESSOR | {"country": "DE"}}
     old, new = (made(tmp_path, sinks, country=country) for country in ("DE", "US"))
     assert changes(old, new) == [Change("another country", "", "store", "DE", "US")]
@@ -249,7 +247,6 @@ def test_nothing_widens_silently(
 
 
 def test_the_reasons_are_the_flows_that_widen(tmp_path: Path) -> None:
-    """By sink, with the fields, and with no value of the settings."""
     before = document(made(tmp_path, {"store": {"purposes": ["security"]}}))
     found = since(before, made(tmp_path, {"ndjson": _PROCESSOR | {"recipient": "canary"}}))
     told = reasons(found)

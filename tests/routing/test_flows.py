@@ -82,7 +82,6 @@ def test_without_settings_all_goes_into_the_store() -> None:
 
 
 def test_a_field_goes_where_the_purposes_meet(tmp_path: Path) -> None:
-    """For each sink its own fields, for its own purposes, in the schema's order."""
     sinks: dict[str, Mapping[str, object]] = {
         "store": {"purposes": ["law", "ops"]},
         "ndjson": {"path": "a", "party": "processor", "recipient": "A", "purposes": ["crash"]},
@@ -131,7 +130,6 @@ def test_a_refusal_names_the_claims(tmp_path: Path) -> None:
 
 
 def test_every_fault_at_once(tmp_path: Path) -> None:
-    """Of all sinks: purposes that are none, third parties."""
     sink = {"path": "a", "party": "third", "recipient": "A", "purposes": ["ops", "x", "y"]}
     assert faults(tmp_path, store={"purposes": ["opss"]}, ndjson=sink) == [
         ("sinks.store.purposes", "E132"),
@@ -215,7 +213,6 @@ def test_a_sink_for_nothing(tmp_path: Path) -> None:
 
 
 def test_what_is_not_granted_goes_nowhere(tmp_path: Path) -> None:
-    """Of the purposes that meet, those that were granted."""
     sample = schema(tmp_path, _FIELDS)
     assert entitled(sample, None, ["crash"]) == {"b.c": ("crash",), "d": ("crash",)}
     assert entitled(sample, ["ops"], ["crash"]) == {}

@@ -57,7 +57,6 @@ def _version(folder: Path, number: int, *changes: tuple[str, str]) -> str:
 
 
 def test_earlier_versions_of_which_a_drain_takes_records(tmp_path: Path) -> None:
-    """Those that admit nothing which the version in force does not; others are faults."""
     retention = re.search(r"retention: \d+d", _TEXT)
     assert retention is not None
     now = _version(tmp_path, 2)
@@ -168,7 +167,6 @@ def test_every_fault_of_every_schema(tmp_path: Path) -> None:
 
 
 def test_a_purpose_of_one_schema_is_enough(tmp_path: Path) -> None:
-    """Of a schema that has it, its fields go there; of another one nothing does."""
     sinks = "sinks: {ndjson: {path: a, purposes: [capacity_planning, security]}}\n"
     web, calls = all_flows(_config(tmp_path, sinks), [_WEB, _CALLS])
     assert {name for each in web.to("ndjson").values() for name in each} == {"security"}
@@ -254,7 +252,6 @@ def test_a_version_of_one_of_several(tmp_path: Path) -> None:
 
 
 def test_what_a_document_says_of_each_sink() -> None:
-    """By the names of schemas, of one or of several."""
     one, both = _flows("web"), _flows("web", "conferencing", sinks="security")
     assert reached(document(*one)) == {"store": {"web": {*_WEB.fields}}}
     found = reached(document(*both))

@@ -144,7 +144,6 @@ def _name() -> str:
 
 
 def test_no_thread_takes_a_name() -> None:
-    """Neither by a call nor by a file, for itself or for another; unconfined, each way works."""
     name = _name()
     with _renaming(name, confined=False) as process:
         assert _said(process) == ["0"] * 7

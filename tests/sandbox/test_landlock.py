@@ -33,7 +33,6 @@ def _run(text: str, folder: Path) -> str:
 
 
 def test_files(tmp_path: Path) -> None:
-    """Only what is named is read; nothing is written, made, changed or removed."""
     (tmp_path / "open").mkdir()
     for name in ("open/one", "named", "other"):
         (tmp_path / name).write_text("x")
@@ -63,7 +62,6 @@ print("done")
 
 @pytest.mark.skipif(support().landlock < 4, reason="this Landlock does not know of ports")
 def test_ports(tmp_path: Path) -> None:
-    """None is connected to; none bound but the named ones."""
     said = _run(
         """
 listening = socket.create_server(("127.0.0.1", 0))

@@ -252,8 +252,6 @@ def _verdict(program: bytes, architecture: int, number: int, *arguments: int) ->
 
 @for_each("machine", _ARCHITECTURES)
 def test_the_filter_of_each_machine(machine: str) -> None:
-    """Both tables, on any machine: names of threads, numbers of other tables, and other processors
-    are treated alike."""
     calls, queues = (
         bytes.fromhex(script(_PROGRAM, machine, which).stdout) for which in ("calls", "queues")
     )
@@ -301,7 +299,6 @@ def tried(action):
 
 @for_each("error", [ENOSYS, EPERM, errno.EOPNOTSUPP])
 def test_a_kernel_without_landlock(error: int) -> None:
-    """Not built in, taken away by a container, or not switched on."""
     done = script(
         WITHOUT
         + dedent(
@@ -321,7 +318,6 @@ def test_a_kernel_without_landlock(error: int) -> None:
 
 @for_each("error", [ENOSYS, EPERM, errno.EINVAL])
 def test_a_kernel_without_seccomp(error: int) -> None:
-    """Not built in, taken away by a container, or too old to take all threads along."""
     done = script(
         WITHOUT
         + dedent(

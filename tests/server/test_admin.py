@@ -175,7 +175,6 @@ def test_foreign_hosts(headers: Headers) -> None:
 
 @for_each("name", ["10.0.0.7", "10.0.0.7:4319", "[2001:db8::7]:4319"])
 def test_a_public_address_is_called_by_any_address(name: str) -> None:
-    """As a probe of Kubernetes does, which knows the pod's; not by a name."""
     host = [(b"host", name.encode())]
     assert _ask(_admin(), "/livez", host)[0] == 421
     assert _ask(_admin(is_public=True), "/livez", host)[0] == 200
@@ -205,7 +204,6 @@ def test_it_only_shows(method: str) -> None:
 
 
 def test_tokens() -> None:
-    """Where they are wanted, health is shown without one, and the rest is not."""
     admin = _admin(admits=lambda header: header == b"Bearer right")
     assert _ask(admin, "/livez")[0] == 200
     assert _ask(admin, "/readyz")[0] == 200

@@ -133,7 +133,6 @@ def test_batches_come_through(
 
 @given(st.lists(st.binary(max_size=300), max_size=9))
 def test_other_bytes_are_refused_or_wait(pieces: list[bytes]) -> None:
-    """Never anything but messages, or one kind of error."""
     frames = _frames()
     with suppress(ChannelError):
         for piece in pieces:
@@ -266,8 +265,6 @@ def _said(
 
 
 def test_small_requests_of_a_turn_share_a_message() -> None:
-    """Those of another minute in a batch of their own; one with a key, and a long one, by
-    themselves. Each has the outcome of its message."""
     later, long = _batch(3, "2026-01-01T00:01:00Z"), _batch(5, size=9000)
 
     def put(queue: ChannelQueue) -> list[Written]:
@@ -288,7 +285,6 @@ def test_small_requests_of_a_turn_share_a_message() -> None:
 
 
 def test_what_shares_a_message_is_bounded() -> None:
-    """However many requests come in a turn, each is in one message, and all are there."""
     one = _batch(1, size=4000)
 
     def put(queue: ChannelQueue) -> list[Written]:
@@ -314,8 +310,6 @@ def test_numbers_of_purposes_take_memory() -> None:
 
 @for_each("number", [1, 40])
 def test_an_error_ends_the_channel(number: int) -> None:
-    """Whatever it is, also of a message that waited for its turn: the other side learns of it."""
-
     async def say() -> int:
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda *_: None)

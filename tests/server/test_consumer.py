@@ -116,7 +116,6 @@ def test_what_is_sent_arrives(stream: Stream, tmp_path: Path) -> None:
 
 
 def test_a_message_stays_until_every_sink_has_it(stream: Stream, tmp_path: Path) -> None:
-    """Not only until it is in the spool."""
     sink = Recorded()
     sink.fails = True
     stream.send(numbered(1, [1]))
@@ -130,7 +129,6 @@ def test_a_message_stays_until_every_sink_has_it(stream: Stream, tmp_path: Path)
 
 
 def test_a_message_that_comes_again_is_stored_once(stream: Stream, tmp_path: Path) -> None:
-    """By its id, after a restart too."""
     sink = Recorded()
     for times in (1, 2):
         stream.send(numbered(1, [1]), numbered(1, [1]))
@@ -200,7 +198,6 @@ def test_an_earlier_version_that_is_accepted(stream: Stream, tmp_path: Path) -> 
 
 
 def test_a_person_who_is_erased_does_not_come_back(stream: Stream, tmp_path: Path) -> None:
-    """Though their batch still waited in the stream; what is received later is kept."""
     Tombstones(tmp_path).close()
     start, end = minute_window("2020-01-01", minute_text(-10))
     subject = Subject("client.address", person(1), start, end)
@@ -222,8 +219,6 @@ def test_a_person_who_is_erased_does_not_come_back(stream: Stream, tmp_path: Pat
 
 
 def test_what_is_older_than_its_retention_is_not_stored(stream: Stream, tmp_path: Path) -> None:
-    """By the version in force, field by field; and a person is erased before the field goes by
-    which they are found."""
     text = (Path(__file__).parents[2] / "schemas" / "conferencing.yaml").read_text()
     versions = []
     for version, days in (("1.1.0", (1, 2)), ("1.0.0", (30, 90))):

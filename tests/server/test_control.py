@@ -36,7 +36,6 @@ from tests.support.rows import for_each
 
 @for_each("error", [OSError(28, "canary"), KeyError("canary"), AssertionError()])
 def test_an_unexpected_error_is_answered_and_logged(tmp_path: Path, error: Exception) -> None:
-    """By its type and its place alone; the next command is carried out."""
     written, errors = StringIO(), [error, error]
 
     def checks() -> Mapping[str, str]:
@@ -140,8 +139,6 @@ def test_people_who_wait_are_erased_together(
 def test_a_sink_that_takes_long_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once its turn has come: the answer counts what it did. A turn that does not come is an
-    error."""
     passed = [0.0]
     monkeypatch.setattr(control, "_LOOK_SECONDS", 0.1)
     monkeypatch.setattr(control, "monotonic", lambda: monotonic() + passed[0])

@@ -254,7 +254,6 @@ def test_a_lie(kept: Keeping, lie: str) -> None:
 
 @for_each("said", [_put(_pending()), framed(_COUNTS)])
 def test_what_comes_before_it_is_ready(kept: Keeping, said: bytes) -> None:
-    """Is not heard."""
     before = len(kept.batches())
     assert kept.hear(before=said, now=NOW).is_distrusted
     assert _holds(kept, before) == []
@@ -262,13 +261,10 @@ def test_what_comes_before_it_is_ready(kept: Keeping, said: bytes) -> None:
 
 @for_each("asked", [b"\xff" * 10, bytes(10), b"\0"])
 def test_keys_of_nothing(kept: Keeping, asked: bytes) -> None:
-    """Of a schema without pseudonyms, and questions that have not ten bytes."""
     assert kept.hear(asked=asked, now=NOW).is_distrusted
 
 
 def test_a_key_is_stored_once(kept: Keeping) -> None:
-    """Also where numbers repeat, in one message after another, and through another worker; what
-    comes later is answered with the counts of the first."""
     before, key = len(kept.batches()), RequestKey(Random().randbytes(16), bytes(16))
     counts = [1] + [0] * len(REJECTIONS)
     same = [_put(_pending(), number=number, key=key) for number in (1, 2, 1)]

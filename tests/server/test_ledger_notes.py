@@ -73,7 +73,6 @@ START, STOP = ("checkpoint", "start"), ("checkpoint", "stop")
 
 
 def test_the_first_start_notes_what_it_runs_with(tmp_path: Path) -> None:
-    """And the next one only that it started."""
     assert lived(tmp_path) == [("schema", "first"), ("configuration", "first"), START, STOP]
     assert lived(tmp_path) == [START, STOP]
     schema = entries(tmp_path)[0]
@@ -107,7 +106,6 @@ def test_a_schema_that_lets_more_through(tmp_path: Path) -> None:
 
 
 def test_a_configuration_that_sends_more(tmp_path: Path) -> None:
-    """By the flows, and says which; a setting that changes none of them is neutral."""
     lived(tmp_path)
     more = f"sinks: {{ndjson: {{path: {tmp_path / 'out.ndjson'}}}}}\n"
     assert lived(tmp_path, more) == [("configuration", "widening"), START, STOP]
@@ -137,7 +135,6 @@ def test_a_document_that_is_gone_makes_a_change_unknown(tmp_path: Path) -> None:
 
 
 def test_checkpoints_come_in_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After so many receipts, and after an hour without any."""
     seconds = [0.0]
     monkeypatch.setattr(ledger_notes, "monotonic", lambda: seconds[0])
     monkeypatch.setattr(ledger_notes, "_MOST_RECEIPTS", 3)
@@ -228,7 +225,6 @@ def test_schemas_that_come_and_go(tmp_path: Path) -> None:
 
 
 def test_a_reload_beside_the_first_entries(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both may be about to write the first entries: they are written once."""
     lived(tmp_path)
     compare = ledger_notes._changes
 

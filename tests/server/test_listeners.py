@@ -49,7 +49,6 @@ def test_a_port_that_was_used_just_now() -> None:
 
 
 def test_addresses_that_are_not_ours() -> None:
-    """Another machine's, and names that lead nowhere."""
     assert "no such address" in _refusal(Address("192.0.2.1", 0))
     assert "check its host name" in _refusal(Address("no-such-host.invalid", 0))
 

@@ -47,7 +47,6 @@ def _looked(*requests: Request, clock: Callable[[], float] = lambda: 0.0) -> See
 
 
 def test_counts_come_through() -> None:
-    """With names and types as they were seen."""
     seen = _looked(Request("json", _EVENT), Request("json", b"{"))
     counts = _CODE.seen(_DIGEST, seen)
     assert counts is not None
@@ -95,7 +94,6 @@ class _Link:
 
 
 def test_an_answer_is_taken_once() -> None:
-    """Of a worker that was asked; a schema in it only once. What it says twice is refused."""
     one, other, third = _Link(), _Link(), _Link()
     seen = SeenCounts(0, [3, *_NONE[1:]], {})
 
@@ -165,7 +163,6 @@ def test_a_sample_is_bounded() -> None:
 
 
 def test_what_a_question_counts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also when its time is over late: the keeper takes no more."""
     assert MOST_SEEN >= 60 * MOST_IN_SECOND
     monkeypatch.setattr("collector.filter.live_sample.MOST_SEEN", 2 * MOST_IN_SECOND)
     seconds = [0.0]
@@ -179,7 +176,6 @@ def test_what_a_question_counts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_fewer_events_of_many_fields_are_looked_at(tmp_path: Path) -> None:
-    """Those of one request take less than a second has for all, however many fields there are."""
     (tmp_path / "wide.yaml").write_text(wide(range(400), "aa, bb"))
     request = Request("json", b"[" + b",".join([b"{}"] * 50) + b"]")
     sample = LiveSample(lambda: 0.0, lambda: 0.0)
@@ -205,7 +201,6 @@ def test_what_is_refused_is_no_error_here() -> None:
 
 
 def test_records_of_an_sdk_are_counted() -> None:
-    """By the fields that they have."""
     batch = _admitted()
     seen = _looked(Request("records", batch.payload))
     assert seen.fields["os.type"] == {cell("kept", None): 1}

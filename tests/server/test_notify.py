@@ -13,7 +13,6 @@ from tests.support.deadline import WAIT_SECONDS
 
 @pytest.mark.parametrize("form", ["file", "abstract"])
 def test_it_is_told(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both forms of addresses that systemd uses."""
     name = str(tmp_path / "notify.sock")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.settimeout(WAIT_SECONDS)
@@ -27,7 +26,6 @@ def test_it_is_told(form: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 @pytest.mark.parametrize("place", [None, "", "nonsense", "/no/such/socket", "@no-such-socket"])
 def test_nobody_to_tell(place: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Then nothing happens."""
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     if place is not None:
         monkeypatch.setenv("NOTIFY_SOCKET", place)

@@ -64,7 +64,6 @@ def _answers(path: str, method: str = "GET") -> Iterator[HttpResponse]:
 
 
 def test_it_is_sound() -> None:
-    """As OpenAPI, and what is served, which needs no token."""
     DOCUMENT.check_sound()
     assert DOCUMENT.text == next(_answers("/openapi.json")).body
 
@@ -94,7 +93,6 @@ def test_answers(path: str) -> None:
 
 
 def test_there_is_no_other_page() -> None:
-    """And no other method."""
     assert {each.status for each in _answers("/nothing")} == {404, 403, 421}
     for method, path in DOCUMENT.operations:
         assert method == "GET"

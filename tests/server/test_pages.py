@@ -99,7 +99,6 @@ def test_it_is_made_when_something_changes(components: Components) -> None:
 
 
 def test_it_shows_the_latest_verdicts(components: Components) -> None:
-    """Never checked, then as they were recorded for this configuration."""
     live = _live(components, Clock())
     before = _facts(live)
     assert {each["verdict"] for each in before["promises"]} == {"unproven"}
@@ -162,7 +161,6 @@ def test_a_page_that_cannot_be_made(
 
 
 def test_when_the_spool_is_full() -> None:
-    """By the growth of the last hour; not known in the first minutes, never while it shrinks."""
     growth = Growth()
     for minute in range(200):
         if minute < 10:

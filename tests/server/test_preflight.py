@@ -178,7 +178,6 @@ def _refusal(loaded: Loaded) -> dict[str, str]:
 
 @for_each("case", _REFUSED)
 def test_a_fault_is_found_before_anything_is_made(case: str, tmp_path: Path) -> None:
-    """By ``config check`` and at the start, which ends with the same faults."""
     written, fault, there = (part.split() for part in case.split("|"))
     with chdir(tmp_path):
         for path, kind in zip(there[::2], there[1::2], strict=True):

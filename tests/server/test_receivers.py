@@ -66,8 +66,6 @@ def _run(
 
 @for_each("is_file", [False, True])
 def test_an_address_while_it_listens(tmp_path: Path, is_file: bool) -> None:
-    """Before the start and after the stop there is none; a port 0 becomes the real one."""
-
     async def handler(_: HttpRequest) -> HttpResponse:
         return HttpResponse(204)
 

@@ -83,7 +83,6 @@ async def _watching(reloader: Reloader) -> AsyncIterator[None]:
 def test_a_file_that_changes_while_it_starts(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """After it was read, and before anything looks at it: it is read again."""
     monkeypatch.setattr(reload, "_WATCH_SECONDS", 0.01)
 
     async def change(sidecar: _Sidecar) -> None:
@@ -100,7 +99,6 @@ def test_a_file_that_changes_while_it_starts(
 def test_files_that_do_not_change_are_not_read_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where they are watched, they are looked at only."""
     monkeypatch.setattr(reload, "_WATCH_SECONDS", 0.01)
     looks = list[int]()
     look = file_stats

@@ -41,7 +41,6 @@ def _kernel() -> None:
 
 @pytest.mark.usefixtures("_kernel")
 def test_it_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As shipped, and with whatever a worker can have: TLS, gRPC, a socket file, pseudonyms."""
     assert _findings(tmp_path, monkeypatch) == ()
     issued = Authority(tmp_path).issue("server")
     issued.key.chmod(0o600)

@@ -249,7 +249,6 @@ def test_a_process_that_cannot_be_started(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_one_of_several_processes_that_cannot_be_started() -> None:
-    """Those before it are ended."""
     script("""
         import os, resource
         from tests.support.deadline import children

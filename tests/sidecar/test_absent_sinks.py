@@ -157,7 +157,6 @@ def test_a_sink_is_dropped_by_command(waiting: Path, *, runs: bool) -> None:
 
 
 def test_it_asks_on_a_terminal(waiting: Path) -> None:
-    """Without a yes, nothing is deleted."""
     file, spool = _configured(waiting, {}), waiting / "collector-data" / "spool.db"
     for answer, code in ((b"n\n", 1), (b"y\n", 0)):
         done = run("store", "drop", _NAME, "--config", file, stdin=answer, typed=True)

@@ -159,8 +159,6 @@ def test_requests_are_bounded(schema: str, tmp_path: Path, say: Say) -> None:
 
 @pytest.mark.parametrize("senders", [1, 4])
 def test_small_requests_go_between_large_ones(senders: int, tmp_path: Path, say: Say) -> None:
-    """While one or several senders send the largest requests, in each form, another sender's small
-    requests are stored too. Its p99 is bounded in relation to the p99 without the attack."""
     schema, late = "conferencing", []
     for name in _ACCEPTED:
         ATTACKS[name].content(schema)

@@ -279,7 +279,6 @@ def test_curl(sidecar: Sidecar) -> None:
 
 
 def test_curl_is_told_what_is_wrong(sidecar: Sidecar) -> None:
-    """By a status, which ``--fail`` understands, and by a sentence."""
     url = f"http://127.0.0.1:{sidecar.ports['http']}/v1/events"
     command = ["curl", "--silent", "--fail-with-body", "--json", f"{{{_CANARY}", url]
     done = subprocess.run(command, capture_output=True, check=False, timeout=WAIT_SECONDS)

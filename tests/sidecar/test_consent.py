@@ -147,8 +147,6 @@ def _records(sidecar: Sidecar) -> list[set[str]]:
 
 
 def test_what_is_refused_is_nowhere(sidecar: Sidecar, tmp_path: Path) -> None:
-    """Whatever the way in, a sink for a refused purpose gets nothing. No file and no log line has
-    a choice. Waiting batches say what they may be used for; records do not."""
     store = tmp_path / "store.db"
     with held(store):
         left = _send(sidecar)

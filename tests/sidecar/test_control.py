@@ -97,8 +97,6 @@ def test_a_directory_whose_path_is_too_long_for_a_socket(tmp_path: Path) -> None
 
 
 def test_what_waits_is_erased_too(tmp_path: Path) -> None:
-    """While the store takes nothing, records are erased from the spool; then the store gets the
-    others. The sidecar reports its state meanwhile."""
     data = tmp_path / "collector-data"
     with started(tmp_path) as sidecar:
         wait_until((data / "store.db").exists)

@@ -100,8 +100,6 @@ def _full_and_freed(sidecar: Sidecar, account: Account) -> int:
 
 @pytest.mark.parametrize("ending", ["stop", "kill"])
 def test_a_full_disk_that_is_freed_again(ending: str, disk: Path, say: Say) -> None:
-    """While the disk is full, the sidecar refuses requests and is not ready. With room it goes on
-    by itself, even if it was stopped or killed and started again on the full disk."""
     account, data, ballast = Account(), disk / "collector-data", disk / "ballast"
     with started(disk) as sidecar:
         refused = _full_and_freed(sidecar, account)
@@ -139,9 +137,6 @@ def _attributes(change: str, path: Path) -> None:
 
 
 def test_a_directory_that_nobody_may_write(disk: Path, say: Say) -> None:
-    """While the sidecar serves, the directory becomes immutable: no file can be made, renamed or
-    removed. Open files go on; operations that open files wait. At a start, the sidecar reports this
-    and changes nothing."""
     account, data, ballast = Account(), disk / "collector-data", disk / "ballast"
     with started(disk) as sidecar:
         _step(sidecar, account)
@@ -178,8 +173,6 @@ def test_a_directory_that_nobody_may_write(disk: Path, say: Say) -> None:
 
 @pytest.mark.timed
 def test_a_clock_that_jumps(tmp_path: Path, say: Say) -> None:
-    """By an hour, days, years, and back to before 1980: everything is acknowledged, stored and
-    verified, and nothing waits for a time that never comes. The same holds across a restart."""
     moved, account, data = clock(tmp_path), Account(), tmp_path / "collector-data"
     for jumps in ((3600, -3600, 400 * _DAY), (-17000 * _DAY, 10 * _DAY)):
         moved.move(0)  # the start prunes what has expired today

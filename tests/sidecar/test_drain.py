@@ -104,8 +104,6 @@ def test_from_a_sidecar_to_a_store(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_a_drain_does_not_reload(tmp_path: Path) -> None:
-    """Neither a signal, nor a changed file, nor a command makes it reload; the command is told so.
-    It keeps its configuration."""
     with _quick(tmp_path) as (_, sidecar, drain), ExitStack() as stack:
         file = drain / "collector.yaml"
         file.write_text(f"watch: true\n{file.read_text()}")

@@ -156,8 +156,6 @@ def _tree(folder: Path) -> set[str]:
 
 @pytest.mark.long
 def test_everything_is_set_against_it(tmp_path: Path) -> None:
-    """With proxies, exporters, debug switches and key logs it writes only its own files and lines,
-    and makes no call."""
     pair, marks = Authority(tmp_path).issue("server"), Marks()
     folder, outside = tmp_path / "inside", tmp_path / "outside"
     folder.mkdir()
@@ -244,8 +242,6 @@ def _seen(log: Path) -> tuple[int, set[str]]:
 
 @pytest.mark.long
 def test_no_system_call_goes_elsewhere(tmp_path: Path) -> None:
-    """By strace's log, it connects to nobody, and opens only files in its data directory for
-    writing."""
     required_root()
     command = [*_traced(tmp_path / "log"), *COMMAND]
     pair, folder = Authority(tmp_path).issue("server"), tmp_path / "inside"

@@ -61,7 +61,6 @@ def _content(all_places: Places) -> bytes:
 
 @pytest.mark.timeout(300 + 5 * _ERASED)
 def test_people_are_erased_everywhere(tmp_path: Path, say: Say) -> None:
-    """From store, files, database, bucket and spool."""
     with places(tmp_path / "sidecar", every=_EVERY) as all_places:
         _erased_everywhere(all_places, say)
 

@@ -447,8 +447,6 @@ class _Run:
 )
 @given(steps=_STEPS)
 def test_histories(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[Any, ...]]) -> None:
-    """Whatever is sent, restarted, killed and waited for, the first body under a key determines its
-    answers. The ledger and the store have the first bodies only."""
     with ExitStack() as stack:
         run = _Run(tmp_path_factory.mktemp("history"), stack)
         for step in steps:
@@ -533,8 +531,6 @@ def _key_rows(directory: Path) -> list[bytes]:
 
 
 def test_days_are_destroyed_to_the_last_byte(tmp_path: Path) -> None:
-    """While a day's secret exists, the sidecar knows its keys. A month later no file has the secret
-    or its hashes, even if nothing is sent. Then the keys are new."""
     keys, body = [token_hex(16) for _ in range(50)], _body(1)
     with started(tmp_path) as sidecar:
         with ThreadPoolExecutor(4) as pool:

@@ -73,7 +73,6 @@ def test_everything_forbidden_is_refused(worker: Inside, where: str) -> None:
 
 @_THREADS
 def test_every_other_call_is_refused(worker: Inside, where: str) -> None:
-    """By its number, with meaningless arguments; and allowed calls with forbidden arguments."""
     rows = [*([number, *[-1] * 6] for number in refused_numbers()), *refused_arguments()]
     code = f"""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -143,7 +142,6 @@ _OTHER_ERRORS = {
 def test_nothing_that_a_program_tries_succeeds(
     running: tuple[Sidecar, Inside], where: str, tmp_path: Path
 ) -> None:
-    """With files and sockets that exist and belong to the same user."""
     file = tmp_path / "file"
     file.write_text("kept")
     with socket.create_server(("127.0.0.1", 0)) as there:
@@ -183,7 +181,6 @@ def test_all_threads_are_confined(worker: Inside) -> None:
 
 
 def test_a_worker_names_none_of_its_threads(worker: Inside) -> None:
-    """Others would read a name in ``/proc``, and the kernel copies it into its log."""
     assert _renamed(worker) == ([], [])
     names = set()
     for thread in Path(f"/proc/{worker.pid}/task").iterdir():
@@ -345,7 +342,6 @@ def test_tls_and_a_graceful_stop(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_nothing_is_imported_once_it_is_confined(tmp_path: Path) -> None:
-    """Whatever is sent, in every form, with every setting that needs code in a worker."""
     marks = Marks()
     settings = prepared(
         tmp_path,
@@ -366,7 +362,6 @@ def test_nothing_is_imported_once_it_is_confined(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_an_import_would_be_seen(worker: Inside) -> None:
-    """Otherwise, the absence of imports would prove nothing."""
     code = """
     try:
         import antigravity

@@ -95,8 +95,6 @@ def _passes(sidecar: Sidecar, account: Account) -> Kept:
 def test_nothing_acknowledged_is_lost(
     life: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """After each kill, everything acknowledged is in the store once, and nothing that was not sent.
-    The ledger verifies, no file is damaged, and a new event passes."""
     random, account, kills = Random(), Account(), Kills()
     data = tmp_path / "collector-data"
     for _ in range(min(_LIVES, _KILLS - life * _LIVES)):

@@ -35,7 +35,6 @@ def _planted(folder: Path, marks: Marks, data: bytes) -> set[str]:
 
 
 def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
-    """Neither in noise, nor in canaries of another run."""
     marks, other = Marks(), Marks().text("another run's")
     while other[:_KNOWN] == marks.text("this run's")[:_KNOWN]:  # 1 run in 256 begins alike
         marks = Marks()
@@ -45,7 +44,6 @@ def test_nothing_is_found_where_nothing_is(tmp_path: Path) -> None:
 
 
 def test_a_text_is_found(tmp_path: Path) -> None:
-    """Even if it is packed twice; ``tests/testing`` has all encodings."""
     marks = Marks()
     text = marks.text("planted")
     data = gzip.compress(zlib.compress(text.encode()))
@@ -54,7 +52,6 @@ def test_a_text_is_found(tmp_path: Path) -> None:
 
 @for_each("cut", [slice(0, 15), slice(0, 10), slice(5, None), slice(7, 16)])
 def test_a_text_that_is_cut_is_found(cut: slice, tmp_path: Path) -> None:
-    """Whichever end is missing: the common digits are there."""
     marks = Marks()
     data = marks.text("planted")[cut].encode()
     assert _planted(tmp_path, marks, data) == {"a part of a canary"}
@@ -106,7 +103,6 @@ def test_a_text_in_a_large_batch_is_found(tmp_path: Path) -> None:
 
 
 def test_a_name_of_a_file_is_found(tmp_path: Path) -> None:
-    """And the name of a directory."""
     marks = Marks()
     _dealt(marks)
     (tmp_path / marks.text("planted")).mkdir()

@@ -191,8 +191,6 @@ def _attack(sidecar: Sidecar, marks: Marks, number: int, seed: str, sent: Sent) 
 def test_whatever_is_sent_is_counted_once_and_bounded(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """At the end, ledger, store and file agree, and have at least what was acknowledged. No canary
-    is anywhere, every answer is in the list, and memory is bounded."""
     random, marks, sent, peak = Random(), Marks(), Sent(), 0.0
     environ = prepared(tmp_path, schema=_FOR_EVER)
     for life in range(_LIVES):

@@ -106,7 +106,6 @@ def _forwarded(path: Path) -> Iterator[int]:
 
 @pytest.mark.parametrize("address", ["http", "admin"])
 def test_every_address(address: str, tmp_path: Path) -> None:
-    """Without tokens: the receiver with its preferences page, and the admin address."""
     with started(tmp_path, environ={"COLLECTOR__HTTP__PREFERENCES": "true"}) as sidecar:
         _checked(tmp_path, sidecar.ports[address])
         assert metric(sidecar, 'collector_requests_refused_total{code="E428"') == 0

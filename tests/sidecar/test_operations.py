@@ -80,7 +80,6 @@ _LATER, _FAULT = 75, 78
     ],
 )
 def test_how_a_failed_start_ends(tmp_path: Path, environ: dict[str, str], code: int) -> None:
-    """With 75 if a later start may succeed, else with 78; nothing is created."""
     (tmp_path / "file").write_text("text")
     (tmp_path / "dangling").symlink_to("unmounted")
     done = _ended(tmp_path, **environ)
@@ -227,7 +226,6 @@ def _listening(path: Path, answer: bytes | None) -> Iterator[None]:
 
 @for_each("answer", _ANSWERS)
 def test_another_program_at_the_socket(tmp_path: Path, answer: bytes) -> None:
-    """Whatever it answers, it is not a sidecar."""
     with _listening(tmp_path / "collector-data" / "control.sock", answer):
         code, words, _ = _status(tmp_path)
     assert (code, words) == (1, "not running")
@@ -349,8 +347,6 @@ main()
 
 
 def test_what_a_sidecar_loads(tmp_path: Path) -> None:
-    """Neither the keeper nor a worker loads the modules that colour text, which take 4 MB, or those
-    that build pages, before a page is requested."""
     with (tmp_path / "modules").open("wb") as out:
         command = [sys.executable, "-c", _SAY_WHAT_IS_LOADED]
         with started(tmp_path, command=command, stdout=out) as sidecar:

@@ -100,9 +100,6 @@ def _left(data: Path, batches: list[Batch]) -> set[str]:
 
 @pytest.mark.parametrize(("meanwhile", "ending"), [("idle", "stop"), ("busy", "kill")])
 def test_a_receipt_does_not_tell_of_what(meanwhile: str, ending: str, tmp_path: Path) -> None:
-    """While batches wait, everybody who can read the file can link a receipt to its record. After
-    delivery, no remaining key opens the receipt, and the spool has nothing of the batches: when it
-    is idle, when others keep coming, after the end, and after a kill."""
     data, copy = tmp_path / "data", tmp_path / "copy"
     environ = {"COLLECTOR__DATA": str(data)}
     with started(tmp_path, environ=environ) as sidecar:

@@ -184,8 +184,6 @@ def _are_as_soon(quiet: list[float], sick: list[float]) -> None:
 
 @pytest.mark.timeout(480 + _AWAY_SECONDS)
 def test_servers_that_are_away(all_places: Places, say: Say) -> None:
-    """Both are killed and restarted under load. Nothing is lost or doubled, and the store and the
-    files do not wait for them."""
     with _loaded(all_places) as load:
         quiet = defaultdict[str, list[float]](list, load.during(5))
         all_places.postgres.kill()

@@ -47,7 +47,6 @@ def _call(sidecar: Sidecar, method: str, metadata: tuple[tuple[str, str], ...] =
 
 
 def test_each_is_counted_and_said(tmp_path: Path) -> None:
-    """For each receiver, by its code. A sender's path, headers and body are nowhere."""
     environ = {
         "COLLECTOR__LOG__LEVEL": "debug",
         "COLLECTOR__HTTP__UNIX": str(tmp_path / "socket"),
@@ -96,7 +95,6 @@ def test_each_is_counted_and_said(tmp_path: Path) -> None:
 
 
 def test_they_are_not_said_otherwise(tmp_path: Path) -> None:
-    """At `info` a refused request is counted and has no log line."""
     with started(tmp_path) as sidecar:
         assert sidecar.request("POST", "/v1/nothing", b"{}").status == 404
         wait_until(lambda: metric(sidecar, f'{_NAME}{{code="E413",receiver="http"}}') == 1)

@@ -243,7 +243,6 @@ def test_what_is_answered_changes(tmp_path: Path) -> None:
 
 
 def test_schemas_come_and_go(tmp_path: Path) -> None:
-    """With several schemas, a name is known from one reload on, and unknown after the next."""
     with _reloading(tmp_path, "schema: conferencing\n") as it:
         head = {"Content-Type": "application/x-ndjson", "Collector-Schema": "usage"}
         assert it.sidecar.request("POST", "/v1/events", _EVENT, head).status == 404
@@ -701,7 +700,6 @@ def _absent(it: _Reloading) -> dict[str, Any]:
 
 
 def test_config_check_says_what_needs_a_restart(tmp_path: Path) -> None:
-    """While a sidecar runs with another port than the file."""
     with _reloading(tmp_path) as it:
         text = f"data: {it.data}\nhttp: {{address: '127.0.0.1:{free_port()}'}}\n"
         file = tmp_path / "other.yaml"

@@ -57,8 +57,6 @@ def _ready(sidecar: Sidecar) -> bytes:
 
 
 def test_a_copy_counts_once_the_sidecar_has_it(tmp_path: Path) -> None:
-    """Without it the sidecar starts and says that a review is due. A copy that was written or
-    changed since proves nothing until a reload notes it in the ledger."""
     place = _Place(tmp_path)
     with started(tmp_path, "--config", "c.yaml") as sidecar:
         assert sidecar.send(b'{"jitter": 12}').status == 200

@@ -220,7 +220,6 @@ def test_a_refusal_is_of_the_purposes_of_each(sidecar: Sidecar) -> None:
 
 
 def test_each_schema_has_receipts_a_label_and_an_entry(sidecar: Sidecar) -> None:
-    """And a sink for a purpose of one of them gets nothing of the other."""
     assert _post(sidecar, "/v1/events", "web") == 200
     assert _post(sidecar, "/v1/events") == 200
     spool = _data(sidecar) / "spool.db"

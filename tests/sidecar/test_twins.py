@@ -181,7 +181,6 @@ def test_pages_of_twins(tmp_path: Path) -> None:
 
 
 def test_only_chat_differs_and_nothing_of_what_is_left(tmp_path: Path) -> None:
-    """From no message to hundreds, from short to very long, over every way in."""
     folders = [tmp_path / str(number) for number, _ in enumerate(_CHATS)]
     with ThreadPoolExecutor(len(_CHATS)) as pool:
         first, *others = pool.map(_life, folders, _CHATS)

@@ -194,8 +194,6 @@ def test_a_start_that_widens_is_refused(ran: Callable[[_Setup], Path], case: str
 
 
 def test_a_widening_that_is_allowed(tmp_path: Path) -> None:
-    """After a refusal, the earlier configuration starts again, also after a kill. Once a widening
-    was allowed, it starts without a message; after a narrower run, it is refused again."""
     before, after, _ = _WIDER["a sink"]
     _served(tmp_path, before, number=signal.SIGKILL)
     assert _refused(tmp_path, after).code == 78
@@ -217,7 +215,6 @@ def test_a_data_directory_that_was_moved(tmp_path: Path) -> None:
 
 
 def test_what_waits_for_a_sink_outlives_a_refused_start(tmp_path: Path) -> None:
-    """Even though the refused configuration does not have the sink."""
     away = f"{{type: otlp, endpoint: 'http://127.0.0.1:{free_port()}', party: first}}"
     setup = _Setup(sinks=f"store: true, away: {away}")
     with started(tmp_path, "--config", _FILE, environ=_write(tmp_path, setup)) as sidecar:
@@ -292,7 +289,6 @@ def _random(random: Random, folder: Path) -> _Setup:
     "seed", [0, 1, *(pytest.param(each, marks=pytest.mark.long) for each in range(2, 8))]
 )
 def test_a_start_refuses_what_a_reload_refuses(seed: int) -> None:
-    """For any two configurations, a start and a reload refuse the same."""
     random, verdicts = Random(seed), set[str]()
     for _ in range(12):
         with TemporaryDirectory() as name:

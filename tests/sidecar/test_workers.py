@@ -135,7 +135,6 @@ def test_workers_that_are_killed_are_replaced(tmp_path: Path) -> None:
 @pytest.mark.long
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="prlimit is Linux's")
 def test_a_worker_that_cannot_be_replaced_is_replaced_later(tmp_path: Path) -> None:
-    """While the keeper can open no descriptor, it keeps trying; then requests are answered."""
     with started(tmp_path, environ=NEW_INTERPRETERS) as sidecar:
         (pid,) = _workers(sidecar, 1)
         keeper_pid, kind = sidecar.process.pid, resource.RLIMIT_NOFILE
@@ -317,8 +316,6 @@ def _passes(sidecar: Sidecar, account: Account) -> None:
 def test_nothing_acknowledged_is_lost_or_doubled(
     life: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """After kills of workers, of the keeper and of both under load, over HTTP and gRPC. A request
-    that is repeated under its key, through whichever worker, is stored once."""
     random, account, kills = Random(), Account(), Counter[str]()
     data = tmp_path / "collector-data"
     left = min(_LIVES, _KILLS - life * _LIVES)

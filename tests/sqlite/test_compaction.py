@@ -75,7 +75,6 @@ def test_it_takes_what_overwriting_leaves(tmp_path: Path, seed: int) -> None:
 
 @pytest.mark.timed
 def test_a_reader_is_waited_for(tmp_path: Path) -> None:
-    """For as long as one is ready to wait; the connection is as patient as before."""
     path = tmp_path / "some.db"
     with closing(_connected(path)) as db, closing(_connected(path)) as reader:
         db.execute("CREATE TABLE rows (name TEXT)")
@@ -135,7 +134,6 @@ with compacting(db, path) as write_anew, transaction(db):
 
 @pytest.mark.parametrize("how", [_COMPACT, _WRITE_ANEW])
 def test_memory_does_not_grow_with_the_database(tmp_path: Path, how: str) -> None:
-    """Of a database of 60 MB hardly any is in memory at once, in kilobytes: its cache."""
     path = tmp_path / "some.db"
     with closing(_filled(path, 60_000)) as db:
         db.execute("DELETE FROM rows WHERE number % 2")
@@ -153,8 +151,6 @@ def test_memory_does_not_grow_with_the_database(tmp_path: Path, how: str) -> Non
 def test_a_disk_without_room_is_not_filled(
     tmp_path: Path, how: str, letter: str, rows: int
 ) -> None:
-    """Others have the room that they had, and the database is as it was; the bytes go when there
-    is room."""
     with small_disk(tmp_path / "disk", 16) as disk:
         path, ballast = disk / "some.db", disk / "ballast"
         with closing(_filled(path, rows, letter)) as db, ballast.open("wb", buffering=0) as file:
@@ -213,7 +209,6 @@ def _without_secret(db: sqlite3.Connection, path: Path, how: str) -> None:
 
 @pytest.mark.parametrize("rows", [0, 1, 9, 2000])
 def test_a_database_of_any_size_is_the_same(tmp_path: Path, rows: int) -> None:
-    """Also an empty one, and one that is written back in a single step."""
     path = tmp_path / "some.db"
     with closing(_filled(path, rows)) as db:
         before = _sum(db)
@@ -274,7 +269,6 @@ def test_a_write_between_copy_and_database_is_found(
 
 @pytest.mark.parametrize("name", ["some.db", "some[1].db"])
 def test_copies_of_killed_processes_are_removed(tmp_path: Path, name: str) -> None:
-    """Not one that another process is at work on."""
     path = tmp_path / name
     left, taken = (tmp_path / f"{name}.compact-{end}" for end in ("left", "taken"))
     left.write_bytes(b"secret-of-somebody")

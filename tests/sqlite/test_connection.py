@@ -32,7 +32,6 @@ def test_it_is_synced_and_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_room_is_found_out_before_it_is_used(tmp_path: Path) -> None:
-    """Of this disk there is some, but not any number of bytes."""
     need_room(tmp_path, 1)
     with pytest.raises(OSError, match="No space"):
         need_room(tmp_path, 1 << 62)
@@ -54,7 +53,6 @@ def test_it_sees_one_moment(tmp_path: Path) -> None:
 
 
 def test_a_log_is_not_left_out(tmp_path: Path) -> None:
-    """Where its index cannot be made, a file is read without a log, and only if there is none."""
     path = tmp_path / "a.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode = WAL")

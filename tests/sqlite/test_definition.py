@@ -26,7 +26,6 @@ _DEFINITION = Definition(
 
 
 def test_a_file_is_created_and_known_again(tmp_path: Path) -> None:
-    """Also with a column more; not with one less, or without a table."""
     with closing(connect(tmp_path / "a.db")) as db:
         assert format_of(db) is None
         with transaction(db):
@@ -54,7 +53,6 @@ def test_every_commit_is_durable_and_what_is_deleted_is_overwritten(
 
 
 def test_a_transaction_that_fails_changes_nothing(tmp_path: Path) -> None:
-    """Neither does one whose commit fails, which is told."""
     told = list[str]()
     with closing(connect(tmp_path / "a.db")) as db:
         db.execute("CREATE TABLE parents (n INTEGER PRIMARY KEY)")

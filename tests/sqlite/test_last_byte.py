@@ -98,7 +98,6 @@ def _of_application(directory: Path, batches: Sequence[Batch], rule: Rule) -> li
 def test_no_byte_of_anybody_erased_is_left(
     tmp_path: Path, erased: Callable[[Path, Sequence[Batch], Rule], list[Removal]]
 ) -> None:
-    """And all others are there."""
     chance = random.Random(7)
     gone = set(chance.sample(range(_PEOPLE), _PEOPLE // 2))
     rule = Rule.any_of(

@@ -44,7 +44,6 @@ def _opened_again(path: Path) -> sqlite3.Connection:
 
 
 def test_it_counts_what_is_committed(tmp_path: Path) -> None:
-    """As the log grows by frames of a page each."""
     path = tmp_path / "a.db"
     with closing(_database(path)) as db:
         index = Index(path)
@@ -91,7 +90,6 @@ def test_the_head_is_that_of_the_last_commit(tmp_path: Path) -> None:
 def test_a_log_that_is_cut_while_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As when another thread or process closes its database: what was in it is in the file."""
     path, log, frames = tmp_path / "a.db", tmp_path / "a.db-wal", wal._frames
     with closing(_database(path)) as db:
         for version in range(1, 9):
@@ -125,7 +123,6 @@ def test_there_is_room_for_all_of_it(disk: Path) -> None:
 
 
 def test_a_full_disk_is_found_before_anything_is_opened(disk: Path) -> None:
-    """And an index that cannot be whole is none."""
     path = disk / "a.db"
     need_room(path)
     with closing(_opened_again(path)):
@@ -137,8 +134,6 @@ def test_a_full_disk_is_found_before_anything_is_opened(disk: Path) -> None:
 
 
 def test_locks_outlive_a_look_at_the_head(tmp_path: Path) -> None:
-    """Of a database that is open here: else another process that opens and closes it would remove
-    the log, and with it what is committed afterwards."""
     path = tmp_path / "a.db"
     code = "import sqlite3, sys; sqlite3.connect(sys.argv[1]).execute('SELECT * FROM t').fetchall()"
     with closing(_database(path)) as db:
@@ -152,7 +147,6 @@ def test_locks_outlive_a_look_at_the_head(tmp_path: Path) -> None:
 
 
 def test_locks_outlive_an_index_of_another_store(tmp_path: Path) -> None:
-    """Of the same database in the same process: the file is closed with the last one."""
     path = tmp_path / "a.db"
     code = (
         "import fcntl, sys\n"
@@ -176,8 +170,6 @@ def test_locks_outlive_an_index_of_another_store(tmp_path: Path) -> None:
 
 
 def test_a_log_is_whole_up_to_its_last_commit(tmp_path: Path) -> None:
-    """Also beside a writer, and with what an earlier log or a broken write left; a damaged frame
-    before a commit hides that, and what is no log is not read at all."""
     path = tmp_path / "some.db"
     log = tmp_path / "some.db-wal"
     assert is_whole(log)
@@ -205,7 +197,6 @@ def test_a_log_is_whole_up_to_its_last_commit(tmp_path: Path) -> None:
 def test_a_log_that_is_cut_while_it_is_looked_at(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
-    """So it is when a checkpoint of another process ends: nothing is damaged."""
     log, look = tmp_path / "some.db-wal", getattr(wal, step)
     with closing(_database(tmp_path / "some.db")) as db:
         db.execute("INSERT INTO t VALUES (?)", ("a" * 100_000,))

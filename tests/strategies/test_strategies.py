@@ -100,7 +100,6 @@ def test_events_fill_every_field_well_and_badly(schema: Schema) -> None:
 
 
 def test_events_hold_what_only_python_can_say() -> None:
-    """Unless they are plain."""
     missing = {"bytes", "tuple", "set", "_Str", "_Int", "_Dict", "_Choice", "complex", "object"}
     missing |= {f"{kind} as key" for kind in "str int float NoneType bytes tuple _Str".split()}
     missing |= {"NaN"}

@@ -192,7 +192,6 @@ def test_killed_at_any_step(tmp_path: Path, what: str) -> None:
 @pytest.mark.long
 @pytest.mark.timeout(120 + 20 * _STEPS)
 def test_the_spool_of_an_application_that_is_killed(tmp_path: Path) -> None:
-    """Whatever it was about to do, its directory consists of what Collector makes."""
     target, spool = tmp_path / "r.ndjson", tmp_path / "spool"
 
     def work() -> None:

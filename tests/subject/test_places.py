@@ -146,9 +146,6 @@ def test_one_that_does_not_answer(populated: PopulatedDirectory) -> None:
 def test_what_one_person_asks_for_does_not_hold_up_others(
     populated: PopulatedDirectory, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    """Where a sink does not take a request, it carries out the others, and all other sinks are
-    done once: the counts are of all of it."""
-
     def refuses(sink: NdjsonSink, rules: Sequence[Rule]) -> Any:
         if any(rule.may_concern(f'"{address(5)}"'.encode()) for rule in rules):
             raise error

@@ -56,7 +56,6 @@ def _verified(populated: PopulatedDirectory) -> list[str]:
 
 
 def test_export_shows_it_all_as_it_is_kept(populated: PopulatedDirectory) -> None:
-    """From the store with the columns that it has, from spool and files with their minute."""
     populated.damage(3)
     aside = populated.set_aside(3)
     stored = export(populated.locations, _subject(3))
@@ -84,7 +83,6 @@ def test_export_does_not_disturb_a_sidecar(populated: PopulatedDirectory) -> Non
 
 
 def test_what_is_delivered_but_still_spooled_is_shown_twice(populated: PopulatedDirectory) -> None:
-    """As it is kept: the store may have fewer fields of it than another sink gets."""
     with (
         Spool(populated.data / "spool.db", sinks=["store"]) as spool,
         Store(populated.data / "store.db", populated.schema) as store,
@@ -133,7 +131,6 @@ def test_a_database_of_somebody_else_is_left_alone(populated: PopulatedDirectory
 
 @pytest.mark.parametrize("number", [3, 60])
 def test_erasing_takes_one_person_and_no_other(populated: PopulatedDirectory, number: int) -> None:
-    """From everything, to the last byte; the ledger holds, and says how much, not whose."""
     populated.damage(number)
     populated.set_aside(number)
     done = remove(populated.locations, Removing(_subject(number)), wait=1)
@@ -193,7 +190,6 @@ def test_a_reader_is_waited_for_and_then_said(populated: PopulatedDirectory) -> 
 
 
 def test_an_objection_takes_what_is_optional(populated: PopulatedDirectory) -> None:
-    """Of one person: what is for the service stays, and everything of others."""
     fields = populated.schema.refusable
     assert "device.model.name" in fields
     assert not {"client.address", "os.type"} & set(fields)

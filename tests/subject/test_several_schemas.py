@@ -120,8 +120,6 @@ def test_an_objection_reaches_schemas_that_are_in_force_no_more(locations: Locat
 
 
 def test_a_field_of_one_schema_is_enough() -> None:
-    """And where no schema has it, or none lets it lead to a person, the first that has it says
-    why."""
     found = select((_STRICT, _CALLS), "client.address", _PERSON, *_WINDOW)
     assert [each.subject.schema for each in found] == ["conferencing", None]
     assert found[1].subject.besides == {"conferencing", "conferencing-strict"}

@@ -67,7 +67,6 @@ def test_tombstones_that_could_not_be_read(tmp_path: Path, monkeypatch: pytest.M
     ("minutes", "is_dropped"), [(-60, True), (0, True), (5, True), (7, False), (60 * 24, False)]
 )
 def test_what_is_received_later_is_kept(tmp_path: Path, minutes: int, *, is_dropped: bool) -> None:
-    """Also in a window without an end: an erasure is of what there is, here as in a store."""
     with closing(Tombstones(tmp_path)) as tombstones:
         minute = to_minute(datetime.now(UTC) + timedelta(minutes=minutes))  # one may end now
         remember(tmp_path, [(replace(SUBJECT, end="2099-01-01T00:00:00Z"), None)])
@@ -85,7 +84,6 @@ def test_a_tombstone_outlives_every_message(tmp_path: Path) -> None:
 
 
 def test_tombstones_are_destroyed(tmp_path: Path) -> None:
-    """After their time, with the secret of their hashes, though no other person is erased."""
     with closing(Tombstones(tmp_path)) as tombstones:
         remember(tmp_path, [(SUBJECT, None)])
         tombstones.destroy_expired()

@@ -102,7 +102,6 @@ def unshrunk() -> Iterator[None]:
 @for_each("name", ["conferencing", "conferencing-strict", "participants-qos"])
 @for_each("purposes", [None, (), ("service_operations",)])
 def test_the_filter_keeps_the_law(name: str, purposes: tuple[str, ...] | None) -> None:
-    """With all purposes, none, and some."""
     assert_noninterference(load_schema(name), purposes=purposes, examples=20)
 
 
@@ -169,5 +168,4 @@ def test_elements_of_records_are_varied_too(data: st.DataObject) -> None:
 @settings(max_examples=50)
 @given(lines(PARTICIPANTS, now=NOW))
 def test_lines_of_records_stand_alone(payload: bytes) -> None:
-    """And so it does for batches of them."""
     stand_alone(Filter(PARTICIPANTS, as_of=NOW), payload)

@@ -33,7 +33,6 @@ def test_there_is_nothing_else() -> None:
 
 
 def test_without_hypothesis_only_canaries_work() -> None:
-    """Whoever lacks the extra is told which one to install; ``canaries`` and ``scan`` need none."""
     program = """
 import sys
 sys.modules["hypothesis"] = None
@@ -73,7 +72,6 @@ def test_the_documentation_names_all_there_is() -> None:
 
 
 def test_canaries_are_different_and_recognisable() -> None:
-    """As many as asked for, none twice, alike at their beginning, new at each call."""
     first, second = canaries(200), canaries(200)
     assert len(set(first + second)) == 400
     for listed in (first, second):

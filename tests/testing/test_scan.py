@@ -76,7 +76,6 @@ PACKINGS: dict[str, Callable[[bytes], bytes]] = {
 
 @for_each("way", ENCODINGS)
 def test_each_encoding_is_found(way: str, tmp_path: Path) -> None:
-    """Once in the middle of other bytes, with its place."""
     encoding, encode = ENCODINGS[way]
     (tmp_path / "file").write_bytes(NOISE + b"\n" + encode(CANARY) + b"\n" + NOISE)
     (hit,) = scan(tmp_path, CANARIES)
@@ -121,7 +120,6 @@ def test_a_canary_that_must_be_escaped_is_found(
 @for_each("packing", PACKINGS)
 @for_each("way", ["plain", "base64-1", "json-mixed", "utf-16-le"])
 def test_packed_data_is_found_at_any_offset(packing: str, way: str, tmp_path: Path) -> None:
-    """Not only at the start of a file, and with every encoding inside."""
     encoding, encode = ENCODINGS[way]
     packed = PACKINGS[packing](b"some text before\n" * 9 + encode(CANARY) + b"\nand after")
     (tmp_path / "file").write_bytes(NOISE + packed + NOISE)
@@ -130,7 +128,6 @@ def test_packed_data_is_found_at_any_offset(packing: str, way: str, tmp_path: Pa
 
 
 def test_deflate_without_a_header_is_found_at_the_start(tmp_path: Path) -> None:
-    """As some HTTP bodies are."""
     (tmp_path / "file").write_bytes(raw_deflate(b"x" * 50 + CANARY.encode()))
     assert scan(tmp_path, CANARIES) == [Hit(tmp_path / "file", CANARY, "deflate>plain", 0)]
 
@@ -162,7 +159,6 @@ def test_packed_in_packed(tmp_path: Path) -> None:
 
 
 def test_packed_beyond_reach_is_not_called_clean(tmp_path: Path) -> None:
-    """More layers than are unpacked are an error."""
     packed = CANARY.encode()
     for _ in range(10):
         packed = gzip.compress(packed)
@@ -196,7 +192,6 @@ def test_a_page_of_a_write_ahead_log(tmp_path: Path) -> None:
 
 
 def test_a_file_name(tmp_path: Path) -> None:
-    """Of a file and of a directory, also an empty one, below the one that is searched."""
     top = tmp_path / CANARIES[0]
     (top / CANARIES[1]).mkdir(parents=True)
     (top / CANARIES[1] / f"x{CANARIES[2].encode().hex()}").write_text("")
@@ -269,13 +264,11 @@ def test_a_fault_while_reading_is_not_called_clean(
 
 @for_each("wanted", [[], ["short"], [CANARY, ""]])
 def test_canaries_that_cannot_be_found_are_refused(wanted: list[str], tmp_path: Path) -> None:
-    """None at all would always be clean; short ones are met by chance."""
     with raises("E107", ConfigError):
         scan(tmp_path, wanted)
 
 
 def test_zstd_data_needs_its_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without it such data is not called clean."""
     (tmp_path / "file").write_bytes(b"x" + ZSTD.compress(b"clean"))
     assert scan(tmp_path, CANARIES) == []
     for name in ("compression", "backports"):
@@ -313,7 +306,6 @@ def test_clean_data_gives_nothing(tmp_path: Path) -> None:
 def test_windows_hide_nothing(
     tmp_path: Path, before: bytes, way: str, packing: str | None, window: int
 ) -> None:
-    """Wherever the windows of a file and of packed data end, the canary is found."""
     data = before + b" " + ENCODINGS[way][1](CANARY) + b" "
     if packing is not None:
         data = before + PACKINGS[packing](data * 2)
