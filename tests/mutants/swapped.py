@@ -26,6 +26,8 @@ import pytest
 
 SURVIVED, FOUND = 0, 1
 """Exit codes of a child: all tests passed; one failed."""
+_TIMES_WAITED = 4.0
+"""A test fails if it takes this many times its limit of CPU seconds, for example in a sleep."""
 
 
 def function_of(text: str, line: int) -> str:
@@ -126,6 +128,7 @@ def _test(
             os.dup2(nothing, stream)
         session.config._tmp_path_factory._basetemp = directory  # type: ignore[attr-defined]
         plugin.cpu_seconds = mutant["cpu"]
+        session.config._env_timeout = _TIMES_WAITED * mutant["cpu"]  # type: ignore[attr-defined]
         if mutant["function"]:
             swap(mutant["module"], mutant["function"], mutant["text"])
         for item, following in pairwise([*items, None]):
