@@ -99,7 +99,7 @@ def _bytes(path: Path) -> bytes:
 def test_a_field_goes_when_its_time_is_over_and_a_row_with_its_last(
     tmp_path: Path, schema: Schema
 ) -> None:
-    """After 30 days the address is NULL, after 90 the row is gone; what is younger is as it was."""
+    """After 30 days the address is NULL, after 90 the row is gone."""
     path = tmp_path / "store.db"
     _fill(path, schema, (91, 0, 7), (31, 10, 5), (29.9, 20, 3))
     with _opened(path) as db:
@@ -110,7 +110,6 @@ def test_a_field_goes_when_its_time_is_over_and_a_row_with_its_last(
 
 
 def test_nothing_goes_early(tmp_path: Path, schema: Schema) -> None:
-    """To the minute: what is as old as its retention allows is there, a minute later it is not."""
     path = tmp_path / "store.db"
     _fill(path, schema, (30, 0, 1))
     with _opened(path) as db:
@@ -120,7 +119,7 @@ def test_nothing_goes_early(tmp_path: Path, schema: Schema) -> None:
 
 
 def test_a_pass_goes_in_steps(tmp_path: Path, schema: Schema) -> None:
-    """Each transaction looks at 5,000 rows, so that batches come in between; all are met."""
+    """Batches come in between two transactions of 5,000 rows."""
     path = tmp_path / "store.db"
     _fill(path, schema, (91, 0, 12_000))
     with _opened(path) as db:
@@ -129,8 +128,7 @@ def test_a_pass_goes_in_steps(tmp_path: Path, schema: Schema) -> None:
 
 
 def test_no_byte_of_what_is_pruned_stays(tmp_path: Path, schema: Schema) -> None:
-    """Neither in the file nor in its log, though rows came in small batches of any age, and pages
-    were divided and joined all the time."""
+    """Rows come in small batches of any age, so pages are divided and joined all the time."""
     chance, path = random.Random(0), tmp_path / "store.db"
     numbers = list(range(1500))
     chance.shuffle(numbers)
@@ -152,7 +150,7 @@ def test_no_byte_of_what_is_pruned_stays(tmp_path: Path, schema: Schema) -> None
 
 
 def test_a_store_prunes_itself_between_batches(tmp_path: Path, schema: Schema) -> None:
-    """A delivery, even of nothing, carries a pass on; the batch of that moment is kept as ever."""
+    """A delivery, even of nothing, carries a pass on."""
     path = tmp_path / "store.db"
     _fill(path, schema, (91, 0, 600))
     told: list[Removal] = []
@@ -171,8 +169,7 @@ def test_a_store_prunes_itself_between_batches(tmp_path: Path, schema: Schema) -
 
 
 def test_a_reader_is_waited_for_and_said(tmp_path: Path, schema: Schema) -> None:
-    """While a process reads an earlier state the log cannot be cut: the store says that it is held,
-    goes on taking batches, and does the rest when the reader is gone."""
+    """The log cannot be cut while a process reads an earlier state; batches are taken meanwhile."""
     path = tmp_path / "store.db"
     _fill(path, schema, (91, 0, 100))
     with closing(sqlite3.connect(path, isolation_level=None)) as reader:
@@ -191,8 +188,7 @@ def test_a_reader_is_waited_for_and_said(tmp_path: Path, schema: Schema) -> None
 
 
 def test_what_was_deleted_before_a_crash_is_swept_after_it(tmp_path: Path, schema: Schema) -> None:
-    """Deleting and noting that bytes may remain are one transaction: the next start makes the file
-    anew, though it finds nothing more to delete."""
+    """The next start makes the file anew, though it finds nothing more to delete."""
     path = tmp_path / "store.db"
     _fill(path, schema, (91, 0, 600), (1, 1000, 600))
     with _opened(path) as db:
@@ -205,8 +201,7 @@ def test_what_was_deleted_before_a_crash_is_swept_after_it(tmp_path: Path, schem
 
 
 def test_the_store_knows_its_own_rules(tmp_path: Path, schema: Schema) -> None:
-    """They are noted in it, for every schema that it was opened for; a field that was left out of
-    the schema keeps the rule that it had, and a column of which nothing is known the shortest."""
+    """A field that left the schema keeps its rule, and an unknown column gets the shortest."""
     path = tmp_path / "store.db"
     for name in ("conferencing", "conferencing-strict"):
         with Store(path, load_schema(name)):
@@ -225,8 +220,8 @@ def test_the_store_knows_its_own_rules(tmp_path: Path, schema: Schema) -> None:
 
 
 def test_what_comes_of_another_schema_has_a_rule(tmp_path: Path, schema: Schema) -> None:
-    """Batches of one that was renamed wait in a spool, and the store is new: fields of the same
-    name have the same time, others the shortest; what is noted already stays noted."""
+    """Batches of a schema that was renamed wait in a spool, and the store is new. Fields of the
+    same name have the same time, others the shortest."""
     path, other = tmp_path / "store.db", load_schema("participants-qos")
     with Store(path, other) as store:
         _go_on(store)
@@ -251,8 +246,7 @@ def test_what_comes_of_another_schema_has_a_rule(tmp_path: Path, schema: Schema)
 def test_memory_without_room_is_said(
     tmp_path: Path, schema: Schema, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SQLite makes the file anew in memory. Without enough of it batches are taken, and the bytes
-    go later."""
+    """SQLite makes the file anew in memory."""
     path = tmp_path / "store.db"
     _fill(path, schema, (1, 0, 20), (91, 20, 20))
     with Store(path, schema) as store:
@@ -272,8 +266,7 @@ def _no_memory(_db: sqlite3.Connection, _path: Path, _seconds: float = 0.0) -> N
 
 
 def test_a_disk_without_room_is_said_and_not_filled(tmp_path: Path, schema: Schema) -> None:
-    """Rows go, and the ledger is told of them, once; their bytes go when there is room. Meanwhile
-    batches are taken, and other programs have the room that they had."""
+    """Rows go, and their bytes when there is room. Other programs keep the room that they had."""
     told: list[Removal] = []
     with small_disk(tmp_path / "disk", 16) as disk:
         path, ballast = disk / "store.db", disk / "ballast"
@@ -299,8 +292,7 @@ def test_a_disk_without_room_is_said_and_not_filled(tmp_path: Path, schema: Sche
 def test_rows_never_meet_those_of_a_store_that_was_made_anew(
     tmp_path: Path, schema: Schema, renumbers: bool
 ) -> None:
-    """Whether making it anew keeps the numbers of rows, as it does today, or makes them 1, 2, 3 and
-    so on, as it did."""
+    """Making it anew may keep the numbers of rows or not."""
     path = tmp_path / "store.db"
     _fill(path, schema, (1, 0, 3000))
     with _opened(path) as db:
@@ -317,8 +309,7 @@ def test_rows_never_meet_those_of_a_store_that_was_made_anew(
 def test_what_goes_between_two_parts_of_a_pruning_is_swept_too(
     tmp_path: Path, schema: Schema
 ) -> None:
-    """A reader keeps the log from being cut, and a person is erased while the disk has no room to
-    compact the file again: the pruning is not done before that has happened."""
+    """A reader keeps the log from being cut, and a person is erased while the disk has no room."""
     path = tmp_path / "store.db"
     _fill(path, schema, (91, 0, 100), (1, 1000, 4000))
     everyone = Rule.removal(Subject("os.type", "linux", "", "~"), None)
@@ -339,8 +330,7 @@ def test_what_goes_between_two_parts_of_a_pruning_is_swept_too(
 
 
 def test_what_goes_while_a_sweep_ends_is_swept_too(tmp_path: Path, schema: Schema) -> None:
-    """Another process erases a person after the file was compacted, and is killed before it does
-    that itself."""
+    """Another process erases a person after the file was compacted, and is killed."""
     path, erased = tmp_path / "store.db", list[Removal]()
     _fill(path, schema, (91, 0, 100), (1, 1000, 4000))
 
@@ -358,7 +348,6 @@ def test_what_goes_while_a_sweep_ends_is_swept_too(tmp_path: Path, schema: Schem
 
 
 def test_a_store_that_cannot_say_what_remains_is_not_done(tmp_path: Path, schema: Schema) -> None:
-    """An error of SQLite is raised, and does not pass for an answer."""
     path = tmp_path / "store.db"
     _fill(path, schema, (91, 0, 100))
     with _opened(path) as db:

@@ -42,8 +42,7 @@ def _bytes(directory: Path) -> bytes:
 def test_a_person_is_erased_between_two_parts_of_a_pruning(
     tmp_path: Path, name: str, after: int
 ) -> None:
-    """Wherever that is: nothing of the person is left, what is too old is gone, the rest is there
-    once, and so is the person who comes again."""
+    """The person comes again afterwards, and stays."""
     opening = Opening(name, (_SCHEMA,), tmp_path)
     with open_sink(_TYPES[name](tmp_path), opening) as sink:
         assert isinstance(sink, ErasableSink)
