@@ -42,7 +42,7 @@ from collector.filter.redaction import EVERYTHING
 from collector.filter.stored import records_in
 from collector.sinks.parquet.object_store import DirectoryObjects
 from collector.testing.sinks import person, removal_of
-from tests.sinks.test_parquet import _SCHEMA, _batch, _files, _opened, _people, _put
+from tests.sinks.test_parquet import _SCHEMA, _batch, _files, _made, _opened, _people, _put
 from tests.support.parquet import write_parquet, zigzag
 from tests.support.programs import script
 from tests.support.raising import raises
@@ -126,9 +126,7 @@ print(most(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10)
 
 def _lake(directory: Path, bomb: Callable[[], bytes]) -> Path:
     """A lake of two honest files, and a bomb between them; return its path."""
-    with _opened(directory) as sink:
-        sink.deliver(_batch(1, [1, 2], hours=2), _batch(2, [1, 2]))
-        _put(sink)
+    _made(directory, _batch(1, [1, 2], hours=2), _batch(2, [1, 2]))
     first, _ = _files(directory)
     path = first.with_name(f"{first.name[:2]}-{'f' * 32}.parquet")
     path.write_bytes(bomb())
@@ -368,9 +366,7 @@ def test_a_file_that_is_made_without_an_end(
 
 def test_a_process_that_cannot_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lake has no answer then, which differs from that of an empty lake."""
-    with _opened(tmp_path) as sink:
-        sink.deliver(_batch(1, [1], hours=2))
-        _put(sink)
+    _made(tmp_path, _batch(1, [1], hours=2))
     _end_all()
     with monkeypatch.context() as changed, _opened(tmp_path, offline=True) as sink:
         changed.setattr(sys, "executable", str(tmp_path / "none"))

@@ -65,8 +65,7 @@ def _of_column(folder: Path) -> None:
 def _of_arrow(folder: Path) -> None:
     table = parquet.read_table(_file(folder), partitioning=None)
     text = b64encode(table.schema.serialize().to_pybytes() + _CANARY.encode())
-    metadata = {**table.schema.metadata, b"ARROW:schema": text}
-    write_parquet(_file(folder), table.replace_schema_metadata(metadata))
+    _in_metadata(folder, b"ARROW:schema", text)
 
 
 def _rewritten(folder: Path, **settings: Any) -> None:

@@ -32,6 +32,7 @@ from tests.support.database import query
 from tests.support.deadline import wait_until
 from tests.support.raising import raises
 from tests.support.sidecar import started
+from tests.support.unpacked import every_byte
 
 _SCHEMA = load_schema("conferencing")
 _PURPOSES = ["service_operations", "security", "capacity_planning"]
@@ -82,10 +83,6 @@ def _fields(directory: Path, lake: str = "lake") -> set[str]:
     return found - {"schema", "received", "count"}
 
 
-def _bytes(directory: Path) -> bytes:
-    return b"".join(path.read_bytes() for path in directory.rglob("*") if path.is_file())
-
-
 @pytest.mark.parametrize("before", [None, ["service_operations", "capacity_planning"]])
 @pytest.mark.parametrize("is_closed", [False, True])
 def test_fewer_purposes(tmp_path: Path, before: _Purposes, is_closed: bool) -> None:
@@ -95,9 +92,9 @@ def test_fewer_purposes(tmp_path: Path, before: _Purposes, is_closed: bool) -> N
             failing = mock.patch.object(sink._lake, "write", side_effect=DeliveryError("E503", ""))
             with failing, pytest.raises(DeliveryError):
                 sink.finish()
-    assert person(1).encode() in _bytes(tmp_path / "data")
+    assert person(1).encode() in every_byte(tmp_path / "data")
     with _opened(tmp_path, ["capacity_planning"]) as sink:
-        assert person(1).encode() not in _bytes(tmp_path / "data")
+        assert person(1).encode() not in every_byte(tmp_path / "data")
         assert {name for _, found in sink.values() for name in found} == {"os.type", "received"}
         sink.finish()
     assert _fields(tmp_path) == {"os.type"}
@@ -153,8 +150,8 @@ def test_another_place(tmp_path: Path) -> None:
         sink.finish()
         assert len(list(sink.scan(removal_of(1)))) == 1
         assert sink.rewrite([removal_of(1)])[0].deleted == 1
-    assert person(1).encode() not in _bytes(tmp_path)
-    assert person(2).encode() not in _bytes(tmp_path / "other")
+    assert person(1).encode() not in every_byte(tmp_path)
+    assert person(2).encode() not in every_byte(tmp_path / "other")
     assert not (tmp_path / "lake").exists()
     with _opened(tmp_path, None, offline=True) as sink:
         assert list(sink.unproven()) == []

@@ -179,16 +179,14 @@ def test_a_server_that_does_not_close(end: str) -> None:
         ended.wait(WAIT_SECONDS)
 
     before = _threads()
-    with tcp_server(behave) as port:
-        relay = Relay(lambda _: _connected("127.0.0.1", port))
+    with _relay(behave) as relay:
         with _client(relay.port) as client:
             assert client.recv(10) == b"hello"
             if end == "relay":
                 relay.close()
                 assert _read(client) == b""
         relay.close()
-        serving = "_serve"
-        wait_until(lambda: not any(serving in each.name for each in {*_threads()} - {*before}))
+        wait_until(lambda: not any("_serve" in each.name for each in {*_threads()} - {*before}))
         ended.set()
     _nothing_is_left(before)
 

@@ -167,10 +167,7 @@ class Far(Sink):
 """
     entries = {"far": "far:Far"}
     monkeypatch.syspath_prepend(str(offered(tmp_path / "site", {"far": source}, entries)))
-    assert [(one.field, one.code) for one in _faults(tmp_path, "sinks: {far: {party: first}}")] == [
-        ("sinks.far.url", "E106")
-    ]
-    assert [(one.field, one.code) for one in _faults(tmp_path, "sinks: {far: {url: a}}")] == [
-        ("sinks.far.party", "E106")
-    ]
+    for given, lacks in (("party: first", "url"), ("url: a", "party")):
+        (fault,) = _faults(tmp_path, f"sinks: {{far: {{{given}}}}}")
+        assert (fault.field, fault.code) == (f"sinks.far.{lacks}", "E106")
     assert "far" in _read(tmp_path, "sinks: {far: {url: a, party: first}}").config.sinks.on()
