@@ -13,8 +13,7 @@ from collector.sinks.store import Store
 
 
 def test_it_changes_nothing(tmp_path: Path) -> None:
-    """It reads while a store is open, and whatever it tries to write is refused; tables of its own
-    are allowed."""
+    """Temporary tables are allowed."""
     path = tmp_path / "store.db"
     with Store(path, load_schema("conferencing")), reading(path) as db:
         assert db.execute("SELECT count(*) FROM conferencing").fetchone() == (0,)
@@ -26,7 +25,6 @@ def test_it_changes_nothing(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_read(tmp_path: Path) -> None:
-    """No file; no database; and what goes wrong later."""
     path = tmp_path / "store.db"
     with pytest.raises(ConfigError, match="E203"), reading(path):
         pass

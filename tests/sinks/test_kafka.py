@@ -101,7 +101,6 @@ class TestConformance(SinkConformance):
 def test_a_large_batch_goes_in_parts(
     kafka: KafkaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """None is larger than the topic takes, all have a MAC and the batch's id as their key."""
     monkeypatch.setenv("BROKER_KEY", "k" * 32)
     batch = batch_of(1, list(range(1, 250)) * 80, SCHEMA)
     for most, number in ((1 << 20, 4), (100_000, 17)):
@@ -148,8 +147,7 @@ def test_how_long_the_topic_keeps_messages(
     expected: timedelta | None,
     is_faulty: bool,
 ) -> None:
-    """No longer than the schema lets any field be kept, or it is a fault; a segment is deleted as a
-    whole, so its first message stays longer."""
+    """A segment is deleted as a whole, so its first message stays longer."""
     kafka.topic(_topic(tmp_path), **config)
     settings, opening = _settings(kafka, tmp_path), Opening("tested", (SCHEMA,), tmp_path)
     assert KafkaSink.read_expiry(settings) == expected
@@ -159,7 +157,7 @@ def test_how_long_the_topic_keeps_messages(
 
 @pytest.mark.servers
 def test_a_cluster_of_three(tmp_path: Path) -> None:
-    """Messages reach it whichever server is asked; what it does not show is unknown."""
+    """What the cluster does not show is unknown."""
     with mock_cluster() as addresses:
         url = f"kafka://{addresses}"
         make_topic(addresses, "t")
@@ -175,8 +173,6 @@ def test_a_cluster_of_three(tmp_path: Path) -> None:
 def test_what_the_broker_refuses(
     kafka: KafkaServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A topic that is not there, which is not made either, and a broker that is away; each waits,
-    and says why."""
     sound = _settings(kafka, tmp_path)
     missing = sound.model_copy(update={"topic": "none"})
     for _ in range(2):
@@ -205,7 +201,7 @@ def test_only_servers_of_this_machine_without_encryption(tmp_path: Path) -> None
 
 @pytest.mark.servers
 def test_nothing_is_logged(kafka: KafkaServer, tmp_path: Path) -> None:
-    """Neither by the library nor by us, whatever fails; nor is there a secret in what is raised."""
+    """Neither the library nor the sink logs, and errors hold no secret."""
     kafka.topic("logged", retention_ms=_DAY)
     program = f"""
 import os
@@ -247,9 +243,7 @@ for url, more in (
 
 @pytest.mark.servers
 def test_tls_and_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A certificate of the authority that is named, and of no other; and the password by
-    reference, which is neither said when it is refused nor shown to a server without that
-    certificate."""
+    """A server without the right certificate does not see the password."""
     require_kafka()
     monkeypatch.setenv("KAFKA_USER", "sidecar")
     monkeypatch.setenv("KAFKA_SECRET", "canary-5ecret")
@@ -289,7 +283,7 @@ def test_tls_and_a_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_the_library_is_loaded_when_a_sink_delivers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not when settings are read; without it, that is said."""
+    """Reading settings does not load it."""
     program = """
 import sys
 from collector.sinks.kafka import KafkaSettings, KafkaSink
@@ -308,7 +302,6 @@ print([name for name in sys.modules if name.startswith("confluent")])
 
 
 def test_secrets_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A user without a password, a reference to nothing, a certificate that is none."""
     monkeypatch.setenv("KAFKA_USER", "somebody")
     where = {"type": "kafka", "url": "kafka+tls://localhost", "topic": "t", "party": "first"}
     with raises("E122", ConfigError, "set both"):
@@ -321,7 +314,6 @@ def test_secrets_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 def test_settings_that_are_none() -> None:
-    """No secret by value, no address without encryption, and no topic that is a pattern."""
     for change in [
         {"url": "kafka://broker.example.org:9092"},
         {"url": "kafka://127.0.0.1,10.0.0.1"},
@@ -348,7 +340,6 @@ def test_settings_that_are_none() -> None:
 
 
 def test_addresses_of_the_sdk() -> None:
-    """The topic, and references after it."""
     for faulty in (
         "kafka://broker.example.org/t",
         "kafka://127.0.0.1",
@@ -365,7 +356,6 @@ def test_addresses_of_the_sdk() -> None:
 
 @pytest.mark.servers
 def test_the_sdk(kafka: KafkaServer) -> None:
-    """A program sends records to a topic by its address."""
     kafka.topic("sdk", retention_ms=_DAY)
     with Collector("conferencing", f"{kafka.url}/sdk", exit_timeout=WAIT_SECONDS) as telemetry:
         telemetry.emit({"ip_address": "203.0.113.7", "os": {"type": "linux"}})
@@ -374,7 +364,6 @@ def test_the_sdk(kafka: KafkaServer) -> None:
 
 
 def test_the_key_of_a_message_is_its_batch() -> None:
-    """Also of a part, whose own id is another one."""
     batch = batch_of(1, [1] * 1000, SCHEMA)
     parts = list(outgoing(batch, None, 20_000))
     assert len(parts) > 1

@@ -92,7 +92,6 @@ class TestConformance(SinkConformance):
 
 
 def test_a_batch_that_comes_again_is_stored_once(nats: NatsServer, tmp_path: Path) -> None:
-    """The stream knows it by its id for as long as it is told to."""
     batch = batch_of(1, [1, 2], SCHEMA)
     for _ in range(2):
         with _opened(_settings(nats, tmp_path), tmp_path) as sink:
@@ -104,7 +103,6 @@ def test_a_batch_that_comes_again_is_stored_once(nats: NatsServer, tmp_path: Pat
 def test_a_large_batch_goes_in_parts(
     nats: NatsServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """None is larger than the server takes, and all have a MAC."""
     monkeypatch.setenv("BROKER_KEY", "k" * 32)
     batch = batch_of(1, list(range(1, 250)) * 80, SCHEMA)
     assert len(batch.payload) > 3 * MOST_BYTES
@@ -119,7 +117,6 @@ def test_a_large_batch_goes_in_parts(
 
 
 def test_a_stream_with_a_limit_of_its_own(nats: NatsServer, tmp_path: Path) -> None:
-    """Parts are as small as the stream wants them."""
     settings = _settings(nats, tmp_path)
     nats.stream("small", max_msg_size=65_536)
     settings = settings.model_copy(update={"stream": "small", "subject": "small.records"})
@@ -146,8 +143,6 @@ def test_a_stream_with_a_limit_of_its_own(nats: NatsServer, tmp_path: Path) -> N
 def test_a_subject_that_the_stream_does_not_take(
     nats: NatsServer, tmp_path: Path, subject: str, is_taken: bool
 ) -> None:
-    """The check says so, as delivery would."""
-
     async def make(stream: Any) -> None:
         with suppress(BadRequestError):
             await stream.add_stream(name="some", subjects=["a.b", "x.*.z", "y.>"], max_age=60.0)
@@ -209,8 +204,7 @@ def test_the_granted_purposes_are_those_of_sink_and_person(
 def test_how_long_the_stream_keeps_messages(
     nats: NatsServer, tmp_path: Path, *, config: dict[str, Any], is_faulty: bool
 ) -> None:
-    """No longer than the schema lets any field be kept, and no shorter where nobody took them, or
-    it is a fault."""
+    """Longer than the schema allows is a fault, and so is losing what nobody took."""
     nats.stream(_stream(tmp_path), **config)
     settings, opening = _settings(nats, tmp_path), Opening("tested", (SCHEMA,), tmp_path)
     if "max_age" in config:
@@ -221,7 +215,6 @@ def test_how_long_the_stream_keeps_messages(
 
 
 def test_what_the_broker_refuses(nats: NatsServer, tmp_path: Path) -> None:
-    """A stream that is not there, is another's, or is full; each waits, and says why."""
     settings = _settings(nats, tmp_path)
     cases = {"no_such": settings.subject, settings.stream: "nothing.takes.this"}
     for stream, subject in cases.items():
@@ -242,7 +235,6 @@ def test_what_the_broker_refuses(nats: NatsServer, tmp_path: Path) -> None:
 
 
 def test_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A token and a user by reference; another is refused without being said."""
     monkeypatch.setenv("NATS_TOKEN", "t0ken-that-is-secret")
     monkeypatch.setenv("NATS_OTHER", "another")
     with server(tmp_path / "token", "--auth", "t0ken-that-is-secret") as nats:
@@ -266,7 +258,6 @@ def test_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_settings_that_are_faulty() -> None:
-    """None of them quotes what was written."""
     for change in [
         {"url": "nats://broker.example.org:4222"},
         {"url": "http://127.0.0.1:4222"},
@@ -295,7 +286,6 @@ def test_settings_that_are_faulty() -> None:
 
 
 def test_an_application_sends_to_a_stream(nats: NatsServer, tmp_path: Path) -> None:
-    """By an address, with the stream as its path."""
     settings = _settings(nats, tmp_path)
     to = f"{nats.url}/{settings.stream}?subject={settings.subject}"
     with Collector("conferencing", to, spool=None, exit_timeout=WAIT_SECONDS) as telemetry:
@@ -315,7 +305,6 @@ def test_an_application_sends_to_a_stream(nats: NatsServer, tmp_path: Path) -> N
 
 @pytest.mark.long
 def test_encryption(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a certificate of the authority that is named, and of no other."""
     ours, theirs = Authority(tmp_path), Authority(tmp_path, "another")
     pair = ours.issue("localhost")
     tls = ("--tls", "--tlscert", str(pair.certificate), "--tlskey", str(pair.key))

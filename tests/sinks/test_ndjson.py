@@ -38,7 +38,6 @@ def _records(*paths: Path) -> Iterator[dict[str, Any]]:
 
 
 def test_lines_are_records_with_their_minute(tmp_path: Path) -> None:
-    """Batches together, each line with its own batch's minute, nothing lost."""
     path = tmp_path / "data" / "records.ndjson"
     with NdjsonFile(path) as sink:
         sink.deliver(_batch(1, 100), _batch(2, 50, "2026-11-24T10:21:00Z"))
@@ -63,7 +62,6 @@ def test_what_a_crash_left_half_way_is_cut_off(tmp_path: Path) -> None:
 
 
 def test_files_are_rotated_and_so_many_stay(tmp_path: Path) -> None:
-    """None is larger than allowed, the newest is the plain name, the oldest are gone."""
     path = tmp_path / "records.ndjson"
     with NdjsonFile(path, rotate=1_000, keep=2) as sink:
         for number in range(20):
@@ -76,7 +74,6 @@ def test_files_are_rotated_and_so_many_stay(tmp_path: Path) -> None:
 
 
 def test_files_are_private_whatever_the_umask(tmp_path: Path) -> None:
-    """0600 for each of them."""
     before = os.umask(0)
     try:
         with NdjsonFile(tmp_path / "records.ndjson", rotate=100) as sink:
@@ -89,7 +86,7 @@ def test_files_are_private_whatever_the_umask(tmp_path: Path) -> None:
 
 
 def test_only_what_was_spooled_is_written(tmp_path: Path) -> None:
-    """E503 for records that are not bytes already; nothing of those that came with them is kept."""
+    """Nothing of the batches beside it is kept either."""
     path = tmp_path / "records.ndjson"
     with NdjsonFile(path) as sink:
         with pytest.raises(DeliveryError, match="E503"):
@@ -100,7 +97,6 @@ def test_only_what_was_spooled_is_written(tmp_path: Path) -> None:
 
 
 def test_a_file_has_one_writer(tmp_path: Path) -> None:
-    """E203 for the second one, and for a place that cannot be written."""
     path = tmp_path / "records.ndjson"
     with NdjsonFile(path):
         for taken in (path, path / "below"):
@@ -109,7 +105,7 @@ def test_a_file_has_one_writer(tmp_path: Path) -> None:
 
 
 def test_a_shared_file_has_the_records_of_all(tmp_path: Path) -> None:
-    """Several have it open at once, open it at any time, rotate it: nothing is lost or twice."""
+    """Several sinks open, write and rotate it at once."""
     path = tmp_path / "records.ndjson"
     sinks = [NdjsonFile(path, shared=True, rotate=2000) for _ in range(3)]
     for number in range(24):
@@ -126,7 +122,6 @@ def test_a_shared_file_has_the_records_of_all(tmp_path: Path) -> None:
 def test_a_shared_file_is_not_waited_for_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While another process has the lock for good, the batch is not taken."""
     monkeypatch.setattr("collector.sinks.record_files._LOCK_SECONDS", 0.05)
     path = tmp_path / "records.ndjson"
     with NdjsonFile(path, shared=True) as sink:
@@ -156,7 +151,6 @@ def test_a_shared_file_that_was_moved_away_keeps_the_records_of_all(tmp_path: Pa
 
 @pytest.mark.parametrize("text", [b"dear diary\n", b'{"ours": false}\n', b"\n", b"\0" * 9])
 def test_a_file_of_something_else_is_left_alone(tmp_path: Path, text: bytes) -> None:
-    """It is named by mistake: each line of it would be one that cannot be read."""
     path = tmp_path / "diary.ndjson"
     path.write_bytes(text)
     with raises("E203", ConfigError, match="something else"):
@@ -167,7 +161,7 @@ def test_a_file_of_something_else_is_left_alone(tmp_path: Path, text: bytes) -> 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "link to a device", "directory"])
 def test_what_is_no_file_is_refused_and_left_alone(tmp_path: Path, kind: str) -> None:
-    """The system's null device would lose its mode, and records would go nowhere."""
+    """The system's null device would lose its mode."""
     path, device = tmp_path / "records.ndjson", tmp_path / "null"
     os.mkfifo(device)
     if "device" in kind:
@@ -191,7 +185,6 @@ def test_what_is_no_file_is_refused_and_left_alone(tmp_path: Path, kind: str) ->
 
 
 def test_records_without_their_marks_are_ours(tmp_path: Path) -> None:
-    """As after the file alone was moved; new ones are appended."""
     path = tmp_path / "records.ndjson"
     with NdjsonFile(path) as file:
         file.deliver(_batch(1))

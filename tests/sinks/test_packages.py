@@ -104,9 +104,7 @@ def _configure(installed: Installed, sinks: str) -> None:
 
 
 def test_they_work_with_every_command(installed: Installed) -> None:
-    """The example is served, routed, exported, erased and verified; beside it, a sink gets it all
-    that fails for its first ten batches, and what one will not take is set aside and redelivered.
-    None holds up another, nor the store."""
+    """A sink that fails or refuses holds up neither another nor the store."""
     example = "copy: {type: jsonl, purposes: [service_operations]}"
     _configure(installed, f"{example}, flaky: {{}}, moody: {{}}")
     folder = installed.directory / "data" / "sinks"

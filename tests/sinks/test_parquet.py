@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from random import Random
@@ -38,6 +39,7 @@ from collector.testing.sinks import batch_of, person, removal_of
 from tests.conftest import required
 from tests.sdk.program import run_code
 from tests.support.deadline import WAIT_SECONDS
+from tests.support.programs import script
 from tests.support.raising import raises
 
 _SCHEMA = load_schema("conferencing")
@@ -65,13 +67,21 @@ def _files(directory: Path) -> list[Path]:
     return sorted((directory / "lake").rglob("*.parquet"))
 
 
+def _dataset(table: Path) -> Any:
+    return import_module("pyarrow.dataset").dataset(table, partitioning="hive")
+
+
 def _people(directory: Path, lake: str = "lake") -> list[str]:
     """The addresses in all files, as a reader finds them."""
-    import pyarrow.dataset as dataset  # noqa: PLC0415 - heavy, and with pandas heavier
+    found = _dataset(directory / lake).to_table(columns=["client.address"])["client.address"]
+    return sorted(person for person in found.to_pylist() if person)
 
-    found = dataset.dataset(directory / lake, partitioning="hive")
-    people = found.to_table(columns=["client.address"])["client.address"].to_pylist()
-    return sorted(person for person in people if person)
+
+def _made(directory: Path, *batches: Batch) -> None:
+    """Make files of batches."""
+    with _opened(directory) as sink:
+        sink.deliver(*batches)
+        _put(sink)
 
 
 def _bytes(directory: Path) -> bytes:
@@ -79,7 +89,6 @@ def _bytes(directory: Path) -> bytes:
 
 
 def test_a_file_of_each_schema_and_hour(tmp_path: Path) -> None:
-    """Its key says which; it is its owner's alone, and nothing else is left."""
     with _opened(tmp_path) as sink:
         sink.deliver(_batch(1, [1]), _batch(2, [2]), _batch(3, [3], hours=30))
         assert _files(tmp_path) == []
@@ -89,10 +98,8 @@ def test_a_file_of_each_schema_and_hour(tmp_path: Path) -> None:
     )
     assert old is not None
     assert new is not None
-    assert (old.schema, new.first <= to_minute(_NOW) <= new.last) == (
-        "conferencing",
-        True,
-    )
+    assert old.schema == "conferencing"
+    assert new.first <= to_minute(_NOW) <= new.last
     assert _people(tmp_path) == [person(1), person(2), person(3)]
     assert {path.stat().st_mode & 0o777 for path in _files(tmp_path)} == {0o600}
     assert [path.name for path in (tmp_path / "lake").iterdir()] == ["conferencing"]
@@ -122,11 +129,8 @@ def test_a_person_in_one_part_of_an_hour(tmp_path: Path) -> None:
 
 
 def test_no_order_of_arrival(tmp_path: Path) -> None:
-    """Is in a file."""
     people = list(range(200, 0, -1))
-    with _opened(tmp_path) as sink:
-        sink.deliver(_batch(1, people))
-        _put(sink)
+    _made(tmp_path, _batch(1, people))
     (path,) = _files(tmp_path)
     put = parquet.read_table(path)["client.address"].to_pylist()
     sent = [person(number) for number in people]
@@ -136,7 +140,7 @@ def test_no_order_of_arrival(tmp_path: Path) -> None:
 
 
 def test_when_a_segment_is_due(tmp_path: Path) -> None:
-    """When it is old or large enough; many small ones do not grow beyond a bound either."""
+    """Many small segments do not grow beyond a bound either."""
     with _opened(tmp_path, every="1s") as sink:
         sink.deliver(_batch(1, [1]))
         with mock.patch("collector.sinks.parquet.segment_reader.time", return_value=time() + 1):
@@ -154,7 +158,7 @@ def test_when_a_segment_is_due(tmp_path: Path) -> None:
 
 
 def test_a_crash_at_any_step_of_a_put(tmp_path: Path) -> None:
-    """Whatever was done already, each record is there once afterwards."""
+    """Each record is there once afterwards."""
     steps = [
         "collector.sinks.parquet.segments.Segments.close_segment",
         "collector.sinks.parquet.lake.Lake.write",
@@ -173,9 +177,7 @@ def test_a_crash_at_any_step_of_a_put(tmp_path: Path) -> None:
             with suppress(_Crash), _crashing(module, name, is_after=is_after):
                 _put(sink)
             sink.close()
-            with _opened(tmp_path) as sink:
-                sink.deliver(_batch(number, [number]))
-                _put(sink)
+            _made(tmp_path, _batch(number, [number]))
     assert _people(tmp_path) == sorted(person(each) for each in range(1, number + 1))
     assert not list((tmp_path / "lake").glob(".*"))
 
@@ -198,8 +200,8 @@ def _crashing(where: str, name: str, *, is_after: bool) -> Any:
 
 
 def test_a_person_does_not_come_back(tmp_path: Path) -> None:
-    """A put that ended in a crash is finished by an erasure, without the person; delivered again,
-    their batch is known, and its file is there, be it empty."""
+    """An erasure finishes a put that ended in a crash, and the batch is known when it comes
+    again."""
     sink = _opened(tmp_path)
     sink.deliver(_batch(1, [1]), _batch(2, [2], hours=3))
     with (
@@ -213,16 +215,14 @@ def test_a_person_does_not_come_back(tmp_path: Path) -> None:
         assert offline.rewrite([removal_of(2)])[0].records
         assert list(offline.scan(removal_of(1))) == []
     files = _files(tmp_path)
-    with _opened(tmp_path) as sink:
-        sink.deliver(_batch(1, [1]), _batch(2, [2], hours=3))
-        _put(sink)
+    _made(tmp_path, _batch(1, [1]), _batch(2, [2], hours=3))
     assert _files(tmp_path) == files
     assert _people(tmp_path) == []
     assert person(1).encode() not in _bytes(tmp_path)
 
 
 def test_no_byte_of_a_person_is_left(tmp_path: Path) -> None:
-    """In files and in segments, closed or open; the others' records are there."""
+    """The person is in files and in segments, closed or open."""
     with _opened(tmp_path) as sink:
         sink.deliver(_batch(1, [11, 12, 13] * 300), _batch(2, [12], hours=2))
         _put(sink)
@@ -237,34 +237,29 @@ def test_no_byte_of_a_person_is_left(tmp_path: Path) -> None:
 
 
 def test_no_dictionary_keeps_a_value(tmp_path: Path) -> None:
-    """A column's dictionary in a rewritten file has the values of its rows, and no other."""
     with _opened(tmp_path) as sink:
         sink.deliver(_batch(1, [1, 2, 2, 3]))
         sink.finish()
         sink.rewrite([removal_of(2)])
         (file,) = _files(tmp_path)
-        read = parquet.ParquetFile(file, read_dictionary=["client.address"]).read()
-        (chunk,) = read.column("client.address").chunks
-        assert sorted(chunk.dictionary.to_pylist()) == [person(1), person(3)]
-        sink.rewrite([removal_of(3, ["client.address"])])
-        read = parquet.ParquetFile(file, read_dictionary=["client.address"]).read()
-        (chunk,) = read.column("client.address").chunks
-        assert chunk.dictionary.to_pylist() == [person(1)]
+        for people in ([person(1), person(3)], [person(1)]):
+            read = parquet.ParquetFile(file, read_dictionary=["client.address"]).read()
+            (chunk,) = read.column("client.address").chunks
+            assert sorted(chunk.dictionary.to_pylist()) == people
+            sink.rewrite([removal_of(3, ["client.address"])])
 
 
 @pytest.mark.parametrize("failing", ["_sync_file", "sync", "transaction", "unlink", "_write"])
 def test_a_failed_rewriting_leaves_nothing(tmp_path: Path, failing: str) -> None:
-    """Neither bytes that a later one does not reach, nor the old file."""
+    """Neither bytes that a later rewriting does not reach nor the old file are left."""
     with _opened(tmp_path) as sink:
         sink.deliver(_batch(1, [1, 3, *[2] * 9]))
         with _failing(failing), suppress(DeliveryError):
             sink.rewrite([removal_of(1)])
-        sink.rewrite([removal_of(2)])
-        (path,) = (tmp_path / "data" / "sinks" / "lake").glob("*.ndjson")
-        assert person(2).encode() not in path.read_bytes()
-        sink.rewrite([removal_of(1)])
-        (path,) = (tmp_path / "data" / "sinks" / "lake").glob("*.ndjson")
-        assert person(1).encode() not in path.read_bytes()
+        for number in (2, 1):
+            sink.rewrite([removal_of(number)])
+            (path,) = (tmp_path / "data" / "sinks" / "lake").glob("*.ndjson")
+            assert person(number).encode() not in path.read_bytes()
         assert [record["client.address"] for _, record in sink.scan(removal_of(3))] == [person(3)]
 
 
@@ -284,7 +279,6 @@ def _failing(name: str) -> Any:
 
 @pytest.mark.long
 def test_a_reader_sees_the_old_file_or_the_new(tmp_path: Path) -> None:
-    """While people are erased: no file without its end, no record twice."""
     with _opened(tmp_path) as sink:
         for number in range(8):
             sink.deliver(_batch(number, list(range(1, 9)) * 50, hours=number))
@@ -313,7 +307,6 @@ def test_a_reader_sees_the_old_file_or_the_new(tmp_path: Path) -> None:
 
 
 def test_pruning_drops_files(tmp_path: Path) -> None:
-    """A file whose records are all too old goes, and the directory of its day with it."""
     with _opened(tmp_path) as sink:
         sink.deliver(_batch(1, [1]), _batch(2, [2], days=2))
         _put(sink)
@@ -326,21 +319,19 @@ def test_pruning_drops_files(tmp_path: Path) -> None:
 
 
 def test_columns_of_consent(tmp_path: Path) -> None:
-    """Batches with fewer columns, for people who refused some, share the file of the others."""
+    """A batch of people who refused some fields has fewer columns."""
     whole = _batch(1, [1])
     assert whole.layout is not None
     fewer = replace(whole.layout, columns=whole.layout.columns[:1])
     part = read(Batch(b"2" * 16, whole.received, layout=fewer, payload=whole.payload))
-    with _opened(tmp_path) as sink:
-        sink.deliver(part, whole)
-        _put(sink)
+    _made(tmp_path, part, whole)
     (path,) = _files(tmp_path)
     names = parquet.read_schema(path).names
     assert names == ["schema", "received", *(name for name, _ in whole.layout.columns), "count"]
 
 
 def test_a_line_that_cannot_be_read_keeps_no_other_back(tmp_path: Path) -> None:
-    """It is left out, and the sink says so once, as an error that counts."""
+    """The sink says so once, as an error that counts."""
     good = _batch(1, [1, 2, 3])
     lines = good.payload.splitlines(keepends=True)
     payload = b"".join([lines[0], b'{"torn\n', *lines[1:]])
@@ -354,7 +345,7 @@ def test_a_line_that_cannot_be_read_keeps_no_other_back(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_below_a_lake(tmp_path: Path) -> None:
-    """The sink says so, and leaves nothing of the file, also where its end is what does not fit."""
+    """The end of a file may be what does not fit."""
 
     def full(path: Path) -> Any:
         path.touch()
@@ -372,7 +363,7 @@ def test_a_full_disk_below_a_lake(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("failing", ["note_place", "all"])
 def test_opened_anew_after_a_failure(tmp_path: Path, failing: str) -> None:
-    """As where the disk was full when a sidecar reloaded: the process does not keep its lock."""
+    """The process does not keep its lock."""
     failure = DeliveryError("E503", "the disk is full")
     with mock.patch.object(Segments, failing, side_effect=failure), raises("E503", DeliveryError):
         _opened(tmp_path)
@@ -384,8 +375,7 @@ def test_opened_anew_after_a_failure(tmp_path: Path, failing: str) -> None:
 
 @pytest.mark.parametrize("length", [None, 0, 300])
 def test_a_damaged_segment_keeps_no_other_back(tmp_path: Path, length: int | None) -> None:
-    """One whose file is gone or has lost its end becomes a file with what is left, without those
-    who are erased meanwhile; what comes later is put into another one."""
+    """A segment that is gone or has lost its end becomes a file with what is left."""
     with _opened(tmp_path) as sink:
         sink.deliver(_batch(1, [1, 2, 3, 4, 5, 6]), _batch(2, [7]))
     (path,) = (tmp_path / "data" / "sinks" / "lake").glob("*.ndjson")
@@ -405,9 +395,7 @@ def test_a_damaged_segment_keeps_no_other_back(tmp_path: Path, length: int | Non
 
 def test_what_is_not_ours(tmp_path: Path) -> None:
     """Other files are counted, never changed, and are no obstacle."""
-    with _opened(tmp_path) as sink:
-        sink.deliver(_batch(1, [1]))
-        _put(sink)
+    _made(tmp_path, _batch(1, [1]))
     (path,) = _files(tmp_path)
     (tmp_path / "lake" / "other.csv").write_bytes(b"a")
     foreign = path.with_name(f"00-{'0' * 32}.parquet")
@@ -427,7 +415,6 @@ def test_what_is_not_ours(tmp_path: Path) -> None:
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
-    """Another one is told so; it may read."""
     with _opened(tmp_path) as sink:
         sink.deliver(_batch(1, [1]))
         with raises("E203", InUse):
@@ -439,7 +426,7 @@ def test_one_process_at_a_time(tmp_path: Path) -> None:
 
 
 def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A place is needed, and one only; what is missing is said before anything is made."""
+    """What is missing is said before anything is made."""
     for values in ({}, {"path": tmp_path, "url": "s3://bucket/a"}):
         with pytest.raises(ValueError, match="a `path` or a `url`"):
             ParquetSettings(type="parquet", **values)
@@ -457,7 +444,7 @@ def test_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_field_that_readers_do_not_see(tmp_path: Path) -> None:
-    """The path of a file has the name of a column: no field may have it."""
+    """The path of a file has the name of a column, `day`."""
     field = _SCHEMA.fields["os.type"]
     for name, is_refused in (("day", True), ("Day", True), ("day.part", False)):
         schema = _SCHEMA.model_copy(update={"fields": {**_SCHEMA.fields, name: field}})
@@ -470,7 +457,6 @@ def test_a_field_that_readers_do_not_see(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("reader", ["duckdb", "polars", "pandas", "pyarrow"])
 def test_readers_take_it_as_it_is(tmp_path: Path, reader: str) -> None:
-    """They find the rows of all files, the day as a column, and times as times."""
     with _opened(tmp_path) as sink:
         sink.deliver(_batch(1, [1, 2]), _batch(2, [3], days=2), _batch(3, [4, 5], hours=30))
         sink.finish()
@@ -489,41 +475,23 @@ def test_readers_take_it_as_it_is(tmp_path: Path, reader: str) -> None:
 def _with_duckdb(table: Path) -> list[dict[str, Any]]:
     import duckdb  # noqa: PLC0415 - an extra
 
-    query = (
-        f"SELECT * REPLACE (received AT TIME ZONE 'UTC' AS received) FROM '{table}/**/*.parquet'"
-    )
-    found = duckdb.sql(query)
+    utc = "received AT TIME ZONE 'UTC' AS received"
+    found = duckdb.sql(f"SELECT * REPLACE ({utc}) FROM '{table}/**/*.parquet'")
     return [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()]
 
 
-def _with_polars(table: Path) -> list[dict[str, Any]]:
-    import polars as pl  # noqa: PLC0415 - an extra
-
-    return list(pl.scan_parquet(table, hive_partitioning=True).collect().to_dicts())
-
-
-def _with_pandas(table: Path) -> list[dict[str, Any]]:
-    import pandas as pd  # noqa: PLC0415 - an extra
-
-    return list(pd.read_parquet(table).to_dict("records"))
-
-
-def _with_pyarrow(table: Path) -> list[dict[str, Any]]:
-    import pyarrow.dataset as dataset  # noqa: PLC0415 - heavy, and with pandas heavier
-
-    return list(dataset.dataset(table, partitioning="hive").to_table().to_pylist())
-
-
-_READERS = {
+_READERS: dict[str, Callable[[Path], list[dict[str, Any]]]] = {
     "duckdb": _with_duckdb,
-    "polars": _with_polars,
-    "pandas": _with_pandas,
-    "pyarrow": _with_pyarrow,
+    "polars": lambda table: (
+        import_module("polars").scan_parquet(table, hive_partitioning=True).collect().to_dicts()
+    ),
+    "pandas": lambda table: import_module("pandas").read_parquet(table).to_dict("records"),
+    "pyarrow": lambda table: _dataset(table).to_table().to_pylist(),
 }
 
 
 def test_several_processes_of_an_application(tmp_path: Path) -> None:
-    """They share the place, each while it delivers; what one has collected is put by any."""
+    """They share the place, each while it delivers; any of them puts what one has collected."""
     opening = Opening("parquet", (_SCHEMA,), tmp_path / "data", is_shared=True)
     settings = ParquetSettings.at("parquet", tmp_path / "lake")
     one, other = (ParquetSink(settings, opening) for _ in range(2))
@@ -552,8 +520,8 @@ ParquetSink(ParquetSettings.at("parquet", folder / "lake"), opening).close()
 
 
 def test_two_sinks_of_one_process(tmp_path: Path) -> None:
-    """The second does not end the locks of the first: else another process that is closed would
-    remove the log of their database, and what is delivered afterwards would be lost in a crash."""
+    """Closing one would else end the locks of the other, and another process would remove the log
+    of their database."""
     opening = Opening("parquet", (_SCHEMA,), tmp_path / "data", is_shared=True)
     settings = ParquetSettings.at("parquet", tmp_path / "lake")
     one, other = (ParquetSink(settings, opening) for _ in range(2))
@@ -567,8 +535,7 @@ def test_two_sinks_of_one_process(tmp_path: Path) -> None:
 
 
 def test_two_sidecars_with_one_lake(tmp_path: Path) -> None:
-    """Sinks of one name and of two data directories write and rewrite files of the same lake at the
-    same time: nothing of one is lost, repeated, or brought back by the other."""
+    """Sinks of two data directories write and rewrite the same lake at the same time."""
     settings = ParquetSettings(type="parquet", path=tmp_path / "lake")
     one, other = (
         ParquetSink(settings, Opening("lake", (_SCHEMA,), tmp_path / each)) for each in "ab"
@@ -593,7 +560,6 @@ def test_two_sidecars_with_one_lake(tmp_path: Path) -> None:
 
 
 def test_an_application(tmp_path: Path) -> None:
-    """The SDK makes a file when it is closed."""
     with Collector("conferencing", f"parquet:///{tmp_path}/lake", **_PATIENT) as telemetry:
         telemetry.emit({"ip_address": person(1), "os": {"type": "linux"}, "chat": ["never kept"]})
     assert _people(tmp_path) == [person(1)]
@@ -611,7 +577,6 @@ os._exit(0)
 
 
 def test_lakes_beside_each_other(tmp_path: Path) -> None:
-    """Get what an application collects for each of them, also after a crash."""
     done = run_code(_CRASH, f"parquet:///{tmp_path}/one", person(1))
     assert done.returncode == 0, done.stderr
     with Collector("conferencing", f"parquet:///{tmp_path}/other", **_PATIENT) as other:
@@ -623,7 +588,7 @@ def test_lakes_beside_each_other(tmp_path: Path) -> None:
 
 
 def test_buckets_of_one_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have a directory each, in which a command finds what waits."""
+    """Each bucket has a directory, in which a command finds what waits."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
     urls = [f"s3://telemetry/{name}" for name in ("one", "other")]
     for number, url in enumerate(urls):
@@ -640,7 +605,7 @@ def test_buckets_of_one_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_rights_reach_what_an_application_collected(tmp_path: Path) -> None:
-    """In its directory beside the lake, and what it has left of a file."""
+    """It is in a directory beside the lake, and in what is left of a file."""
     settings = ParquetSettings(type="parquet", path=tmp_path / "lake")
     opening = Opening(settings.shared_name, (_SCHEMA,), tmp_path, is_shared=True)
     with ParquetSink(settings, opening) as sink:
@@ -665,7 +630,7 @@ def test_rights_reach_what_an_application_collected(tmp_path: Path) -> None:
 
 
 def test_a_directory_of_another_sink_is_left_alone(tmp_path: Path) -> None:
-    """A sidecar's sink may have the name that applications' directories had, and is open."""
+    """A sidecar's sink may have the name that applications' directories had."""
     settings = ParquetSettings(type="parquet", path=tmp_path / "lake")
     sidecar = Opening("parquet", (_SCHEMA,), tmp_path)
     elsewhere = settings.model_copy(update={"path": tmp_path / "elsewhere" / "lake"})
@@ -703,15 +668,7 @@ with _opened(Path(sys.argv[1])) as sink:
 
 @pytest.mark.long
 def test_memory_is_bounded(tmp_path: Path) -> None:
-    """A file of 1,200,000 records is made and searched with a bounded part of it in memory."""
-    done = subprocess.run(
-        [sys.executable, "-c", _LARGE, str(tmp_path)],
-        capture_output=True,
-        cwd=Path(__file__).parents[2],
-        timeout=500,
-        check=True,
-    )
-    assert int(done.stdout) < 150
+    assert int(script(_LARGE, tmp_path, timeout=500).stdout) < 150
 
 
 _WRITER = """
@@ -755,13 +712,10 @@ def _kills() -> Iterator[float]:
 
 @pytest.mark.long
 def test_killed_at_any_time(tmp_path: Path) -> None:
-    """What was taken is there once, whatever a kill interrupts (``make nightly`` does more)."""
     taken = 0
     for seconds in _kills():
         taken = _killed(tmp_path, taken + 1, seconds)
-    with _opened(tmp_path) as sink:
-        sink.deliver(_batch(taken, [taken % 200]))
-        _put(sink)
+    _made(tmp_path, _batch(taken, [taken % 200]))
     expected = sorted(person(number % 200) for number in range(taken + 1))
     found = _people(tmp_path)
     assert len(expected) <= len(found) <= len(expected) + 1  # the one that a kill has not let tell

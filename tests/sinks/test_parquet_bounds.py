@@ -42,7 +42,7 @@ from collector.filter.redaction import EVERYTHING
 from collector.filter.stored import records_in
 from collector.sinks.parquet.object_store import DirectoryObjects
 from collector.testing.sinks import person, removal_of
-from tests.sinks.test_parquet import _SCHEMA, _batch, _files, _opened, _people, _put
+from tests.sinks.test_parquet import _SCHEMA, _batch, _files, _made, _opened, _people, _put
 from tests.support.parquet import write_parquet, zigzag
 from tests.support.programs import script
 from tests.support.raising import raises
@@ -126,9 +126,7 @@ print(most(), resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss >> 10)
 
 def _lake(directory: Path, bomb: Callable[[], bytes]) -> Path:
     """A lake of two honest files, and a bomb between them; return its path."""
-    with _opened(directory) as sink:
-        sink.deliver(_batch(1, [1, 2], hours=2), _batch(2, [1, 2]))
-        _put(sink)
+    _made(directory, _batch(1, [1, 2], hours=2), _batch(2, [1, 2]))
     first, _ = _files(directory)
     path = first.with_name(f"{first.name[:2]}-{'f' * 32}.parquet")
     path.write_bytes(bomb())
@@ -140,7 +138,7 @@ def _lake(directory: Path, bomb: Callable[[], bytes]) -> Path:
 @pytest.mark.long
 @pytest.mark.parametrize("bomb", _BOMBS)
 def test_a_bomb_in_the_lake(tmp_path: Path, bomb: Callable[[], bytes]) -> None:
-    """It is named by an error, in bounded memory, and all other files are read and rewritten."""
+    """An error names it, and all other files are read and rewritten."""
     path = _lake(tmp_path, bomb)
     content = path.read_bytes()
     *codes, most, most_of_reader = script(_ASKS, tmp_path, timeout=100).stdout.split()
@@ -153,7 +151,6 @@ def test_a_bomb_in_the_lake(tmp_path: Path, bomb: Callable[[], bytes]) -> None:
 
 
 def test_the_error_counts_files(tmp_path: Path) -> None:
-    """It says how many there are, and none of their names."""
     path = _lake(tmp_path, lambda: b"PAR1canary")
     path.with_name(f"{path.name[:2]}-{'e' * 32}.parquet").write_bytes(b"canary")
     with (
@@ -219,7 +216,6 @@ def test_each_byte_of_the_end() -> None:
     end=st.integers(0, 40),
 )
 def test_any_bytes(changes: list[tuple[int, int]], end: int) -> None:
-    """Are read within bounds, or refused with the one error."""
     content = bytearray(_HONEST)
     for at, byte in changes:
         content[at] = byte
@@ -229,7 +225,6 @@ def test_any_bytes(changes: list[tuple[int, int]], end: int) -> None:
 
 
 def test_a_text_that_is_repeated() -> None:
-    """A whole row group counts with its texts as they are for each record."""
     file = ParquetFile(io.BytesIO(_repeating()), _READER)
     assert file.statistics.records == 2000
     with raises("E507", UnreadableFile):
@@ -237,7 +232,7 @@ def test_a_text_that_is_repeated() -> None:
 
 
 def test_row_groups_that_share_their_columns() -> None:
-    """Are refused: written anew, each takes its own part of the disk."""
+    """Written anew, each would take its own part of the disk."""
     random, groups, file = Random(5), 15, io.BytesIO()
     lines = b"".join(b'{"n":%d}\n' % random.getrandbits(50) for _ in range(3000))
     (table,) = read_tables(lines, _COLUMNS, "2026-11-27T13:00:00Z", "conferencing/1.0.0")
@@ -269,7 +264,7 @@ def _offsets(data: bytes, number: int) -> list[int]:
 
 
 def test_a_footer_of_many_structures() -> None:
-    """Is refused: each takes a hundred times its bytes."""
+    """Each takes a hundred times its bytes."""
     structures = b"\x4c" + b"\x00" * 1_000_000  # a list in a structure would do the same
     footer = b"\x19\xfc" + b"\xc0\x84\x3d" + structures
     data = b"PAR1" + footer + len(footer).to_bytes(4, "little") + b"PAR1"
@@ -278,7 +273,6 @@ def test_a_footer_of_many_structures() -> None:
 
 
 def test_a_process_that_was_killed() -> None:
-    """A file that is open is read by the next one."""
     file = ParquetFile(io.BytesIO(_HONEST), _READER)
     _READER.ready().kill()
     _READER.ready().wait()
@@ -286,7 +280,7 @@ def test_a_process_that_was_killed() -> None:
 
 
 def test_a_file_that_becomes_another_one() -> None:
-    """Is refused when the next process opens it."""
+    """The next process refuses it."""
     source = io.BytesIO(_HONEST)
     file = ParquetFile(source, _READER)
     source.seek(0)
@@ -311,7 +305,6 @@ class _Hindered(io.BytesIO):
 
 
 def test_a_process_that_is_killed_at_work() -> None:
-    """The file is read by the next one, and is no worse for it."""
     source = _Hindered(_HONEST)
     source.hinder = _READER.ready().kill
     file = ParquetFile(source, _READER)
@@ -321,7 +314,7 @@ def test_a_process_that_is_killed_at_work() -> None:
 
 @pytest.mark.long
 def test_a_process_without_memory() -> None:
-    """Does not refuse the file: it ends, as a new process may have enough."""
+    """It ends and does not refuse the file, as a new process may have enough."""
     text = pa.array(["x" * (200 << 20)])
     file = ParquetFile(
         io.BytesIO(_written({"os.type": text}, 1, use_dictionary=False)), ReaderProcess()
@@ -333,7 +326,7 @@ def test_a_process_without_memory() -> None:
 
 
 def test_an_answer_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A file that has taken the process over is refused, and the process goes."""
+    """A file may have taken the process over: the process goes."""
     program, reader = tmp_path / "program", ReaderProcess()
     monkeypatch.setattr(sys, "executable", str(program))
     for answer in (
@@ -353,7 +346,7 @@ def test_an_answer_that_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_file_that_is_made_without_an_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Does not fill the disk, and what is removed is told for each rule."""
+    """It does not fill the disk, and what is removed is told for each rule."""
     file, program = ParquetFile(io.BytesIO(_HONEST), _READER), tmp_path / "program"
     opened = encoded((file.groups, file.mark, file.statistics))
     part = b"P" + (1 << 16).to_bytes(4, "big") + bytes(1 << 16)
@@ -372,10 +365,8 @@ def test_a_file_that_is_made_without_an_end(
 
 
 def test_a_process_that_cannot_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As while Python is updated: a lake has no answer then, and not that of an empty one."""
-    with _opened(tmp_path) as sink:
-        sink.deliver(_batch(1, [1], hours=2))
-        _put(sink)
+    """A lake has no answer then, which differs from that of an empty lake."""
+    _made(tmp_path, _batch(1, [1], hours=2))
     _end_all()
     with monkeypatch.context() as changed, _opened(tmp_path, offline=True) as sink:
         changed.setattr(sys, "executable", str(tmp_path / "none"))
@@ -418,7 +409,7 @@ def test_an_exchange_that_is_broken_off() -> None:
 
 @pytest.mark.long
 def test_a_server_that_is_slow() -> None:
-    """The process waits for a part of a file longer than for a question."""
+    """The process waits longer for a part of a file than for a question."""
     source = _Hindered(_HONEST)
     file = ParquetFile(source, _READER)
     asked = _READER.ready()
@@ -458,7 +449,6 @@ def _counted() -> Iterator[list[str]]:
 
 
 def test_one_pass_for_all_who_are_erased(tmp_path: Path) -> None:
-    """Each object is opened once for all of them together; so are those of a window alone."""
     with _opened(tmp_path) as sink:
         sink.deliver(*(_batch(at, [at % 9, 100 + at % 9], hours=at) for at in range(12)))
         _put(sink)
@@ -477,7 +467,7 @@ def test_one_pass_for_all_who_are_erased(tmp_path: Path) -> None:
 
 
 def test_a_person_who_is_not_there(tmp_path: Path) -> None:
-    """Costs a part of each object: its end, and the columns by which people are found."""
+    """The search costs the end of each object and the columns by which people are found."""
     day = datetime.now(UTC).strftime("day=%Y-%m-%d")
     path = tmp_path / "lake" / "conferencing" / day / f"13-{'a' * 32}.parquet"
     path.parent.mkdir(parents=True)
@@ -504,8 +494,7 @@ def test_a_person_who_is_not_there(tmp_path: Path) -> None:
 )
 @example(fields=600, lines=3_000, value="true")
 def test_what_the_sink_writes_can_be_read(fields: int, lines: int, value: str) -> None:
-    """However many fields there are, and however few of them a record has; and has the same bytes
-    when it is written anew."""
+    """It has the same bytes when it is written anew."""
     kinds = {"t": "boolean", "f": "boolean", "9": "integer", '"': "text", "0": "number"}
     names = {f"f{at}": kinds[value[0]] for at in range(fields)}
     columns = arrow_schema({"client.address": "text", **names}, b"s/1.0.0 s/key")
@@ -529,7 +518,7 @@ def test_what_the_sink_writes_can_be_read(fields: int, lines: int, value: str) -
 
 
 def test_any_version_of_pyarrow_writes_the_same() -> None:
-    """Of those that the extra allows; else all files of a lake would be foreign after an update."""
+    """Otherwise all files of a lake would be foreign after an update."""
     random, rows = Random(5), range(30_000)
     addresses = [f"203.0.{random.randrange(1 << 16)}" for _ in rows]
     table = pa.table(
@@ -550,7 +539,6 @@ def test_any_version_of_pyarrow_writes_the_same() -> None:
 
 
 def test_a_large_table_is_divided() -> None:
-    """And no row is lost."""
     table = pa.table({"text": pa.array(["x" * 1000] * 35_000)})
     found = list(bounded_groups([table, table.slice(0, 7)]))
     assert sum(map(len, found)) == 35_007
@@ -558,7 +546,7 @@ def test_a_large_table_is_divided() -> None:
 
 
 def test_a_file_of_many_columns_has_fewer_records(tmp_path: Path) -> None:
-    """For its end describes each column of each row group, and is bounded as well."""
+    """The end of a file describes each column of each row group, and is bounded."""
     columns = tuple((f"f{at:03}", "TEXT") for at in range(400))
     layout = replace(_SCHEMA.layout, columns=columns)
     line = b'{"schema":"%b","f001":"x"}\n' % layout.schema.encode()

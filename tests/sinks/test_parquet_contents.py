@@ -65,8 +65,7 @@ def _of_column(folder: Path) -> None:
 def _of_arrow(folder: Path) -> None:
     table = parquet.read_table(_file(folder), partitioning=None)
     text = b64encode(table.schema.serialize().to_pybytes() + _CANARY.encode())
-    metadata = {**table.schema.metadata, b"ARROW:schema": text}
-    write_parquet(_file(folder), table.replace_schema_metadata(metadata))
+    _in_metadata(folder, b"ARROW:schema", text)
 
 
 def _rewritten(folder: Path, **settings: Any) -> None:
@@ -203,7 +202,6 @@ _PARTS: dict[str, Callable[[Path], object]] = {
 
 
 def test_nothing_else(folder: Path) -> None:
-    """All that is there is of the sink's making, also while it is open."""
     _in_columns(folder, lambda each: each)
     with _opened(folder, offline=True) as sink:
         assert sink.others == 0
@@ -213,14 +211,12 @@ def test_nothing_else(folder: Path) -> None:
 
 @pytest.mark.parametrize("name", _PARTS)
 def test_what_is_not_of_its_making(folder: Path, name: str) -> None:
-    """It is counted."""
     _PARTS[name](folder)
     with _opened(folder, offline=True) as sink:
         assert sink.others > 0
 
 
 def test_a_file_that_is_being_written(folder: Path) -> None:
-    """It is waited for, and one that was left is counted."""
     scratch = folder / "lake" / ".lake.new"
     with (
         ThreadPoolExecutor(1) as pool,
@@ -239,7 +235,7 @@ def test_a_file_that_is_being_written(folder: Path) -> None:
 
 
 def test_a_directory_that_may_not_be_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of another user: nobody says that no records wait there."""
+    """Nobody says that no records wait in a directory of another user."""
     stat = os.stat
 
     def refused(path: Any, **more: Any) -> os.stat_result:
@@ -253,8 +249,7 @@ def test_a_directory_that_may_not_be_read(folder: Path, monkeypatch: pytest.Monk
 
 
 def test_a_directory_on_another_disk(folder: Path) -> None:
-    """A link to it is followed, as readers of the lake do: to look, and to erase. One that leads
-    back is no obstacle."""
+    """A link is followed, as readers of the lake do. One that leads back is no obstacle."""
     day = _file(folder).parent
     elsewhere = day.rename(folder / "elsewhere")
     day.symlink_to(elsewhere)

@@ -138,8 +138,7 @@ def test_a_failing_bucket(
     mode: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    """Nothing is taken while it fails, and all is there once when it answers; errors and logs say
-    nothing of what it said."""
+    """Errors and logs say nothing of its answers."""
     caplog.set_level(logging.DEBUG)
     with _opened(tmp_path, proxy.port) as sink:
         sink.deliver(_batch(1, [1, 2]))
@@ -170,7 +169,6 @@ def test_revoked_credentials(
     s3: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Records wait; with others, they are there."""
     with _opened(tmp_path, s3) as sink:
         sink.deliver(_batch(1, [1]))
     monkeypatch.setenv("PARQUET_SECRET", "revoked")
@@ -183,7 +181,6 @@ def test_revoked_credentials(
 
 
 def test_a_slow_bucket(tmp_path: Path, s3: int, proxy: Proxy) -> None:
-    """It is waited for."""
     proxy.mode = "slow"
     with _opened(tmp_path, proxy.port) as sink:
         sink.deliver(_batch(1, [1, 2]))
@@ -193,7 +190,6 @@ def test_a_slow_bucket(tmp_path: Path, s3: int, proxy: Proxy) -> None:
 
 
 def test_no_byte_of_a_person_is_left(tmp_path: Path, s3: int) -> None:
-    """In objects, in segments, and in what a put has left."""
     with _opened(tmp_path, s3) as sink:
         sink.deliver(_batch(1, [11, 12] * 100), _batch(2, [12], hours=2))
         _put(sink)
@@ -209,8 +205,7 @@ def test_no_byte_of_a_person_is_left(tmp_path: Path, s3: int) -> None:
 
 
 def test_a_put_that_arrives_late(tmp_path: Path, s3: int) -> None:
-    """A request to create an object, or to rewrite it, which the server carries out after an
-    erasure, changes nothing: the person does not come back, and no record is there twice."""
+    """The server may carry out a request after an erasure."""
     sink = _opened(tmp_path, s3)
     sink.deliver(_batch(1, [1]), _batch(2, [1, 2], hours=2))
     late: list[tuple[str, bytes]] = []
@@ -236,7 +231,6 @@ def test_a_put_that_arrives_late(tmp_path: Path, s3: int) -> None:
 
 
 def test_one_of_many_creates_an_object(tmp_path: Path, s3: int) -> None:
-    """Whoever asks at the same time, one has created it."""
     sink = _opened(tmp_path, s3)
     path = tmp_path / "file"
     path.write_bytes(b"x" * 1000)
@@ -249,8 +243,7 @@ def test_one_of_many_creates_an_object(tmp_path: Path, s3: int) -> None:
 
 
 def test_large_objects_are_taken(tmp_path: Path, s3: int) -> None:
-    """They need memory while they are sent and read, which is no answer without an end: also in a
-    process that is larger than a sidecar may be."""
+    """The process is larger than a sidecar may be."""
     code = """
         import os, sys
         from pathlib import Path
@@ -289,7 +282,6 @@ def test_a_bucket_that_keeps_versions(
 
 
 def test_a_crash_at_any_step(tmp_path: Path, s3: int) -> None:
-    """Whatever was done already, each record is there once afterwards."""
     number = 0
     for where, name in (
         ("collector.sinks.parquet.object_store.BucketObjects", "create"),
@@ -330,7 +322,7 @@ def _emitted(telemetry: Collector) -> Collector:
 
 
 def test_an_application(tmp_path: Path, s3: int, ask_bucket: Callable[[int], None]) -> None:
-    """The SDK puts a file when it is closed; credentials come from the environment."""
+    """Credentials come from the environment."""
     ask_bucket(s3)
     to = f"parquet+s3://lake/{_prefix(tmp_path)}"
     with Collector("conferencing", to, exit_timeout=WAIT_SECONDS) as telemetry:
@@ -341,7 +333,7 @@ def test_an_application(tmp_path: Path, s3: int, ask_bucket: Callable[[int], Non
 def test_an_application_ends_in_time(
     tmp_path: Path, s3: int, ask_bucket: Callable[[int], None]
 ) -> None:
-    """Where the bucket does not answer; what was collected becomes a file another time."""
+    """What was collected becomes a file another time."""
     never = threading.Event()
     with tcp_server(lambda _: never.wait()) as port:
         ask_bucket(port)
@@ -404,7 +396,6 @@ def test_killed_at_any_time_while_the_bucket_fails(
     s3: int,
     proxy: Proxy,
 ) -> None:
-    """What was taken is there once, whatever a kill and a failure interrupt."""
     taken = 0
     for round_ in range(int(os.environ.get("COLLECTOR_KILLS", "6"))):
         proxy.mode = ""
@@ -471,7 +462,7 @@ def test_config_check_tells_what_is_wrong_with_a_bucket(
     more: dict[str, str],
     words: bytes,
 ) -> None:
-    """It names the sink and its line, and makes nothing: neither an object nor the bucket."""
+    """It names the sink and its line, and makes neither an object nor the bucket."""
     before = set(_objects(tmp_path, s3))
     done = _check(tmp_path, s3, monkeypatch)
     assert (done.code, done.err) == (0, b"")
@@ -499,7 +490,6 @@ _CAUSES: dict[str, tuple[Cause, str]] = {
 def test_each_failure_of_a_bucket_has_its_cause(
     tmp_path: Path, proxy: Proxy, s3: int, mode: str
 ) -> None:
-    """By the status of the answer; nothing else of it is told."""
     with _opened(tmp_path, proxy.port) as sink:
         sink.deliver(_batch(1, [1]))
         proxy.mode = mode

@@ -32,6 +32,7 @@ from tests.support.database import query
 from tests.support.deadline import wait_until
 from tests.support.raising import raises
 from tests.support.sidecar import started
+from tests.support.unpacked import every_byte
 
 _SCHEMA = load_schema("conferencing")
 _PURPOSES = ["service_operations", "security", "capacity_planning"]
@@ -82,23 +83,18 @@ def _fields(directory: Path, lake: str = "lake") -> set[str]:
     return found - {"schema", "received", "count"}
 
 
-def _bytes(directory: Path) -> bytes:
-    return b"".join(path.read_bytes() for path in directory.rglob("*") if path.is_file())
-
-
 @pytest.mark.parametrize("before", [None, ["service_operations", "capacity_planning"]])
 @pytest.mark.parametrize("is_closed", [False, True])
 def test_fewer_purposes(tmp_path: Path, before: _Purposes, is_closed: bool) -> None:
-    """A field that does not reach the sink any more is in no file, and in no segment either."""
     with _opened(tmp_path, before) as sink:
         sink.deliver(_routed(1, before))
         if is_closed:
             failing = mock.patch.object(sink._lake, "write", side_effect=DeliveryError("E503", ""))
             with failing, pytest.raises(DeliveryError):
                 sink.finish()
-    assert person(1).encode() in _bytes(tmp_path / "data")
+    assert person(1).encode() in every_byte(tmp_path / "data")
     with _opened(tmp_path, ["capacity_planning"]) as sink:
-        assert person(1).encode() not in _bytes(tmp_path / "data")
+        assert person(1).encode() not in every_byte(tmp_path / "data")
         assert {name for _, found in sink.values() for name in found} == {"os.type", "received"}
         sink.finish()
     assert _fields(tmp_path) == {"os.type"}
@@ -124,7 +120,6 @@ def test_where_the_disk_is_full(tmp_path: Path) -> None:
 def test_no_more_than_reaches_the_sink_now(
     before: set[str] | None, now: set[str], granted: list[set[str] | None]
 ) -> None:
-    """Whatever purposes the sink had, and people granted: and all of it where everyone did."""
     with TemporaryDirectory() as folder:
         directory = Path(folder)
         grants = [None if each is None else tuple(sorted(each)) for each in granted]
@@ -145,8 +140,7 @@ def test_no_more_than_reaches_the_sink_now(
 
 
 def test_another_place(tmp_path: Path) -> None:
-    """Gets nothing of what was collected for the one before; rights reach that, and it goes there
-    when the sink does again."""
+    """It gets nothing that was collected for the one before, which rights reach."""
     with _opened(tmp_path, None) as sink:
         sink.deliver(_routed(1, None), _routed(2, None))
     with _opened(tmp_path, None, "other") as sink:
@@ -156,8 +150,8 @@ def test_another_place(tmp_path: Path) -> None:
         sink.finish()
         assert len(list(sink.scan(removal_of(1)))) == 1
         assert sink.rewrite([removal_of(1)])[0].deleted == 1
-    assert person(1).encode() not in _bytes(tmp_path)
-    assert person(2).encode() not in _bytes(tmp_path / "other")
+    assert person(1).encode() not in every_byte(tmp_path)
+    assert person(2).encode() not in every_byte(tmp_path / "other")
     assert not (tmp_path / "lake").exists()
     with _opened(tmp_path, None, offline=True) as sink:
         assert list(sink.unproven()) == []
@@ -170,8 +164,7 @@ def test_another_place(tmp_path: Path) -> None:
 
 
 def test_what_waits_for_another_place_is_reported(tmp_path: Path) -> None:
-    """The sink fails once after it was opened, so that the log says that something has changed; it
-    takes and puts what comes."""
+    """The sink fails once after it was opened, and goes on."""
     with _opened(tmp_path, None) as sink:
         sink.deliver(_routed(1, None))
         sink.idle()
@@ -188,8 +181,6 @@ def test_what_waits_for_another_place_is_reported(tmp_path: Path) -> None:
 
 
 def test_fewer_fields_by_a_reload(tmp_path: Path) -> None:
-    """A sidecar that goes on with fewer purposes, then with a schema that has fewer fields: what
-    waits loses them, and no record is lost."""
     schema, file, lake = tmp_path / "usage.yaml", tmp_path / "collector.yaml", tmp_path / "lake"
     data = tmp_path / "collector-data"
 
@@ -226,7 +217,7 @@ def _waits(directory: Path, number: int) -> bool:
 
 
 def test_a_schema_that_is_not_in_force(tmp_path: Path) -> None:
-    """Its records wait where it is not known which of their fields reach the sink."""
+    """It is not known which of its fields reach the sink, so records wait."""
     web = load_schema("web")
     with _opened(tmp_path, None) as sink:
         sink.deliver(_routed(1, None))
@@ -246,7 +237,7 @@ def _files(directory: Path) -> dict[str, bytes]:
 
 
 def test_segments_of_an_unknown_format(tmp_path: Path) -> None:
-    """E501 from a sink, a command and a check; what waits is not touched."""
+    """What waits is not touched."""
     with _opened(tmp_path, None) as sink:
         sink.deliver(_routed(1, None))
     directory = tmp_path / "data" / "sinks" / "lake"
@@ -270,8 +261,8 @@ def test_segments_of_an_unknown_format(tmp_path: Path) -> None:
 
 
 def test_another_name_at_the_same_place(tmp_path: Path) -> None:
-    """Takes over what waits, and knows what was delivered; not from a sink that is open, of another
-    place, or of an application."""
+    """It takes over what waits, but not from a sink that is open, of another place, or of an
+    application."""
     lake = ParquetSettings(type="parquet", path=tmp_path / "lake")
     other = lake.model_copy(update={"path": tmp_path / "other"})
     names = {"lake": lake, "beside": other, lake.shared_name: lake}

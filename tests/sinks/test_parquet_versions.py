@@ -109,7 +109,7 @@ def _note(folder: Path, *schemas: Schema) -> None:
 
 @pytest.mark.parametrize("field", _VALUES)
 def test_a_version_of_which_nothing_is_known(tmp_path: Path, field: str) -> None:
-    """Its first records lack a field: what it is becomes known with the first value."""
+    """The type of a field becomes known with its first value."""
     old, new = _schema("1.0.0", field), _schema("2.0.0", "os")
     with _opened(tmp_path, new) as sink:
         sink.deliver(_batch(1, old, {"client.address": "203.0.113.1"}))
@@ -125,7 +125,6 @@ def test_a_version_of_which_nothing_is_known(tmp_path: Path, field: str) -> None
 
 @pytest.mark.parametrize("knows", ["ledger", "version that runs"])
 def test_types_before_a_value_was_seen(tmp_path: Path, knows: str) -> None:
-    """They are those of the version itself, or of the one that runs."""
     old = _schema("1.0.0", *_VALUES)
     new = _schema("2.0.0", *(() if knows == "ledger" else _VALUES))
     if knows == "ledger":
@@ -141,8 +140,7 @@ def test_types_before_a_value_was_seen(tmp_path: Path, knows: str) -> None:
 
 
 def test_a_wrong_guess_does_not_stay(tmp_path: Path) -> None:
-    """Where a flag is noted as a number, that is corrected: by the schema, when it is in force
-    again, or by a value; also for what was collected before."""
+    """The schema corrects it, when it is in force again, or a value does."""
     old, new = _schema("1.0.0", "tablet"), _schema("2.0.0", "os")
     with _opened(tmp_path, new) as sink:
         sink.deliver(_batch(1, old, {"tablet": True}))
@@ -165,7 +163,6 @@ def test_a_wrong_guess_does_not_stay(tmp_path: Path) -> None:
 
 
 def test_a_text_that_looks_like_a_time(tmp_path: Path) -> None:
-    """Until another one comes, before the file is made."""
     old, new = _schema("1.0.0", "os"), _schema("2.0.0")
     with _opened(tmp_path, new) as sink:
         sink.deliver(_batch(1, old, {"os": "2026-11-28T08:00:00Z"}))
@@ -202,8 +199,7 @@ def _pruned(sink: ErasableSink) -> tuple[int, tuple[str, ...], int]:
 def test_each_schema_by_its_own_retention(
     tmp_path: Path, own: str, other: str, left: list[str], is_waiting: bool
 ) -> None:
-    """Also one that another program sends to the same lake, of which this one knows nothing: its
-    files say it, and so does what waits."""
+    """Another program may send a schema to the same lake of which this one knows nothing."""
     calls, web = _schema("1.0.0", retention=own), _schema("1.0.0", name="web", retention=other)
     with _opened(tmp_path, calls, is_shared=True) as sink:
         sink.deliver(_batch(1, calls, _ADDRESS, days=5))
@@ -216,7 +212,6 @@ def test_each_schema_by_its_own_retention(
 
 
 def test_versions_of_one_name_go_by_the_version_that_runs(tmp_path: Path) -> None:
-    """Whatever their files say."""
     old, new = _schema("1.0.0", retention="365d"), _schema("2.0.0", retention="1d")
     with _opened(tmp_path, old) as sink:
         sink.deliver(_batch(1, old, _ADDRESS, days=5))
@@ -232,7 +227,7 @@ def test_versions_of_one_name_go_by_the_version_that_runs(tmp_path: Path) -> Non
 
 
 def test_a_schema_that_ran_before(tmp_path: Path) -> None:
-    """The ledger has its retention, the last one of its name, also for files that state none."""
+    """The ledger has its retention, also for files that state none."""
     first, last = _schema("1.0.0", retention="365d"), _schema("2.0.0", retention="1d")
     web = _schema("1.0.0", name="web")
     with _stating_none(), _opened(tmp_path, first) as sink:
@@ -245,7 +240,7 @@ def test_a_schema_that_ran_before(tmp_path: Path) -> None:
 
 
 def test_nothing_is_known_of_a_schema(tmp_path: Path) -> None:
-    """Nothing is deleted, and it is said; also where a file states what is no retention."""
+    """A file may state what is no retention. Nothing is deleted, and it is said."""
     calls, web = _schema("1.0.0"), _schema("1.0.0", name="web", retention="1d")
     for number, stated in enumerate((None, b"client.address=-1", b"client.address=1 x", b"")):
         with _stating_none(stated), _opened(tmp_path, calls) as sink:
@@ -275,7 +270,7 @@ def _stating_none(text: bytes | None = None) -> Iterator[None]:
 
 
 def test_what_a_file_states(tmp_path: Path) -> None:
-    """Are the retentions of its fields in seconds, which stay when it is rewritten."""
+    """The retentions of its fields in seconds stay when it is rewritten."""
     calls = _schema("1.0.0", "os", retention="3d")
     with _opened(tmp_path, calls) as sink:
         sink.deliver(_batch(1, calls, _ADDRESS, {"client.address": "203.0.113.2"}))
@@ -289,7 +284,6 @@ def test_what_a_file_states(tmp_path: Path) -> None:
 
 
 def test_lines_of_a_file_by_several_programs(tmp_path: Path) -> None:
-    """Go by the schema that each names; of one that ran before, as the ledger says."""
     calls, web = _schema("1.0.0", retention="1d"), _schema("1.0.0", name="web", retention="84h")
     writing = _schema("1.0.0"), _schema("1.0.0", name="web")
     settings = NdjsonSettings(type="ndjson", path=tmp_path / "out.ndjson")
@@ -321,7 +315,7 @@ _SHAPES = {
 def test_no_value_is_lost(
     data: st.DataObject, columns: list[str], tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """Of a schema that nobody knows, however its values are spread over batches and files."""
+    """Nobody knows the schema, and values are spread over batches and files."""
     folder = tmp_path_factory.mktemp("lake")
     sql = {"boolean": "INTEGER", "integer": "INTEGER"}
     names = {f"f{at}": shape for at, shape in enumerate(columns)}

@@ -90,8 +90,7 @@ def _many(number: int, times: int = 1) -> Batch:
 
 
 def test_the_types_of_columns(clean: PostgresServer, tmp_path: Path) -> None:
-    """Addresses and times have types of their own, texts have a limit, and no samples are kept of
-    what is analysed."""
+    """Texts have a limit, and the server keeps no samples of what it analyses."""
     batch = _many(1, 500)
     with _sink(clean, tmp_path) as sink:
         sink.deliver(batch)
@@ -117,7 +116,6 @@ def test_the_types_of_columns(clean: PostgresServer, tmp_path: Path) -> None:
 
 
 def test_rows_are_shuffled(clean: PostgresServer, tmp_path: Path) -> None:
-    """The order in which they lie is not that in which they came."""
     with _sink(clean, tmp_path) as sink:
         sink.deliver(_many(1, 100))
     placed = clean.ask('SELECT host("client.address") FROM collector.conferencing ORDER BY ctid')
@@ -126,7 +124,6 @@ def test_rows_are_shuffled(clean: PostgresServer, tmp_path: Path) -> None:
 
 
 def test_a_column_is_added(clean: PostgresServer, tmp_path: Path) -> None:
-    """For a schema that has more fields than the one before; what was there stays."""
     layout = _SCHEMA.layout
     older = replace(
         layout, schema="conferencing/0.9.0", columns=layout.columns[:2], digest="0" * 64
@@ -141,7 +138,7 @@ def test_a_column_is_added(clean: PostgresServer, tmp_path: Path) -> None:
 
 
 def test_a_value_that_no_column_has(clean: PostgresServer, tmp_path: Path) -> None:
-    """The batch is unacceptable; the server does not see the value, which it would log."""
+    """The server does not see the value, which it would log."""
     with _sink(clean, tmp_path) as sink:
         for number, bad in enumerate(("203.0.113.999", "canary\\u0000", "a" * 300, "::1/64"), 1):
             batch = _many(number)
@@ -156,7 +153,6 @@ def test_a_value_that_no_column_has(clean: PostgresServer, tmp_path: Path) -> No
 
 
 def test_text_with_special_characters(clean: PostgresServer, tmp_path: Path) -> None:
-    """Whatever a text holds comes back as it was."""
     texts = ["a\\b", "\\N", "a\tb", "\\.", "x\ny\rz", "ä→𝄞", "", "'\"%s{}"]
     lines = [
         orjson.dumps({"schema": _SCHEMA.id, "os.name": text, "count": 2}) + b"\n" for text in texts
@@ -170,7 +166,7 @@ def test_text_with_special_characters(clean: PostgresServer, tmp_path: Path) -> 
 
 
 def test_the_server_is_killed_at_any_moment(server: PostgresServer, tmp_path: Path) -> None:
-    """Also in the middle of a transaction: nothing is lost, and nothing is there twice."""
+    """Nothing is lost, and nothing is there twice."""
     server.reset()
     batches = [_many(number, 200) for number in range(1, 41)]
     pending, ending = list(batches), threading.Event()
@@ -198,8 +194,7 @@ def test_the_server_is_killed_at_any_moment(server: PostgresServer, tmp_path: Pa
 
 
 def test_a_large_delivery_is_taken(clean: PostgresServer, tmp_path: Path) -> None:
-    """It needs memory, which is no answer without an end: also in a process that is larger than a
-    sidecar may be."""
+    """The process is larger than a sidecar may be."""
     code = """
         import os, sys
         from pathlib import Path
@@ -216,7 +211,6 @@ def test_a_large_delivery_is_taken(clean: PostgresServer, tmp_path: Path) -> Non
 def test_a_server_that_does_not_answer(
     clean: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is not waited for longer than a limit; what was not answered comes again, once."""
     with _sink(clean, tmp_path) as sink:
         sink.deliver(_many(1))
         with clean.stopped(), monkeypatch.context() as patched:
@@ -257,7 +251,6 @@ def test_a_server_that_stands_still_in_a_long_change(
 
 
 def test_credentials_that_are_revoked(clean: PostgresServer, tmp_path: Path) -> None:
-    """The message says so, and no more than that."""
     with _sink(clean, tmp_path) as sink:
         sink.deliver(_many(1))
         clean.ask("ALTER ROLE collector NOLOGIN")
@@ -274,7 +267,7 @@ def test_credentials_that_are_revoked(clean: PostgresServer, tmp_path: Path) -> 
 
 
 def test_two_processes_deliver_the_same(clean: PostgresServer, tmp_path: Path) -> None:
-    """As after a lost answer: the second waits for the first, and changes nothing."""
+    """The second waits for the first, and changes nothing."""
     with (
         _sink(clean, tmp_path) as one,
         _sink(clean, tmp_path) as other,
@@ -290,8 +283,7 @@ def test_two_processes_deliver_the_same(clean: PostgresServer, tmp_path: Path) -
 def test_a_batch_that_another_drain_has_delivered_long_ago(
     clean: PostgresServer, tmp_path: Path
 ) -> None:
-    """A drain that comes back has batches that others took, and more than 100,000 since, or that
-    are there twice."""
+    """A drain that comes back has batches that others took, and more than 100,000 since."""
     with _sink(clean, tmp_path) as sink:
         sink.deliver(_many(1))
         ids = "SELECT decode(md5(number::text), 'hex') FROM generate_series(1, 110000) number"
@@ -309,7 +301,7 @@ def _stored(number: int) -> bytes:
 
 
 def test_no_byte_of_a_person_is_left(clean: PostgresServer, tmp_path: Path) -> None:
-    """In no table and no index, of rows that were committed or never were."""
+    """No table and no index has bytes of rows that were committed or never were."""
     with _sink(clean, tmp_path) as sink:
         sink.deliver(batch_of(1, range(1, 100), _SCHEMA, age=timedelta(days=2)), _many(2, 99))
         clean.ask('CREATE INDEX ON collector.conferencing ("client.address")')
@@ -327,7 +319,7 @@ def test_no_byte_of_a_person_is_left(clean: PostgresServer, tmp_path: Path) -> N
 
 
 def test_a_reader_is_waited_for(clean: PostgresServer, tmp_path: Path) -> None:
-    """While another session reads a table the bytes stay, and that is said; then they go."""
+    """The bytes stay while another session reads the table, and that is said."""
     with _sink(clean, tmp_path) as sink:
         sink.deliver(_many(1, 10))
     with psycopg.connect(clean.admin_url()) as reader:
@@ -355,7 +347,6 @@ def test_an_old_snapshot_keeps_nothing(clean: PostgresServer, tmp_path: Path) ->
 
 
 def test_partitions_that_others_have_made(clean: PostgresServer, tmp_path: Path) -> None:
-    """A person is erased there as well; or it is said that they cannot be."""
     batch = _many(1, 5)
     with _sink(clean, tmp_path) as sink:
         sink.deliver(batch)
@@ -381,8 +372,7 @@ def test_partitions_that_others_have_made(clean: PostgresServer, tmp_path: Path)
 def test_rows_that_another_session_commits_meanwhile(
     clean: PostgresServer, tmp_path: Path, isolation: str
 ) -> None:
-    """An erasure finds what a session commits that was writing when it began, as one does that was
-    given up at its end, and takes nothing else of it; whatever the isolation of the database is."""
+    """The session was writing when the erasure began."""
     clean.ask(f"ALTER ROLE collector SET default_transaction_isolation = '{isolation}'")
     with _sink(clean, tmp_path) as sink:
         sink.deliver(_many(1, 5))
@@ -409,7 +399,6 @@ _WAITING = "SELECT 1 FROM pg_locks WHERE NOT granted"
 
 
 def test_partitions_are_dropped(clean: PostgresServer, tmp_path: Path) -> None:
-    """A day's partition goes with the last of its fields."""
     old = batch_of(1, [1, 2], _SCHEMA, age=timedelta(days=100))
     with _sink(clean, tmp_path) as sink:
         sink.deliver(old, _many(2, 3))
@@ -421,7 +410,7 @@ def test_partitions_are_dropped(clean: PostgresServer, tmp_path: Path) -> None:
 
 
 def test_a_session_that_writes_is_noted(clean: PostgresServer, tmp_path: Path) -> None:
-    """Until it ends in good order: else what it broke off lies in the partition, and is swept."""
+    """What it broke off would lie in the partition, and is swept."""
     noted = "SELECT count(*) FROM collector._unswept"
     with _sink(clean, tmp_path) as sink:
         sink.deliver(_many(1))
@@ -430,7 +419,7 @@ def test_a_session_that_writes_is_noted(clean: PostgresServer, tmp_path: Path) -
 
 
 def test_what_comes_late_is_pruned(clean: PostgresServer, tmp_path: Path) -> None:
-    """At once, also in a partition that was pruned; within a day, if another process brings it."""
+    """It goes within a day if another process brings it, else at once."""
     now, old = datetime.now(UTC), timedelta(days=60)
     with _sink(clean, tmp_path / "a") as sink, _sink(clean, tmp_path / "b") as other:
         sink.deliver(batch_of(1, [1], _SCHEMA, age=old))
@@ -446,7 +435,6 @@ def test_what_comes_late_is_pruned(clean: PostgresServer, tmp_path: Path) -> Non
 
 
 def test_rights_that_lack(clean: PostgresServer, tmp_path: Path) -> None:
-    """They are refused by ``config check``, and at delivery."""
     cases = {
         "CREATE on the database": (
             "REVOKE CREATE ON DATABASE telemetry FROM collector",
@@ -486,7 +474,6 @@ def test_rights_that_lack(clean: PostgresServer, tmp_path: Path) -> None:
 def test_rights_that_it_does_not_need(
     clean: PostgresServer, tmp_path: Path, word: str, before: str, after: str
 ) -> None:
-    """``config check`` warns of them, with the sink and its line; the sink takes records."""
     opening, data = Opening("warehouse", (_SCHEMA,), tmp_path), tmp_path / "data"
     sink_text = f"{{warehouse: {{type: postgres, party: first, url: '{clean.url}'}}}}"
     (tmp_path / "collector.yaml").write_text(f"data: {data}\nsinks: {sink_text}\n")
@@ -524,7 +511,6 @@ def test_a_role_without_a_right_on_the_database(clean: PostgresServer, tmp_path:
 
 
 def test_tables_of_others(clean: PostgresServer, tmp_path: Path) -> None:
-    """A namespace of another program, one of another format, columns of another type."""
     opening = Opening("warehouse", (_SCHEMA,), tmp_path)
     clean.ask("CREATE SCHEMA collector AUTHORIZATION collector")
     clean.ask("CREATE TABLE collector.people (name text)")
@@ -550,7 +536,7 @@ def test_tables_of_others(clean: PostgresServer, tmp_path: Path) -> None:
 
 
 def test_the_comment_that_each_database_has(clean: PostgresServer, tmp_path: Path) -> None:
-    """The one of the namespace `public` is the server's; another one there is counted."""
+    """The comment of the namespace `public` is the server's; another one is counted."""
     clean.ask("GRANT CREATE, USAGE ON SCHEMA public TO collector")
     settings = clean.settings(namespace="public")
     try:
@@ -566,7 +552,7 @@ def test_the_comment_that_each_database_has(clean: PostgresServer, tmp_path: Pat
 
 
 def test_rows_that_a_policy_hides(clean: PostgresServer, tmp_path: Path) -> None:
-    """Nothing says that there are none: it fails, or it goes by the partition."""
+    """Nothing says that there are none."""
     with _sink(clean, tmp_path) as sink:
         sink.deliver(_many(1))
     clean.ask("ALTER TABLE collector.conferencing ENABLE ROW LEVEL SECURITY")
@@ -625,7 +611,6 @@ def encrypted(tmp_path: Path) -> Iterator[PostgresServer]:
 
 
 def test_the_server_proves_its_name(encrypted: PostgresServer, tmp_path: Path) -> None:
-    """By a certificate of an authority that is trusted, for the name that it is called by."""
     (tmp_path / "other.pem").write_bytes(_certificate("localhost")[0])
 
     def deliver(number: int, host: str, ca: str) -> None:
@@ -646,7 +631,7 @@ def test_the_server_proves_its_name(encrypted: PostgresServer, tmp_path: Path) -
 def test_a_password_in_libpq_s_file(
     encrypted: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is that of the server's name and port; libpq ignores a file that others can read."""
+    """Libpq ignores a file that others can read."""
     encrypted.ask("ALTER ROLE collector PASSWORD 'a:b'")
     rules = "local all admin trust\nhostssl all collector all scram-sha-256\n"
     encrypted.give("data/pg_hba.conf", rules.encode())
@@ -672,7 +657,6 @@ def test_a_password_in_libpq_s_file(
 def test_the_environment_does_not_name_the_server(
     clean: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Records go to the address in the settings, whatever libpq's variables say."""
     others: list[bytes] = []
     with (
         tcp_server(lambda end: others.append(end.recv(1))) as port,
@@ -719,8 +703,7 @@ def resize(server: PostgresServer) -> Iterator[Callable[[int], None]]:
 def test_a_disk_that_is_full(
     server: PostgresServer, resize: Callable[[int], None], tmp_path: Path
 ) -> None:
-    """What does not fit is not taken, and is there once when there is room again; an erasure for
-    which there is no room says that bytes are left."""
+    """An erasure for which there is no room says that bytes are left."""
     pending = [_many(number, 2000) for number in range(1, 41)]
     with _sink(server, tmp_path) as sink:
 

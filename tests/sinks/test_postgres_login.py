@@ -138,8 +138,7 @@ def _sink(
 def test_each_fault_has_its_cause(
     german: PostgresServer, authorities: dict[str, Path], tmp_path: Path, fault: str
 ) -> None:
-    """The message, the cause and the server's code tell them apart, whatever language the server
-    speaks; none of them quotes the server."""
+    """The language of the server does not matter, and nothing quotes it."""
     change, cause, answer, words = _FAULTS[fault]
     ca = authorities[change.get("ca", "own")]
     with (
@@ -155,7 +154,6 @@ def test_each_fault_has_its_cause(
 
 
 def test_the_right_login(german: PostgresServer, authority: Authority, tmp_path: Path) -> None:
-    """With it the same server takes records; a right that is revoked then is told as such."""
     german.reset()
     with _sink(german, authority.own.certificate, {}, tmp_path) as sink:
         sink.deliver(batch_of(1, [1], _SCHEMA))
@@ -173,7 +171,6 @@ def test_the_right_login(german: PostgresServer, authority: Authority, tmp_path:
 
 
 def test_a_server_that_offers_no_encryption(server: PostgresServer, tmp_path: Path) -> None:
-    """It is told as a fault of the certificate, which the sink insists on."""
     with postgres_proxy(server.directory) as proxy:
         settings = server.settings(
             url=f"postgres://collector@localhost:{proxy.port}/telemetry?sslmode=verify-full"
@@ -233,7 +230,7 @@ sinks:
 def test_config_check_names_the_sink_and_its_line(
     german: PostgresServer, authority: Authority, tmp_path: Path
 ) -> None:
-    """As a warning, whatever is wrong: a sidecar would start."""
+    """It is a warning, because a sidecar would start."""
     _configured(german, authority, tmp_path)
     for fault in ("password", "database", "address"):
         change, _, _, words = _FAULTS[fault]
@@ -251,8 +248,6 @@ def test_config_check_names_the_sink_and_its_line(
 def test_a_sidecar_tells_log_status_and_metrics(
     german: PostgresServer, authority: Authority, tmp_path: Path
 ) -> None:
-    """The sidecar starts with a wrong password; the cause and the code are in each of them, and
-    nothing else of the server's answer."""
     german.reset()
     _configured(german, authority, tmp_path)
     environ = {"WAREHOUSE": _url(german, {"password": _CANARY})}

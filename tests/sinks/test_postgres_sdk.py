@@ -32,7 +32,6 @@ def _rows(server: PostgresServer) -> int:
 
 @pytest.mark.parametrize("has_spool", [False, True])
 def test_records_arrive(clean: PostgresServer, tmp_path: Path, *, has_spool: bool) -> None:
-    """At the latest at the end, with a spool and without one."""
     spool = tmp_path / "spool" if has_spool else None
     with Collector("conferencing", clean.url, spool=spool) as telemetry:
         for number in range(1, 101):
@@ -45,7 +44,6 @@ def test_records_arrive(clean: PostgresServer, tmp_path: Path, *, has_spool: boo
 
 
 def test_consent_is_withdrawn(clean: PostgresServer) -> None:
-    """Optional fields of a person go from the database."""
     with Collector("conferencing", clean.url) as telemetry:
         for number in (1, 2):
             telemetry.emit(_event(number))
@@ -58,7 +56,6 @@ def test_consent_is_withdrawn(clean: PostgresServer) -> None:
 
 
 def test_a_child_delivers_too(clean: PostgresServer) -> None:
-    """By a connection of its own."""
     with Collector("conferencing", clean.url, exit_timeout=WAIT_SECONDS) as telemetry:
         telemetry.emit(_event(1))
         assert telemetry.flush(WAIT_SECONDS)
@@ -72,7 +69,6 @@ def test_a_child_delivers_too(clean: PostgresServer) -> None:
 
 
 def test_a_server_that_starts_later(clean: PostgresServer) -> None:
-    """The application starts without it, and delivers then."""
     clean.stop()
     try:
         with Collector("conferencing", clean.url, interval=0.1) as telemetry:
@@ -87,7 +83,7 @@ def test_a_server_that_starts_later(clean: PostgresServer) -> None:
 
 
 def test_a_password_does_not_belong_there() -> None:
-    """It is refused, and not quoted; and mode `local` does not write to another machine."""
+    """Mode `local` does not write to another machine."""
     with pytest.raises(CollectorError, match="E107") as caught:
         Collector("conferencing", "postgres://collector:hunter2@db.example.com/telemetry")
     assert "hunter2" not in str(caught.value)

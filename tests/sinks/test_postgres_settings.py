@@ -40,7 +40,7 @@ def _loaded(tmp_path: Path, text: str) -> Loaded:
 
 
 def test_an_address_and_what_is_shown_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Server, database and namespace; neither user nor password."""
+    """Neither user nor password is shown."""
     monkeypatch.setenv(
         "WAREHOUSE", f"postgres://us%20er:{_SECRET}@db.example.com:6432/tele%2Dmetry"
     )
@@ -55,7 +55,6 @@ def test_an_address_and_what_is_shown_of_it(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_a_password_of_its_own(tmp_path: Path) -> None:
-    """From a file; and an authority of one's own."""
     (tmp_path / "password").write_text(f"{_SECRET}\n")
     settings = _settings(_URL, password=f"file:{tmp_path / 'password'}", ca=tmp_path / "ca.pem")
     assert settings.parameters()["password"] == _SECRET
@@ -63,8 +62,7 @@ def test_a_password_of_its_own(tmp_path: Path) -> None:
 
 
 def test_what_is_no_address(tmp_path: Path) -> None:
-    """A password in the file, parts that are missing, and options that would change more; no fault
-    quotes any of it."""
+    """No fault quotes any of it."""
     for url in [
         f"postgres://collector:{_SECRET}@db.example.com/telemetry",
         "postgres://db.example.com/telemetry",
@@ -87,13 +85,12 @@ def test_what_is_no_address(tmp_path: Path) -> None:
 
 
 def test_a_sink_needs_a_party(tmp_path: Path) -> None:
-    """Wherever the server is."""
     text = "sinks: {warehouse: {type: postgres, url: 'env:X'}}"
     assert [fault.code for fault in _loaded(tmp_path, text).faults] == ["E106"]
 
 
 def test_encryption() -> None:
-    """To another machine only with a verified name."""
+    """Another machine needs a verified name."""
     for url, mode in [
         ("postgres://c@localhost/t", "prefer"),
         ("postgres://c@127.0.0.1/t?sslmode=disable", "disable"),
@@ -114,7 +111,7 @@ def test_encryption() -> None:
 
 
 def test_references_that_lead_to_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """They are told by their codes; the matrix of flows shows the reference."""
+    """The matrix of flows shows the reference."""
     monkeypatch.delenv("NOWHERE", raising=False)
     monkeypatch.setenv("NONSENSE", f"{_SECRET} is no address")
     settings = _settings("env:NOWHERE")
@@ -127,7 +124,6 @@ def test_references_that_lead_to_nothing(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_without_psycopg(tmp_path: Path) -> None:
-    """Settings are read all the same; the sink says what to install."""
     opening = Opening("warehouse", (load_schema("conferencing"),), tmp_path)
     with (
         mock.patch("collector.extras.is_installed", return_value=False),
@@ -137,7 +133,6 @@ def test_without_psycopg(tmp_path: Path) -> None:
 
 
 def test_the_type_is_loaded_without_psycopg() -> None:
-    """No module of it is needed for the settings."""
     found, settings = sink_class("postgres")
     assert (found, settings) == (PostgresSink, PostgresSettings)
 
@@ -166,13 +161,11 @@ def test_values_of_columns(kind: str, good: list[object], bad: list[object]) -> 
 
 
 def test_columns_have_the_types_of_their_kinds() -> None:
-    """Of a schema that is known; otherwise those of the layout."""
     assert column_types(_SCHEMA.layout, [_SCHEMA])["client.address"] == "inet"
     assert column_types(_SCHEMA.layout, [])["client.address"] == "text"
 
 
 def test_a_minute_that_is_none() -> None:
-    """The batch is unacceptable."""
     layout = _SCHEMA.layout
     rows: list[Row] = [(*[None] * len(layout.columns), 1)]
     types = [*column_types(layout, [_SCHEMA]).values()]
@@ -194,7 +187,6 @@ def test_a_minute_that_is_none() -> None:
     ],
 )
 def test_columns_of_addresses(addresses: list[str | None]) -> None:
-    """They are written as they are, however many are different, and whatever is absent."""
     assert _written(addresses) == [each or "\\N" for each in addresses]
 
 
@@ -203,7 +195,7 @@ def test_columns_of_addresses(addresses: list[str | None]) -> None:
     ["203.0.113.256", "203.0.113.07", "203.0.113", "203.0.113.7\n203.0.113.8", "203.0.113.7\n", ""],
 )
 def test_an_address_among_others_that_is_none(address: str) -> None:
-    """It is found among many that are, too: a line too many would be another row."""
+    """A line too many would be another row."""
     with raises("E511", Unacceptable):
         _written(["203.0.113.7", address, "203.0.113.9"])
 
@@ -231,8 +223,7 @@ _VALUES: dict[str, st.SearchStrategy[object]] = {
 
 @given(st.data())
 def test_lines_have_the_values_of_their_rows(data: st.DataObject) -> None:
-    """Whatever types columns have, in whatever order, and whether rows are alike or not: each line
-    has the values of its row, in the order in which columns are copied."""
+    """Rows may be alike or not; columns are in the order in which they are copied."""
     types = data.draw(st.lists(st.sampled_from(sorted(_VALUES)), min_size=1, max_size=5))
     columns = [
         st.sampled_from(data.draw(st.lists(st.none() | _VALUES[kind], min_size=1, max_size=3)))

@@ -50,8 +50,6 @@ def _rows(server: PostgresServer) -> int:
 
 
 def test_the_commands(server: PostgresServer, folder: Path) -> None:
-    """Records are delivered by the keeper, shown, verified, erased and pruned; the flow matrix has
-    the place."""
     assert _run(folder, "config", "check").code == 0
     with started(folder, "--config", "collector.yaml") as sidecar:
         for number in (7, 8, 8):
@@ -108,8 +106,7 @@ def test_what_does_not_belong_there(server: PostgresServer, folder: Path) -> Non
 
 
 def test_a_server_that_is_dead_for_a_while(server: PostgresServer, folder: Path) -> None:
-    """The sidecar starts without it, takes everything in, and delivers it later, each once; the
-    store gets it meanwhile, and nothing is logged of what was sent."""
+    """The sidecar starts without it; the store gets the records meanwhile."""
     server.stop()
     try:
         checked = _run(folder, "config", "check")

@@ -90,14 +90,14 @@ def _layout(table: str, *columns: str) -> Layout:
 
 
 def test_names_that_no_column_has() -> None:
-    """Names of the server's own columns, and those that it would cut."""
+    """These are names of the server's own columns, and one that it would cut."""
     for name in ["tableoid", "ctid", "xmin", "cmin", "xmax", "cmax", "a" * 64]:
         with raises("E504", DeliveryError):
             check_names([_layout("calls", "os.type", name)])
 
 
 def test_names_of_tables() -> None:
-    """One that the server would cut, and one that a partition of another schema has."""
+    """The server would cut one, and a partition of another schema has the other."""
     for tables in (["c" * 55], ["calls", f"calls_{_DAY}"], [f"calls_{_DAY}", "calls"]):
         with raises("E504", DeliveryError):
             check_names([_layout(table, "os.type") for table in tables])
@@ -111,7 +111,6 @@ def test_names_of_tables() -> None:
     chosen=st.randoms(use_true_random=False),
 )
 def test_no_schema_has_the_name_of_a_partition(names: list[str], day: date, chosen: Random) -> None:
-    """Whatever names and days are: it is refused in any order, and others never are."""
     layouts = [_layout(name, "os.type") for name in names if not name[-8:].isdecimal()]
     check_names(layouts)
     if layouts:
@@ -126,7 +125,6 @@ def test_no_schema_has_the_name_of_a_partition(names: list[str], day: date, chos
 def test_a_field_with_the_name_of_a_system_column(
     clean: PostgresServer, tmp_path: Path, name: str
 ) -> None:
-    """It is refused before anything is delivered, by its name."""
     schema = _schema(tmp_path, "calls", **{name: "kind: boolean"})
     with raises("E504", DeliveryError, match=f"`{name}`"):
         _check(clean, tmp_path, schema)
@@ -136,8 +134,7 @@ def test_a_field_with_the_name_of_a_system_column(
 
 @pytest.mark.servers
 def test_a_schema_with_the_name_of_a_partition(clean: PostgresServer, tmp_path: Path) -> None:
-    """Its records and those of the other schema never lie in one table: one of them is refused,
-    whichever comes first; also where the other one has run before."""
+    """Records of the two never lie in one table: one is refused, whichever comes first."""
     calls, day = _schema(tmp_path, "calls"), _schema(tmp_path, f"calls_{_DAY}")
     with raises("E504", DeliveryError):
         _check(clean, tmp_path, calls, day)
@@ -159,7 +156,7 @@ def test_a_schema_with_the_name_of_a_partition(clean: PostgresServer, tmp_path: 
 def test_a_schema_with_the_name_of_a_partition_of_the_past(
     clean: PostgresServer, tmp_path: Path
 ) -> None:
-    """Tables that are there go on working: each of the two, for all other days."""
+    """Tables that are there go on working, for all other days."""
     old, calls = _schema(tmp_path, "calls_20200101"), _schema(tmp_path, "calls")
     for number, schema in ((1, old), (2, calls), (3, old)):
         _check(clean, tmp_path, schema)
@@ -171,8 +168,7 @@ def test_a_schema_with_the_name_of_a_partition_of_the_past(
 
 @pytest.mark.servers
 def test_a_partition_that_was_detached(clean: PostgresServer, tmp_path: Path) -> None:
-    """Nothing goes there any more, as no command would find it; when it is attached again, the
-    batch is taken."""
+    """No command would find rows there, so nothing goes there until it is attached again."""
     schema = _schema(tmp_path, "calls")
     with _sink(clean, tmp_path, schema) as sink:
         sink.deliver(_batch(1, schema, days=-1))
@@ -199,8 +195,7 @@ def test_a_partition_that_was_detached(clean: PostgresServer, tmp_path: Path) ->
 
 @pytest.mark.servers
 def test_rows_of_a_day_in_a_partition_of_others(clean: PostgresServer, tmp_path: Path) -> None:
-    """The day's own partition cannot be made: that is no fault of the batch, which is taken when
-    the rows are moved."""
+    """The day's own partition cannot be made, which is no fault of the batch."""
     schema = _schema(tmp_path, "calls")
     with _sink(clean, tmp_path, schema) as sink:
         sink.deliver(_batch(1, schema, days=2))
@@ -221,8 +216,7 @@ def test_rows_of_a_day_in_a_partition_of_others(clean: PostgresServer, tmp_path:
 def test_a_database_of_another_encoding(
     clean: PostgresServer, tmp_path: Path, encoding: str
 ) -> None:
-    """It lacks letters, and the server would log records that have them: it is refused, and
-    nothing is made there."""
+    """It lacks letters, and the server would log records that have them."""
     schema, name = _schema(tmp_path, "calls"), encoding.lower()
     with psycopg.connect(clean.admin_url("postgres"), autocommit=True) as db:
         create = f"CREATE DATABASE {name} ENCODING '{encoding}' LC_COLLATE 'C' LC_CTYPE 'C'"
@@ -246,8 +240,7 @@ def test_a_database_of_another_encoding(
 def test_the_newest_ids_are_known(
     clean: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Repeats, parts of batches and deliveries that broke off take no place of theirs; older ones
-    are forgotten."""
+    """Repeats, parts of batches and deliveries that broke off take none of their places."""
     monkeypatch.setattr("collector.sinks.postgres._STORED_IDS", 10)
     monkeypatch.setattr("collector.sinks.postgres._FORGET_AFTER", 1)
     schema = _schema(tmp_path, "calls")
@@ -277,7 +270,6 @@ def test_the_newest_ids_are_known(
 def test_a_reader_keeps_one_partition_only(
     clean: PostgresServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Others are dropped meanwhile; what is left is said, and goes when it can."""
     monkeypatch.setattr("collector.sinks.postgres.removal._WRITER_SECONDS", 1.0)
     schemas = [_schema(tmp_path, name) for name in ("aaa", "zzz")]
     with _sink(clean, tmp_path, *schemas) as sink:
@@ -295,7 +287,6 @@ def test_a_reader_keeps_one_partition_only(
 
 @pytest.mark.servers
 def test_a_view_of_others_on_one_partition(clean: PostgresServer, tmp_path: Path) -> None:
-    """Others are dropped all the same; an error says that one is not."""
     schema = _schema(tmp_path, "calls")
     with _sink(clean, tmp_path, schema) as sink:
         sink.deliver(*[_batch(number, schema, days=30 - number) for number in (1, 2, 3)])
@@ -311,8 +302,6 @@ def test_a_view_of_others_on_one_partition(clean: PostgresServer, tmp_path: Path
 
 @pytest.mark.servers
 def test_partitions_of_partitions(clean: PostgresServer, tmp_path: Path) -> None:
-    """A person is erased there too, down to the last byte; a reader of one of them is in the way
-    of that, as of any other."""
     schema = _schema(tmp_path, "calls")
     with _sink(clean, tmp_path, schema) as sink:
         sink.deliver(_batch(1, schema))
@@ -345,9 +334,8 @@ def test_partitions_of_partitions(clean: PostgresServer, tmp_path: Path) -> None
 def test_back_to_an_earlier_version(
     clean: PostgresServer, tmp_path: Path, *, is_noted: bool
 ) -> None:
-    """A batch of it that came under a later one, which dropped fields, gives columns that the
-    earlier version can go on with: of the types of its kinds where the ledger notes that version,
-    else of general ones."""
+    """A later version dropped fields. Columns have the types of the earlier one where the ledger
+    notes it, else general ones."""
     fields = {"tablet": "kind: boolean", "peer.address": "kind: ip", "seen": "kind: time"}
     v1 = _schema(tmp_path, "calls", **fields)
     if is_noted:

@@ -16,7 +16,7 @@ import pytest
 
 from collector.contracts import Batch, Record, Removal, Subject
 from collector.filter.redaction import Rule
-from collector.schema import Schema, load_schema
+from collector.schema import load_schema
 from collector.sinks.store import Store
 from collector.sinks.store_rows import measure, retentions, rewrite, steps
 from collector.sqlite.compaction import compact
@@ -25,12 +25,13 @@ from tests.support.database import query
 from tests.support.failing_disk import small_disk
 
 _NOW = datetime.now(UTC)
+_SCHEMA = load_schema("conferencing")
+"""Addresses stay for 30 days, the rest for 90."""
 
 
 @pytest.fixture
-def schema() -> Schema:
-    """Addresses stay for 30 days, the rest for 90."""
-    return load_schema("conferencing")
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "store.db"
 
 
 def _minute(days: float) -> str:
@@ -52,9 +53,9 @@ def _record(number: int) -> Record:
     return {"client.address": _address(number), "os.type": "linux", **model}
 
 
-def _fill(path: Path, schema: Schema, *groups: tuple[float, int, int]) -> None:
+def _fill(path: Path, *groups: tuple[float, int, int]) -> None:
     """Batches in a store that was not pruned: their age in days, first record and number."""
-    with Store(path, schema) as store:
+    with Store(path, _SCHEMA) as store:
         _go_on(store)
         for age, first, number in groups:
             store.deliver(Batch(bytes([first % 251]) * 16, _minute(age), _records(first, number)))
@@ -96,12 +97,9 @@ def _bytes(path: Path) -> bytes:
     return b"".join(part.read_bytes() for part in path.parent.glob(f"{path.name}*"))
 
 
-def test_a_field_goes_when_its_time_is_over_and_a_row_with_its_last(
-    tmp_path: Path, schema: Schema
-) -> None:
-    """After 30 days the address is NULL, after 90 the row is gone; what is younger is as it was."""
-    path = tmp_path / "store.db"
-    _fill(path, schema, (91, 0, 7), (31, 10, 5), (29.9, 20, 3))
+def test_a_field_goes_when_its_time_is_over_and_a_row_with_its_last(path: Path) -> None:
+    """After 30 days the address is NULL, after 90 the row is gone."""
+    _fill(path, (91, 0, 7), (31, 10, 5), (29.9, 20, 3))
     with _opened(path) as db:
         done = sum(_prune(db, path), Removal())
         query = 'SELECT "client.address" IS NULL, "os.type", count(*) FROM conferencing GROUP BY 1'
@@ -109,33 +107,29 @@ def test_a_field_goes_when_its_time_is_over_and_a_row_with_its_last(
     assert done == Removal(shortened=5, deleted=7)
 
 
-def test_nothing_goes_early(tmp_path: Path, schema: Schema) -> None:
-    """To the minute: what is as old as its retention allows is there, a minute later it is not."""
-    path = tmp_path / "store.db"
-    _fill(path, schema, (30, 0, 1))
+def test_nothing_goes_early(path: Path) -> None:
+    _fill(path, (30, 0, 1))
     with _opened(path) as db:
         assert _prune(db, path) == [Removal()]
         later = _NOW + timedelta(minutes=1)
         assert _prune(db, path, later) == [Removal(shortened=1)]
 
 
-def test_a_pass_goes_in_steps(tmp_path: Path, schema: Schema) -> None:
-    """Each transaction looks at 5,000 rows, so that batches come in between; all are met."""
-    path = tmp_path / "store.db"
-    _fill(path, schema, (91, 0, 12_000))
+def test_a_pass_goes_in_steps(path: Path) -> None:
+    """Batches come in between two transactions of 5,000 rows."""
+    _fill(path, (91, 0, 12_000))
     with _opened(path) as db:
         steps = [done.deleted for done in _prune(db, path)]
     assert steps == [5000, 5000, 2000]
 
 
-def test_no_byte_of_what_is_pruned_stays(tmp_path: Path, schema: Schema) -> None:
-    """Neither in the file nor in its log, though rows came in small batches of any age, and pages
-    were divided and joined all the time."""
-    chance, path = random.Random(0), tmp_path / "store.db"
+def test_no_byte_of_what_is_pruned_stays(path: Path) -> None:
+    """Rows come in small batches of any age, so pages are divided and joined all the time."""
+    chance = random.Random(0)
     numbers = list(range(1500))
     chance.shuffle(numbers)
     old = {n for n in numbers if chance.random() < 0.5}
-    store = Store(path, schema)
+    store = Store(path, _SCHEMA)
     _go_on(store)
     while numbers:
         group = [numbers.pop() for _ in range(min(len(numbers), chance.randint(1, 12)))]
@@ -151,12 +145,11 @@ def test_no_byte_of_what_is_pruned_stays(tmp_path: Path, schema: Schema) -> None
     assert [n for n in set(range(1500)) - old if _address(n).encode() not in left] == []
 
 
-def test_a_store_prunes_itself_between_batches(tmp_path: Path, schema: Schema) -> None:
-    """A delivery, even of nothing, carries a pass on; the batch of that moment is kept as ever."""
-    path = tmp_path / "store.db"
-    _fill(path, schema, (91, 0, 600))
+def test_a_store_prunes_itself_between_batches(path: Path) -> None:
+    """A delivery, even of nothing, carries a pass on."""
+    _fill(path, (91, 0, 600))
     told: list[Removal] = []
-    with Store(path, schema, pruned=told.append) as store:
+    with Store(path, _SCHEMA, pruned=told.append) as store:
         store.deliver(Batch(b"n" * 16, _minute(0), _records(5000, 9)))
         _go_on(store)
         assert store.count() == 9
@@ -165,20 +158,18 @@ def test_a_store_prunes_itself_between_batches(tmp_path: Path, schema: Schema) -
         assert _address(7).encode() not in left
         assert _address(5000).encode() in left
         assert monotonic() < store.prune_at
-    with Store(path, schema) as store:
+    with Store(path, _SCHEMA) as store:
         store.deliver(Batch(b"m" * 16, _minute(0), _records(6000, 9)))
         assert store.count() == 18
 
 
-def test_a_reader_is_waited_for_and_said(tmp_path: Path, schema: Schema) -> None:
-    """While a process reads an earlier state the log cannot be cut: the store says that it is held,
-    goes on taking batches, and does the rest when the reader is gone."""
-    path = tmp_path / "store.db"
-    _fill(path, schema, (91, 0, 100))
+def test_a_reader_is_waited_for_and_said(path: Path) -> None:
+    """The log cannot be cut while a process reads an earlier state; batches are taken meanwhile."""
+    _fill(path, (91, 0, 100))
     with closing(sqlite3.connect(path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
         reader.execute("SELECT count(*) FROM conferencing").fetchone()
-        with Store(path, schema) as store:
+        with Store(path, _SCHEMA) as store:
             _go_on(store)
             assert store.is_held
             assert _address(7).encode() in _bytes(path)
@@ -190,24 +181,20 @@ def test_a_reader_is_waited_for_and_said(tmp_path: Path, schema: Schema) -> None
             assert _address(7).encode() not in _bytes(path)
 
 
-def test_what_was_deleted_before_a_crash_is_swept_after_it(tmp_path: Path, schema: Schema) -> None:
-    """Deleting and noting that bytes may remain are one transaction: the next start makes the file
-    anew, though it finds nothing more to delete."""
-    path = tmp_path / "store.db"
-    _fill(path, schema, (91, 0, 600), (1, 1000, 600))
+def test_what_was_deleted_before_a_crash_is_swept_after_it(path: Path) -> None:
+    """The next start makes the file anew, though it finds nothing more to delete."""
+    _fill(path, (91, 0, 600), (1, 1000, 600))
     with _opened(path) as db:
         _prune(db, path)
-    with Store(path, schema) as store:
+    with Store(path, _SCHEMA) as store:
         before = path.stat().st_size
         _go_on(store)
         assert path.stat().st_size < before
         assert query(path, "SELECT count(*) FROM _remains") == [(0,)]
 
 
-def test_the_store_knows_its_own_rules(tmp_path: Path, schema: Schema) -> None:
-    """They are noted in it, for every schema that it was opened for; a field that was left out of
-    the schema keeps the rule that it had, and a column of which nothing is known the shortest."""
-    path = tmp_path / "store.db"
+def test_the_store_knows_its_own_rules(path: Path) -> None:
+    """A field that left the schema keeps its rule, and an unknown column gets the shortest."""
     for name in ("conferencing", "conferencing-strict"):
         with Store(path, load_schema(name)):
             pass
@@ -224,14 +211,14 @@ def test_the_store_knows_its_own_rules(tmp_path: Path, schema: Schema) -> None:
     assert (found["conferencing"].records, lost) == (1, {"gone": 1})
 
 
-def test_what_comes_of_another_schema_has_a_rule(tmp_path: Path, schema: Schema) -> None:
-    """Batches of one that was renamed wait in a spool, and the store is new: fields of the same
-    name have the same time, others the shortest; what is noted already stays noted."""
-    path, other = tmp_path / "store.db", load_schema("participants-qos")
+def test_what_comes_of_another_schema_has_a_rule(path: Path) -> None:
+    """Batches of a schema that was renamed wait in a spool, and the store is new. Fields of the
+    same name have the same time, others the shortest."""
+    other = load_schema("participants-qos")
     with Store(path, other) as store:
         _go_on(store)
         for days in (31, 29):
-            store.deliver(Batch(bytes([days]) * 16, _minute(days), [_record(1)], schema.layout))
+            store.deliver(Batch(bytes([days]) * 16, _minute(days), [_record(1)], _SCHEMA.layout))
         with _opened(path) as db:
             spans = retentions(db)["conferencing"]
         assert spans["client.address"] == spans["os.name"] == timedelta(days=30)
@@ -239,23 +226,19 @@ def test_what_comes_of_another_schema_has_a_rule(tmp_path: Path, schema: Schema)
         _prune_now(store)
         text = 'SELECT "client.address" FROM conferencing ORDER BY received'
         assert query(path, text) == [(None,), (_address(1),)]
-    with Store(path, schema):
+    with Store(path, _SCHEMA):
         pass
     with Store(path, other) as store:
-        store.deliver(Batch(b"y" * 16, _minute(0), [_record(1)], schema.layout))
+        store.deliver(Batch(b"y" * 16, _minute(0), [_record(1)], _SCHEMA.layout))
         with _opened(path) as db:
             noted = retentions(db)
-    assert noted["conferencing"] == schema.retentions
+    assert noted["conferencing"] == _SCHEMA.retentions
 
 
-def test_memory_without_room_is_said(
-    tmp_path: Path, schema: Schema, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """SQLite makes the file anew in memory. Without enough of it batches are taken, and the bytes
-    go later."""
-    path = tmp_path / "store.db"
-    _fill(path, schema, (1, 0, 20), (91, 20, 20))
-    with Store(path, schema) as store:
+def test_memory_without_room_is_said(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite makes the file anew in memory."""
+    _fill(path, (1, 0, 20), (91, 20, 20))
+    with Store(path, _SCHEMA) as store:
         with monkeypatch.context() as patched:
             patched.setattr("collector.sinks.store_rows.compact", _no_memory)
             _go_on(store)
@@ -271,19 +254,18 @@ def _no_memory(_db: sqlite3.Connection, _path: Path, _seconds: float = 0.0) -> N
     raise MemoryError
 
 
-def test_a_disk_without_room_is_said_and_not_filled(tmp_path: Path, schema: Schema) -> None:
-    """Rows go, and the ledger is told of them, once; their bytes go when there is room. Meanwhile
-    batches are taken, and other programs have the room that they had."""
+def test_a_disk_without_room_is_said_and_not_filled(tmp_path: Path) -> None:
+    """Rows go, and their bytes when there is room. Other programs keep the room that they had."""
     told: list[Removal] = []
     with small_disk(tmp_path / "disk", 16) as disk:
         path, ballast = disk / "store.db", disk / "ballast"
-        _fill(path, schema, (1, 0, 20_000), (91, 20_000, 2_000))
+        _fill(path, (1, 0, 20_000), (91, 20_000, 2_000))
         with ballast.open("wb") as file:
             file.truncate(0)
             while _free(disk) > path.stat().st_size // 2:
                 file.write(bytes(1 << 16))
                 file.flush()
-        with Store(path, schema, pruned=told.append) as store:
+        with Store(path, _SCHEMA, pruned=told.append) as store:
             _go_on(store)
             assert (told, store.is_held) == ([Removal(deleted=2_000)], True)
             assert _free(disk) > path.stat().st_size // 3
@@ -296,31 +278,23 @@ def test_a_disk_without_room_is_said_and_not_filled(tmp_path: Path, schema: Sche
 
 
 @pytest.mark.parametrize("renumbers", [False, True])
-def test_rows_never_meet_those_of_a_store_that_was_made_anew(
-    tmp_path: Path, schema: Schema, renumbers: bool
-) -> None:
-    """Whether making it anew keeps the numbers of rows, as it does today, or makes them 1, 2, 3 and
-    so on, as it did."""
-    path = tmp_path / "store.db"
-    _fill(path, schema, (1, 0, 3000))
+def test_rows_never_meet_those_of_a_store_that_was_made_anew(path: Path, renumbers: bool) -> None:
+    """Making it anew may keep the numbers of rows or not."""
+    _fill(path, (1, 0, 3000))
     with _opened(path) as db:
         if renumbers:
             db.execute("VACUUM")
         assert compact(db, path)
-    _fill(path, schema, (0, 5000, 500))
+    _fill(path, (0, 5000, 500))
     with _opened(path) as db:
         assert db.execute("SELECT count(*) FROM conferencing").fetchone() == (3500,)
         dense = db.execute("SELECT count(*) FROM conferencing WHERE rowid <= 3000").fetchone()
         assert dense == ((3000,) if renumbers else (0,))
 
 
-def test_what_goes_between_two_parts_of_a_pruning_is_swept_too(
-    tmp_path: Path, schema: Schema
-) -> None:
-    """A reader keeps the log from being cut, and a person is erased while the disk has no room to
-    compact the file again: the pruning is not done before that has happened."""
-    path = tmp_path / "store.db"
-    _fill(path, schema, (91, 0, 100), (1, 1000, 4000))
+def test_what_goes_between_two_parts_of_a_pruning_is_swept_too(path: Path) -> None:
+    """A reader keeps the log from being cut, and a person is erased while the disk has no room."""
+    _fill(path, (91, 0, 100), (1, 1000, 4000))
     everyone = Rule.removal(Subject("os.type", "linux", "", "~"), None)
     with _opened(path) as db, closing(sqlite3.connect(path, isolation_level=None)) as reader:
         reader.execute("BEGIN")
@@ -338,11 +312,10 @@ def test_what_goes_between_two_parts_of_a_pruning_is_swept_too(
         assert db.execute("SELECT count(*) FROM _remains").fetchone() == (0,)
 
 
-def test_what_goes_while_a_sweep_ends_is_swept_too(tmp_path: Path, schema: Schema) -> None:
-    """Another process erases a person after the file was compacted, and is killed before it does
-    that itself."""
-    path, erased = tmp_path / "store.db", list[Removal]()
-    _fill(path, schema, (91, 0, 100), (1, 1000, 4000))
+def test_what_goes_while_a_sweep_ends_is_swept_too(path: Path) -> None:
+    """Another process erases a person after the file was compacted, and is killed."""
+    erased = list[Removal]()
+    _fill(path, (91, 0, 100), (1, 1000, 4000))
 
     def erase() -> None:
         everyone = Rule.removal(Subject("os.type", "linux", "", "~"), None)
@@ -357,10 +330,8 @@ def test_what_goes_while_a_sweep_ends_is_swept_too(tmp_path: Path, schema: Schem
         assert db.execute("PRAGMA freelist_count").fetchone() == (0,)
 
 
-def test_a_store_that_cannot_say_what_remains_is_not_done(tmp_path: Path, schema: Schema) -> None:
-    """An error of SQLite is raised, and does not pass for an answer."""
-    path = tmp_path / "store.db"
-    _fill(path, schema, (91, 0, 100))
+def test_a_store_that_cannot_say_what_remains_is_not_done(path: Path) -> None:
+    _fill(path, (91, 0, 100))
     with _opened(path) as db:
         pruning = steps(db, path, Rule.expiry_by_name(retentions(db), _NOW))
         assert next(pruning).deleted == 100

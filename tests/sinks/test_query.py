@@ -158,7 +158,6 @@ def answer(path: Path, statement: str) -> tuple[tuple[str, ...], list[tuple[obje
 
 
 def test_an_answer(path: Path) -> None:
-    """Tables, views, parts with names, functions, texts that look like names, and no UTF-8."""
     for statement, columns, rows in [
         ("SELECT sum(count) AS n FROM conferencing", ("n",), [(8,)]),
         ("SELECT sum(count) AS n FROM CONFERENCING WHERE Received > '2999-01-02'", ("n",), [(1,)]),
@@ -208,8 +207,7 @@ def _code(path: Path, statement: str) -> str:
 
 
 def test_what_is_refused(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Everything but reading tables of records with functions of the list. What cannot be answered
-    is an error of ours, not SQLite's, and quotes nothing."""
+    """What cannot be answered is an error of ours, not SQLite's, and quotes nothing."""
     monkeypatch.chdir(tmp_path)
     for name, statement in (REFUSED | UNANSWERED).items():
         assert _code(path, statement) == "E407", name
@@ -217,12 +215,10 @@ def test_what_is_refused(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 @pytest.mark.parametrize("statement", TOO_MUCH.values(), ids=TOO_MUCH)
 def test_what_takes_too_much(path: Path, statement: str) -> None:
-    """It ends, and memory stays within its limit."""
     assert _code(path, statement) == "E416"
 
 
 def test_errors_help(path: Path) -> None:
-    """With names that the store has, and with places."""
     for statement, help_ in [
         ('SELECT "client.adress" FROM conferencing', "did you mean `client.address`?"),
         ('SELECT c."os.typ" FROM conferencing c', "did you mean `os.type`?"),
@@ -239,7 +235,6 @@ def test_errors_help(path: Path) -> None:
 
 
 def test_a_store_that_breaks_off(path: Path) -> None:
-    """What is damaged is found when it is read: E501."""
     with Store(path, load_schema("conferencing")) as store:
         for number in range(40):
             record = {"schema": _SCHEMA, "os.type": "linux", "client.address": f"10.0.0.{number}"}
@@ -252,7 +247,7 @@ def test_a_store_that_breaks_off(path: Path) -> None:
 
 
 def test_it_sees_one_moment(path: Path) -> None:
-    """What is delivered while rows are read is not among them, and is not held up."""
+    """What is delivered while rows are read is not held up."""
     with Store(path, load_schema("conferencing")) as store, reading(path) as db:
         rows: Iterator[object] = ask(db, "SELECT * FROM conferencing").rows
         next(rows)
@@ -262,7 +257,6 @@ def test_it_sees_one_moment(path: Path) -> None:
 
 
 def test_contents(path: Path) -> None:
-    """Rows, events and minutes of our tables, not of another program's."""
     with reading(path) as db:
         (found,) = contents(db)
     assert (found.table, found.view) == ("conferencing", "conferencing_view")
@@ -273,7 +267,6 @@ def test_contents(path: Path) -> None:
 
 
 def test_contents_of_an_empty_table(tmp_path: Path) -> None:
-    """No minutes; without its view it is there all the same."""
     path = tmp_path / "store.db"
     with Store(path, load_schema("conferencing-strict")):
         pass

@@ -47,7 +47,6 @@ def _is_lines(path: Path) -> bool:
 
 
 def test_it_goes_from_all_files(tmp_path: Path) -> None:
-    """Finished ones too; then the file goes on, its batches are known, and it is private."""
     path = tmp_path / "r.ndjson"
     with NdjsonFile(path, rotate=3000) as file:
         for first in range(0, 200, 20):
@@ -77,8 +76,7 @@ def test_a_file_of_which_nothing_goes_is_not_touched(tmp_path: Path) -> None:
 
 
 def test_cut_short_it_leaves_the_file_as_it_was(tmp_path: Path) -> None:
-    """A crash before the new file takes its place: the old one is whole, and is gone on with; what
-    was left lying there is removed."""
+    """A crash comes before the new file takes its place."""
     path = tmp_path / "r.ndjson"
     with NdjsonFile(path) as file:
         file.deliver(_batch(1, 2))
@@ -99,7 +97,6 @@ def test_cut_short_it_leaves_the_file_as_it_was(tmp_path: Path) -> None:
 
 
 def test_processes_that_share_a_file_go_on(tmp_path: Path) -> None:
-    """The other one sees that the file is another, and opens it."""
     path = tmp_path / "r.ndjson"
     with NdjsonFile(path, shared=True) as one, NdjsonFile(path, shared=True) as other:
         one.deliver(_batch(1, 2))
@@ -111,7 +108,6 @@ def test_processes_that_share_a_file_go_on(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_takes_no_file_is_said(tmp_path: Path) -> None:
-    """Nothing is lost by that."""
     with NdjsonFile(tmp_path / "x" / "r.ndjson") as file:
         file.deliver(_batch(1, 2))
         unfinished(file.path).mkdir()
@@ -123,7 +119,6 @@ def test_a_directory_that_takes_no_file_is_said(tmp_path: Path) -> None:
 
 
 def test_only_what_is_ours_is_removed(tmp_path: Path) -> None:
-    """The remains of interrupted rewriting of this file and of finished ones; no other files."""
     path = tmp_path / "records.ndjson"
     ours = [tmp_path / f"records.ndjson{number}.new" for number in ("", ".1", ".12")]
     others = [tmp_path / f"records.ndjson{end}" for end in ("2.new", ".old.new", ".1.newer")]
@@ -171,7 +166,7 @@ def _prune(sink: NdjsonSink) -> None:
 
 
 def test_a_pruning_goes_from_file_to_file(path: Path) -> None:
-    """Then there is a day of rest; it is told once, and not if there was nothing."""
+    """Then it rests for a day. It is told once, and not if there was nothing."""
     told: list[Removal] = []
     with _opened(path, told) as sink:
         steps = sink.steps(sink.expiry(datetime.now(UTC)))
@@ -186,7 +181,7 @@ def test_a_pruning_goes_from_file_to_file(path: Path) -> None:
 
 
 def test_a_file_that_cannot_be_changed_is_no_end_of_it(path: Path) -> None:
-    """It is said, the others are, and the next round is soon."""
+    """It is said, and the next round is soon."""
     in_the_way = path.with_name("r.ndjson.2")
     in_the_way.unlink()
     in_the_way.mkdir()
@@ -202,7 +197,6 @@ def test_a_file_that_cannot_be_changed_is_no_end_of_it(path: Path) -> None:
 
 
 def test_files_that_move_up_meanwhile_are_not_forgotten(path: Path) -> None:
-    """One is finished between two that are changed."""
     with _opened(path) as sink:
         steps = sink.steps(sink.expiry(datetime.now(UTC)))
         next(steps)
@@ -214,7 +208,6 @@ def test_files_that_move_up_meanwhile_are_not_forgotten(path: Path) -> None:
 
 
 def test_whoever_takes_the_files_away_is_no_end_of_it(path: Path) -> None:
-    """There is nothing to do then, and what is delivered is taken."""
     with _opened(path) as sink:
         path.unlink()
         _prune(sink)
@@ -234,7 +227,6 @@ def _texts(directory: Path) -> dict[str, str]:
 
 
 def test_files_are_known_by_their_numbers(tmp_path: Path) -> None:
-    """In their order, and nothing else that lies there."""
     path = _files(tmp_path, "r.ndjson", "r.ndjson.10", "r.ndjson.9", "r.ndjson.1", "r.ndjson.1.new")
     _files(tmp_path, "r.ndjson.state", "r.ndjson2.1", "r.ndjson.20261124")
     assert [each.name for each in files_of(path)] == [
@@ -244,14 +236,13 @@ def test_files_are_known_by_their_numbers(tmp_path: Path) -> None:
 
 
 def test_each_moves_up_by_one_and_the_last_goes(tmp_path: Path) -> None:
-    """Also where one is missing."""
     path = _files(tmp_path, "r.ndjson", "r.ndjson.2", "r.ndjson.3")
     rotate(path, 3)
     assert _texts(tmp_path) == {"r.ndjson.1": "r.ndjson", "r.ndjson.3": "r.ndjson.2"}
 
 
 def test_fewer_stay_when_fewer_are_to(tmp_path: Path) -> None:
-    """Files beyond the limit go; not those that another program has named by their day."""
+    """Files that another program has named by their day stay."""
     path = _files(tmp_path, "r.ndjson", *(f"r.ndjson.{number}" for number in range(1, 12)))
     _files(tmp_path, "r.ndjson.20261124")
     (tmp_path / "r.ndjson.12").mkdir()
@@ -270,7 +261,6 @@ def _four(directory: Path) -> Path:
 
 
 def test_files_that_are_renamed_while_they_are_read(tmp_path: Path) -> None:
-    """Each is read, and once, whatever names they have by then."""
     path = _four(tmp_path)
     found = all_pieces(path)
     read = [next(found)]
@@ -282,7 +272,6 @@ def test_files_that_are_renamed_while_they_are_read(tmp_path: Path) -> None:
 def test_files_that_are_renamed_while_they_are_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are opened again."""
     path, done = _four(tmp_path), list[bool]()
 
     def listed(path: Path) -> list[Path]:
@@ -298,7 +287,6 @@ def test_files_that_are_renamed_while_they_are_opened(
 
 
 def test_too_many_files_to_open_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All are read; if they are renamed meanwhile, that is said."""
     monkeypatch.setattr(record_files, "_MOST_OPEN", 2)
     path = _four(tmp_path)
     assert [*all_pieces(path)] == [b"0\n", b"1\n", b"2\n", b"3\n"]

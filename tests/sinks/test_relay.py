@@ -79,7 +79,7 @@ def _echoes(end: socket.socket) -> None:
     connections=st.integers(1, 3),
 )
 def test_an_answer_is_whole_or_cut(pieces: list[int], most: int, connections: int) -> None:
-    """It counts what all connections got together."""
+    """The limit counts what all connections got together."""
     got = list[bytes]()
     with _relay(lambda end: _sends(end, *pieces)) as relay, ExitStack() as stack:
         with relay.exchange(most) as exchange:
@@ -99,7 +99,6 @@ def test_an_answer_is_whole_or_cut(pieces: list[int], most: int, connections: in
 
 
 def test_questions_are_handed_on() -> None:
-    """Of any length, and one after the other."""
     question = bytes(range(256)) * 10_000
     with _relay(_echoes) as relay, _client(relay.port) as client:
         for _ in range(3):
@@ -115,7 +114,7 @@ def test_questions_are_handed_on() -> None:
 
 
 def test_what_was_cut_is_asked_again() -> None:
-    """The next exchange has a limit of its own; during the one at hand, no connection is taken."""
+    """The next exchange has a limit of its own; the one at hand takes no other connection."""
     servers = iter([_sends_without_end, _echoes])
 
     def behave(end: socket.socket) -> None:
@@ -144,7 +143,6 @@ def test_exchanges_side_by_side() -> None:
 
 
 def test_a_server_that_speaks_unasked() -> None:
-    """While nothing is asked, it says little."""
     with (
         _relay(_sends_without_end) as relay,
         _client(relay.port) as client,
@@ -181,22 +179,19 @@ def test_a_server_that_does_not_close(end: str) -> None:
         ended.wait(WAIT_SECONDS)
 
     before = _threads()
-    with tcp_server(behave) as port:
-        relay = Relay(lambda _: _connected("127.0.0.1", port))
+    with _relay(behave) as relay:
         with _client(relay.port) as client:
             assert client.recv(10) == b"hello"
             if end == "relay":
                 relay.close()
                 assert _read(client) == b""
         relay.close()
-        serving = "_serve"
-        wait_until(lambda: not any(serving in each.name for each in {*_threads()} - {*before}))
+        wait_until(lambda: not any("_serve" in each.name for each in {*_threads()} - {*before}))
         ended.set()
     _nothing_is_left(before)
 
 
 def test_a_server_that_is_away() -> None:
-    """The connection is closed."""
     with socket.socket() as taken:  # and does not listen
         taken.bind(("127.0.0.1", 0))
         relay = Relay(lambda _: _connected("127.0.0.1", taken.getsockname()[1]))
@@ -230,13 +225,13 @@ with tcp_server(echoes) as port:
 
 
 def test_a_process_that_is_forked() -> None:
-    """It may close what it has of the relay: that of its parent goes on."""
+    """Closing the relay in a child leaves that of its parent."""
     done = run_code(_FORKED)
     assert done.returncode == 0, done.stderr
 
 
 def test_it_outlives_connections_that_cannot_be_opened() -> None:
-    """As when too many files are open for a while."""
+    """Too many files may be open for a while."""
     real = socket.create_server(("127.0.0.1", 0))
     listener, failures = mock.Mock(wraps=real), iter([OSError("too many open files")] * 2)
 
@@ -304,7 +299,6 @@ def test_a_request_in_plain() -> None:
 
 @pytest.mark.parametrize(("given", "path"), [("", "/"), ("?a", "/?a"), ("/", "/")])
 def test_paths(given: str, path: str) -> None:
-    """That of a server as a whole may be left out."""
     got = list[bytes]()
     with tcp_server(_answers(got)) as port, _proxied() as (relay, header):
         _asked(relay, f"GET http://127.0.0.1:{port}{given} HTTP/1.1".encode(), header)
@@ -312,7 +306,6 @@ def test_paths(given: str, path: str) -> None:
 
 
 def test_a_tunnel() -> None:
-    """It carries any bytes both ways."""
     with (
         tcp_server(_echoes) as port,
         _proxied() as (relay, header),
@@ -354,14 +347,13 @@ def test_other_processes_are_refused(target: Callable[[int], bytes], headers: li
 
 @given(head=st.binary(max_size=300), is_known=st.booleans())
 def test_any_bytes_to_a_proxy(head: bytes, is_known: bool) -> None:
-    """They are no request, and nothing is answered; the proxy goes on."""
+    """The proxy goes on."""
     with _proxied() as (relay, header), relay.exchange(1000), _client(relay.port) as client:
         client.sendall(head + b"\r\n" + (header if is_known else b"") + b"\r\n\r\n")
         assert _read(client) == b""
 
 
 def test_a_head_without_an_end() -> None:
-    """It is read up to a limit."""
     with _proxied() as (relay, _), _client(relay.port) as client, suppress(ConnectionError):
         for _ in range(1000):
             client.sendall(b"a" * _PIECE)
@@ -386,7 +378,6 @@ _META = (
 
 
 def test_a_bucket_by_https(tmp_path: Path) -> None:
-    """The certificate is that of the server, and is checked against its name."""
     authority = Authority(tmp_path)
     pair, heads = authority.issue("server"), list[bytes]()
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -410,7 +401,6 @@ def test_a_bucket_by_https(tmp_path: Path) -> None:
 
 
 def test_a_bucket_takes_no_proxy_of_the_environment() -> None:
-    """Records go to the bucket, or nowhere."""
     others, got = list[bytes](), list[bytes]()
 
     def answer(end: socket.socket) -> None:
@@ -425,7 +415,7 @@ def test_a_bucket_takes_no_proxy_of_the_environment() -> None:
 
 
 def test_a_part_that_is_too_large(tmp_path: Path) -> None:
-    """The size of an object is what a bucket says. It is not asked for more than the end of one."""
+    """A bucket says the size of an object. It is not asked for more than the end."""
     from collector.errors import Unreachable  # noqa: PLC0415
     from collector.sinks.parquet.object_store import BucketObjects  # noqa: PLC0415 - heavy
 
@@ -445,7 +435,6 @@ def test_a_part_that_is_too_large(tmp_path: Path) -> None:
 
 
 def test_a_bucket_that_is_given_up_closes_its_relay(tmp_path: Path) -> None:
-    """As after a reload."""
     from collector.sinks.parquet.object_store import BucketObjects  # noqa: PLC0415 - heavy
 
     before = _threads()
@@ -504,7 +493,6 @@ def _growth(code: str, *arguments: object) -> tuple[int, int]:
 @pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell")
 @pytest.mark.timeout(300)
 def test_refusals_of_a_bucket_without_an_end(tmp_path: Path) -> None:
-    """Of whatever it is asked."""
     before = Proxy(0)
     before.mode = "bomb"
     with tcp_server(before.handle) as port:

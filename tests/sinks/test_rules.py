@@ -122,7 +122,7 @@ _EXAMPLES = 5 * settings().max_examples
     Rule.removal(Subject("user.id", "a", _minute(2), _minute(0), None, frozenset()), None),
 )
 def test_they_leave_the_same(rows: list[_Row], rule: Rule) -> None:
-    """And count the same, whatever the records are in: what the reference leaves of them."""
+    """A reference says what a rule leaves of records."""
     expected = _reference(rule, rows)
     _check_lines(rows, rule, expected)
     _check_rows_of_sqlite(rows, rule, expected)
@@ -169,7 +169,6 @@ def _every_rule() -> Iterator[Rule]:
 
 
 def test_each_rule_on_each_row() -> None:
-    """At each border of each window, and with rows of no field where there may be any."""
     for rule in _every_rule():
         expected = _reference(rule, _EVERY_ROW)
         _check_lines(_EVERY_ROW, rule, expected)
@@ -272,7 +271,6 @@ def _check_arrow_tables(rows: list[_Row], rule: Rule, expected: _Outcome) -> Non
 
 @pytest.mark.servers
 def test_rows_of_postgres(clean: PostgresServer) -> None:
-    """The same statements, with the types of that database."""
     columns = {"received": "timestamptz", "client.address": "inet", "user.id": "text"}
     columns |= {"os.type": "text", "rtt": "bigint"}
     with psycopg.connect(clean.admin_url(), autocommit=True) as db:

@@ -61,7 +61,6 @@ def _batch(schema: Schema, days: int) -> Batch:
 
 
 def test_a_table_and_a_view_for_each(tmp_path: Path) -> None:
-    """From the start, before a batch has come, with the retentions of each."""
     schemas = _schemas(tmp_path)
     with Store(tmp_path / "store.db", *schemas):
         pass
@@ -75,7 +74,7 @@ def test_a_table_and_a_view_for_each(tmp_path: Path) -> None:
 
 
 def test_each_record_goes_by_its_own_schema(tmp_path: Path) -> None:
-    """The same field stays for a month in one, and for a day in the other; in store and file."""
+    """The same field stays for a month in one, and for a day in the other."""
     schemas = _schemas(tmp_path)
     settings = Config(sinks={"ndjson": {"path": str(tmp_path / "out.ndjson")}}).sinks.on()
     for name, each in settings.items():
@@ -114,7 +113,6 @@ def _each_by_its_own(settings: SinkSettings, folder: Path, schemas: tuple[Schema
 
 
 def test_files_of_a_lake(tmp_path: Path) -> None:
-    """Each schema has files of its own, which are pruned by its own retentions."""
     schemas = _schemas(tmp_path)
     settings = ParquetSettings(type="parquet", path=tmp_path / "lake")
     _each_by_its_own(settings, tmp_path / "data", schemas)
@@ -124,7 +122,6 @@ def test_files_of_a_lake(tmp_path: Path) -> None:
 
 @pytest.mark.servers
 def test_tables_of_a_database(tmp_path: Path) -> None:
-    """Each schema has a table of its own, whose partitions are pruned by its own retentions."""
     with PostgresServer.made() as server:
         _each_by_its_own(server.settings(), tmp_path / "data", _schemas(tmp_path))
         for name, rows in (("conferencing", 3), ("short", 2)):
@@ -132,7 +129,6 @@ def test_tables_of_a_database(tmp_path: Path) -> None:
 
 
 def test_scopes_of_log_records(tmp_path: Path) -> None:
-    """A receiver of OTLP gets the records of each schema under its name and version."""
     schemas = _schemas(tmp_path)
     with http_receiver() as received:
         settings = OtlpSettings(type="otlp", endpoint=f"http://127.0.0.1:{received.port}")

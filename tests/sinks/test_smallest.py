@@ -15,7 +15,6 @@ _PAGE = Path(__file__).parents[2] / "docs" / "sinks.md"
 
 
 def test_it_keeps_what_it_gets(tmp_path: Path) -> None:
-    """Each record is a line of its file."""
     found = re.search(r"<!-- sink -->\n```python\n(.*?)```", _PAGE.read_text(), re.DOTALL)
     assert found is not None
     shown = ModuleType("smallest")

@@ -64,7 +64,6 @@ def _write_schema(path: Path, **fields: Any) -> Schema:
 
 
 def test_rows_are_typed_columns_under_canonical_names(tmp_path: Path, schema: Schema) -> None:
-    """One column per field, ``received``, and ``count``; absent fields are NULL."""
     with Store(tmp_path / "store.db", schema) as store:
         store.deliver(_batch(1, [_RECORDS[0] | {"count": 7}, _RECORDS[1]]))
         assert store.count() == 8
@@ -81,19 +80,8 @@ def test_rows_are_typed_columns_under_canonical_names(tmp_path: Path, schema: Sc
     assert sorted(view) == [("203.0.113.0", "linux"), ("203.0.113.1", "linux")]
 
 
-def test_a_batch_is_kept_whole_or_not_at_all(tmp_path: Path, schema: Schema) -> None:
-    """A record that the table refuses rolls the whole batch back, and the id stays free."""
-    bad: dict[str, Any] = {"client.address": {"not": "a scalar"}}
-    with Store(tmp_path / "store.db", schema) as store:
-        with raises("E503", DeliveryError):
-            store.deliver(_batch(1, [*_RECORDS, bad]))
-        assert store.count() == 0
-        store.deliver(_batch(1, _RECORDS))
-        assert store.count() == 200
-
-
 def test_rows_of_a_batch_are_shuffled(tmp_path: Path, schema: Schema) -> None:
-    """Row order does not tell the order of events; 200 rows in order by chance: 1 in 200!."""
+    """200 rows are in order by chance once in 200!."""
     with Store(tmp_path / "store.db", schema) as store:
         store.deliver(_batch(1, _RECORDS))
     rows = query(tmp_path / "store.db", 'SELECT "client.address" FROM conferencing ORDER BY rowid')
@@ -102,7 +90,6 @@ def test_rows_of_a_batch_are_shuffled(tmp_path: Path, schema: Schema) -> None:
 
 
 def test_files_are_private_whatever_the_umask(tmp_path: Path, schema: Schema) -> None:
-    """0700 for the directory, 0600 for the file and its log."""
     before = os.umask(0)
     try:
         with Store(tmp_path / "data" / "store.db", schema) as store:
@@ -115,14 +102,13 @@ def test_files_are_private_whatever_the_umask(tmp_path: Path, schema: Schema) ->
 
 
 def test_durability_is_wal_and_full(tmp_path: Path, schema: Schema) -> None:
-    """A delivered batch survives a power cut: WAL with ``synchronous=FULL`` (2)."""
     with Store(tmp_path / "store.db", schema) as store:
         assert store._db.execute("PRAGMA journal_mode").fetchone() == ("wal",)
         assert store._db.execute("PRAGMA synchronous").fetchone() == (2,)
 
 
 def test_a_grown_schema_adds_columns(tmp_path: Path) -> None:
-    """Old rows stay, new fields are NULL there; a narrower schema leaves columns alone."""
+    """A narrower schema leaves columns alone."""
     path = tmp_path / "store.db"
     one = _write_schema(tmp_path / "grow-ing.yaml", a={"kind": "boolean"})
     two = _write_schema(
@@ -133,15 +119,11 @@ def test_a_grown_schema_adds_columns(tmp_path: Path) -> None:
     for number, schema in enumerate((one, two, one)):
         with Store(path, schema) as store:
             store.deliver(_batch(number, [{"a": True, "b.c": 5}]))
-    assert query(path, 'SELECT a, "b.c" FROM "grow-ing" ORDER BY 2') == [
-        (1, None),
-        (1, None),
-        (1, 5),
-    ]
+    rows = query(path, 'SELECT a, "b.c" FROM "grow-ing" ORDER BY 2')
+    assert rows == [(1, None), (1, None), (1, 5)]
 
 
 def test_a_changed_type_is_refused(tmp_path: Path) -> None:
-    """E504: a column cannot turn from yes-or-no into text unnoticed."""
     first = _write_schema(tmp_path / "turn.yaml", a={"kind": "boolean"})
     Store(tmp_path / "store.db", first).close()
     second = _write_schema(tmp_path / "turn.yaml", a={"kind": "ip"})
@@ -150,8 +132,8 @@ def test_a_changed_type_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_store_on_a_full_disk_is_not_looked_at(tmp_path: Path) -> None:
-    """Where there is no room, the system ends a process that makes the index anew that a killed one
-    has left. The store says all of that when it opens."""
+    """Without room, the system ends a process that makes the index anew that a killed one has left.
+    The store says all of that when it opens."""
     first = _write_schema(tmp_path / "turn.yaml", a={"kind": "boolean"})
     with small_disk(tmp_path / "small", megabytes=8) as place, Store(place / "store.db", first):
         second = Table(_write_schema(tmp_path / "turn.yaml", a={"kind": "ip"}).layout)
@@ -163,7 +145,7 @@ def test_a_store_on_a_full_disk_is_not_looked_at(tmp_path: Path) -> None:
 
 
 def test_names_that_meet_in_the_view_stay_apart(tmp_path: Path) -> None:
-    """``a.b_c`` and ``a_b.c`` would both be ``a_b_c``: both keep their dots."""
+    """Both ``a.b_c`` and ``a_b.c`` would be ``a_b_c``: they keep their dots."""
     schema = _write_schema(
         tmp_path / "meet.yaml", a__b_c={"kind": "boolean"}, a_b__c={"kind": "ip"}
     )
@@ -176,7 +158,6 @@ def test_names_that_meet_in_the_view_stay_apart(tmp_path: Path) -> None:
 def test_a_foreign_file_is_refused_and_left_alone(
     tmp_path: Path, schema: Schema, content: bytes
 ) -> None:
-    """E501 for what is no database of ours; its bytes stay."""
     path = tmp_path / "store.db"
     path.write_bytes(content)
     with pytest.raises(DeliveryError, match="E501"):
@@ -188,7 +169,6 @@ def test_a_foreign_file_is_refused_and_left_alone(
 def test_a_store_of_an_unknown_format_is_refused(
     tmp_path: Path, schema: Schema, format_: int
 ) -> None:
-    """E501 from all that opens it, and nothing in it is changed."""
     path = tmp_path / "store.db"
     Store(path, schema).close()
     query(path, f"PRAGMA user_version = {format_}")
@@ -206,22 +186,21 @@ def test_a_store_of_an_unknown_format_is_refused(
 
 
 def test_an_unusable_directory_is_an_error_of_ours(tmp_path: Path, schema: Schema) -> None:
-    """E203 when the directory cannot be made."""
     (tmp_path / "file").write_bytes(b"")
     with raises("E203", ConfigError):
         Store(tmp_path / "file" / "store.db", schema)
 
 
 def test_batches_together_are_kept_all_or_none(tmp_path: Path, schema: Schema) -> None:
-    """One transaction: those that were there before, or twice, count once; one that the table
-    refuses takes the others with it."""
+    """Batches that were there before, or twice, count once; one that the table refuses takes the
+    others with it."""
     bad: dict[str, Any] = {"client.address": {"not": "a scalar"}}
     with Store(tmp_path / "store.db", schema) as store:
         store.deliver(_batch(1, _RECORDS))
         store.deliver(_batch(1, _RECORDS), _batch(2, _RECORDS[:10]), _batch(2, _RECORDS[:10]))
         assert store.count() == 210
-        with pytest.raises(DeliveryError):
-            store.deliver(_batch(3, _RECORDS[:5]), _batch(4, [bad]))
+        with raises("E503", DeliveryError):
+            store.deliver(_batch(3, _RECORDS[:5]), _batch(4, [*_RECORDS, bad]))
         assert store.count() == 210
         store.deliver(_batch(3, _RECORDS[:5]))
         assert store.count() == 215
@@ -232,8 +211,7 @@ def test_batches_together_are_kept_all_or_none(tmp_path: Path, schema: Schema) -
 def test_places_that_are_taken_are_drawn_again(
     tmp_path: Path, schema: Schema, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One by one: where hardly a place is free, every row finds one, whether two rows of a batch
-    want the same or an earlier batch has it."""
+    """Two rows of a batch may want the same place, or an earlier batch has it."""
     monkeypatch.setattr(store_file, "_ROOM", 1 << 10)
     monkeypatch.setattr(store_file, "_STEP", 1)
     with Store(tmp_path / "store.db", schema) as store:

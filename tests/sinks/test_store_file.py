@@ -31,7 +31,6 @@ def _rows(first: int, number: int) -> list[Row]:
 
 
 def test_rows_get_a_place_and_their_minute() -> None:
-    """In the order of places, each row whole, places positive and different."""
     placed = RowPlaces(0).rows([(_AT, _rows(0, 500)), ("later", _rows(500, 500))])
     assert sorted(row[2:] for row in placed) == _rows(0, 1000)
     assert all(row[1] == (_AT if row[2] < 500 else "later") for row in placed)  # type: ignore[operator]
@@ -40,8 +39,8 @@ def test_rows_get_a_place_and_their_minute() -> None:
 
 
 def test_what_comes_together_does_not_lie_together() -> None:
-    """A hundred requests of ten, each a transaction: neighbours are of the same one as often as
-    chance wants it, 9 times in 1,000, and not 900."""
+    """Neighbours are of the same request as often as chance wants it: 9 times in 1,000, and not
+    900."""
     places, table = RowPlaces(0), list[tuple[object, int]]()
     for request in range(100):
         rows = places.rows([(_AT, [(request, 1)] * 10)])
@@ -53,8 +52,7 @@ def test_what_comes_together_does_not_lie_together() -> None:
 
 
 def test_the_last_rows_do_not_lie_alone() -> None:
-    """Of the last hundred of 50,000, hardly any two are neighbours; and what is far from the end is
-    not touched any more, so that a table grows at its end."""
+    """What is far from the end is not touched any more, so a table grows at its end."""
     places, table = RowPlaces(0), list[tuple[object, int]]()
     for number in range(500):
         rows = places.rows([(_AT, [(number, 1)] * 100)])
@@ -69,7 +67,6 @@ def test_the_last_rows_do_not_lie_alone() -> None:
 
 @pytest.mark.parametrize("last", [0, 1, 1 << 36, 1 << 50, _LAST - 1, _LAST])
 def test_a_table_that_is_there_goes_on(last: int) -> None:
-    """Among the newest rows of it, and never beyond the highest number there is."""
     places = RowPlaces(last)
     for _ in range(3):
         numbers = [row[0] for row in places.rows([(_AT, _rows(0, 1000))])]
@@ -78,8 +75,7 @@ def test_a_table_that_is_there_goes_on(last: int) -> None:
 
 
 def test_rows_that_were_numbered_anew_are_left_behind() -> None:
-    """A table that was made anew is dense: the next rows go behind all of it, as a place among it
-    is taken. In any other they go among the newest."""
+    """A table that was made anew is dense: the next rows go behind all of it."""
     assert RowPlaces(1_000_000).base == 1_000_000
     assert RowPlaces(1 << 37).base == 1 << 36
     assert RowPlaces(0).base == 0
@@ -122,7 +118,7 @@ def _everything(path: Path) -> list[tuple[Any, ...]]:
 
 
 def test_bytes_tell_until_they_are_settled(store: Store) -> None:
-    """Who met whom can be seen in the log; at the end it cannot, and each row is as it was."""
+    """Who met whom can be seen in the log; at the end it cannot."""
     addresses = _addresses()
     _deliver(store, addresses)
     before = _everything(store.path)
@@ -137,7 +133,6 @@ def test_bytes_tell_until_they_are_settled(store: Store) -> None:
 
 
 def test_once_a_minute(store: Store) -> None:
-    """A store that goes on is settled when something comes after a minute, and its log is empty."""
     addresses = _addresses()
     _deliver(store, addresses)
     log = store.path.with_name("store.db-wal")
@@ -149,7 +144,7 @@ def test_once_a_minute(store: Store) -> None:
 
 
 def test_nobody_is_waited_for(store: Store) -> None:
-    """While another process reads or locks the store, rows are reordered another time."""
+    """Rows are reordered another time if a process reads or locks the store."""
     addresses = _addresses()
     _deliver(store, addresses[: -_PEOPLE * 2])
     with closing(sqlite3.connect(store.path, isolation_level=None)) as other:
@@ -167,8 +162,6 @@ def test_nobody_is_waited_for(store: Store) -> None:
 
 
 def test_columns_of_others_are_kept(store: Store) -> None:
-    """What is in a table besides the layout's columns, under whatever name, and what came under an
-    earlier layout."""
     earlier = Layout("conferencing/0.9.0", "0" * 64, "conferencing", (("old.field", "REAL"),))
     records = [{"old.field": 0.5, "count": 3}, {"old.field": 1.0}]
     store.deliver(Batch(b"earlier", _MINUTE, records, layout=earlier))

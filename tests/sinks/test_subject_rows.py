@@ -40,7 +40,7 @@ def _rewrite(path: Path, *rules: Rule) -> list[int]:
 
 
 def test_rows_of_all_tables_are_found(path: Path) -> None:
-    """Within the window, first minute included and last not."""
+    """The window includes its first minute, and not its last."""
     with opened(path) as db:
         found = sorted((table, str(row["received"])) for table, row in scan(db, _RULE))
     times = [_DAY.format(time) for time in ("10:00", "10:59")]
@@ -48,7 +48,7 @@ def test_rows_of_all_tables_are_found(path: Path) -> None:
 
 
 def test_deleting_and_clearing(path: Path) -> None:
-    """One person's, in the window; a row without any other field goes whole."""
+    """A row without any other field goes whole."""
     clear = Rule.removal(_SUBJECT, ["device.model.name"])
     assert _rewrite(path, clear) == [4]
     with opened(path) as db:
@@ -64,7 +64,7 @@ def test_deleting_and_clearing(path: Path) -> None:
 
 
 def test_tables_of_others(path: Path) -> None:
-    """One that says who and when is treated like ours, any other is left alone."""
+    """A table that says who and when is treated like ours, any other is left alone."""
     with opened(path) as db:
         db.execute('CREATE TABLE mine AS SELECT "client.address", received FROM conferencing')
         db.execute('CREATE TABLE theirs AS SELECT "client.address" FROM conferencing')
@@ -74,7 +74,6 @@ def test_tables_of_others(path: Path) -> None:
 
 
 def test_what_is_no_store_is_said(tmp_path: Path) -> None:
-    """E203 where nothing is, and nothing is made; E501 where it is something else."""
     with pytest.raises(ConfigError), opened(tmp_path / "store.db"):
         pass
     assert list(tmp_path.iterdir()) == []
@@ -97,7 +96,6 @@ def test_a_trigger_of_others(path: Path) -> None:
 
 
 def test_a_copy_that_is_named_like_a_table_of_ours(path: Path) -> None:
-    """It is another program's, with the field and the time."""
     with opened(path) as db:
         db.execute("CREATE TABLE _backup AS SELECT * FROM conferencing")
     assert _rewrite(path, _RULE) == [6]

@@ -43,14 +43,12 @@ def _faults(tmp_path: Path, text: str, **environ: str) -> list[Fault]:
 
 
 def test_public_names() -> None:
-    """Each is there; a name that is none is told as Python does."""
     assert all(getattr(sinks, name) for name in sinks.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = sinks.nothing
 
 
 def test_ours_can_forget() -> None:
-    """Both types of ours are loaded by their names."""
     for name, settings in read(None, {}).config.sinks.items():
         assert name in BUILT_IN
         assert is_erasable(settings)
@@ -58,7 +56,7 @@ def test_ours_can_forget() -> None:
 
 
 def test_several_sinks_of_a_type(tmp_path: Path) -> None:
-    """By file and by environment, where ``-`` is ``_``; files of today mean the same."""
+    """In the environment, ``_`` stands for ``-``."""
     text = "sinks: {archive-2: {type: ndjson, path: a}, second: {type: store}}"
     environ = {
         "COLLECTOR__SINKS__ARCHIVE_2__PATH": "b",
@@ -82,7 +80,7 @@ def test_several_sinks_of_a_type(tmp_path: Path) -> None:
 
 
 def test_another_package_offers_a_type(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is there by its name; it is not loaded before it is named."""
+    """It is not loaded before it is named."""
     broken = {"broken": "nowhere:Nothing"}
     source = {"collector_jsonl": EXAMPLE.read_text()}
     folder = offered(tmp_path / "site", source, {"jsonl": "collector_jsonl:Jsonl", **broken})
@@ -109,7 +107,6 @@ def test_another_package_offers_a_type(tmp_path: Path, monkeypatch: pytest.Monke
 def test_broken_and_clashing_types(
     entries: dict[str, str], type_: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A fault of the configuration, without a traceback, wherever the type is named."""
     modules = {"broken": "raise SystemError('canary')"}
     monkeypatch.syspath_prepend(str(offered(tmp_path / "site", modules, entries)))
     faults = _faults(tmp_path, f"sinks: {{some: {{type: {type_}}}}}")
@@ -118,7 +115,6 @@ def test_broken_and_clashing_types(
 
 
 def test_a_type_whose_code_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The error names the line of its code and Python's class, and quotes nothing."""
     source = """
 from collector.sinks import Sink, SinkSettings
 
@@ -151,7 +147,6 @@ class Far(Sink):
     ],
 )
 def test_what_a_sink_may_not_raise(error: BaseException, words: str) -> None:
-    """The words name the sink, and say what a person can do something about."""
     with pytest.raises(DeliveryError) as caught, in_place("far", object()):
         raise error
     assert (caught.value.code, caught.value.message) == ("E503", f"far: {words}")
@@ -159,7 +154,7 @@ def test_what_a_sink_may_not_raise(error: BaseException, words: str) -> None:
 
 
 def test_settings_that_a_type_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A missing one is told at its place; a location elsewhere needs a party."""
+    """A location elsewhere needs a party."""
     source = """
 from collector.sinks import Sink, SinkSettings
 
@@ -172,10 +167,7 @@ class Far(Sink):
 """
     entries = {"far": "far:Far"}
     monkeypatch.syspath_prepend(str(offered(tmp_path / "site", {"far": source}, entries)))
-    assert [(one.field, one.code) for one in _faults(tmp_path, "sinks: {far: {party: first}}")] == [
-        ("sinks.far.url", "E106")
-    ]
-    assert [(one.field, one.code) for one in _faults(tmp_path, "sinks: {far: {url: a}}")] == [
-        ("sinks.far.party", "E106")
-    ]
+    for given, lacks in (("party: first", "url"), ("url: a", "party")):
+        (fault,) = _faults(tmp_path, f"sinks: {{far: {{{given}}}}}")
+        assert (fault.field, fault.code) == (f"sinks.far.{lacks}", "E106")
     assert "far" in _read(tmp_path, "sinks: {far: {url: a, party: first}}").config.sinks.on()

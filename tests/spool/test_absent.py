@@ -39,8 +39,7 @@ def numbers(*batches: Batch) -> list[int]:
 
 
 def test_what_waits_for_an_absent_sink_stays(path: Path) -> None:
-    """However much comes and is delivered meanwhile; what comes then is not for it. When it is
-    named again it goes on, and gets nothing of the time between."""
+    """It goes on when it is named again, and gets nothing that came in between."""
     with Spool(path, sinks=["a", "b"]) as spool:
         commit(spool, *(entry(n) for n in range(5)))
         assert drained(spool, "a") == list(range(5))
@@ -60,7 +59,6 @@ def test_what_waits_for_an_absent_sink_stays(path: Path) -> None:
 
 
 def test_what_waits_for_an_absent_sink_has_an_age(path: Path) -> None:
-    """It is the oldest of the spool, from the start without the sink on."""
     with Spool(path, sinks=["a", "b"]) as spool:
         commit(spool, entry(1, minute=MINUTE.replace("2026", "2020")))
         assert drained(spool, "a") == [1]
@@ -69,7 +67,6 @@ def test_what_waits_for_an_absent_sink_has_an_age(path: Path) -> None:
 
 
 def test_the_limit_counts_what_waits_for_an_absent_sink(path: Path) -> None:
-    """The spool is full by it, until it is dropped."""
     limit = 3 * len(entry(1).payload)
     with Spool(path, sinks=["a", "b"], limit=limit) as spool:
         commit(spool, entry(1), entry(2), entry(3))
@@ -85,8 +82,7 @@ def test_the_limit_counts_what_waits_for_an_absent_sink(path: Path) -> None:
 
 
 def test_a_drop_is_an_entry_and_final(path: Path) -> None:
-    """Nothing waits any more, the file has no byte of it, the ledger says how much it was; when the
-    sink is named again it gets what comes then."""
+    """No byte of what waited is left; when the sink is named again it gets what comes then."""
     with Spool(path, sinks=["a", "b"]) as spool:
         commit(spool, entry(1, text="canary"), entry(2, 3))
         assert drained(spool, "a") == [1, 2, 3]
@@ -98,12 +94,8 @@ def test_a_drop_is_an_entry_and_final(path: Path) -> None:
         assert spool.depth() == 0
     assert b"canary" not in every_byte(path.parent)
     (dropped,) = entries_of(path, "drop")
-    assert dropped.facts == (
-        ("command", "store drop"),
-        ("sink", "b"),
-        ("rows", "3"),
-        ("batches", "2"),
-    )
+    facts = {"command": "store drop", "sink": "b", "rows": "3", "batches": "2"}
+    assert dict(dropped.facts) == facts
     with Spool(path, sinks=["a", "b"]) as spool:
         assert drained(spool, "b") == []
         commit(spool, entry(4))
@@ -112,7 +104,6 @@ def test_a_drop_is_an_entry_and_final(path: Path) -> None:
 
 
 def test_only_what_no_other_sink_needs_is_deleted_by_a_drop(path: Path) -> None:
-    """Others get what waits for them."""
     with Spool(path, sinks=["a", "b", "c"]) as spool:
         commit(spool, entry(1), entry(2))
         spool.delivered("a", 1)
@@ -128,7 +119,6 @@ def test_only_what_no_other_sink_needs_is_deleted_by_a_drop(path: Path) -> None:
 
 
 def test_a_revised_batch_still_waits_for_an_absent_sink(path: Path) -> None:
-    """Under its new number, and for no sink that was not to get it."""
     with Spool(path, sinks=["a", "b"]) as spool:
         commit(spool, entry(1, 2), entry(3))
     with Spool(path, sinks=["a"]) as spool:
@@ -145,7 +135,7 @@ def test_a_revised_batch_still_waits_for_an_absent_sink(path: Path) -> None:
 
 @pytest.mark.parametrize("damage", ["the file", "gaps", "sinks"])
 def test_damage_loses_nothing_of_an_absent_sink(path: Path, damage: str) -> None:
-    """It may get more than before; what was dropped does not come back by a recovery."""
+    """It may get more than before; a recovery does not bring back what was dropped."""
     with Spool(path, sinks=["a", "b", "c"]) as spool:
         commit(spool, *(entry(n) for n in range(5)))
     with Spool(path, sinks=["a"]) as spool:

@@ -238,7 +238,6 @@ def _told(spool: Spool, sink: str) -> Backlog:
 
 
 def test_a_sink_that_skips_hurts_no_other(path: Path) -> None:
-    """It misses what its entries say; the other one gets everything, and nobody is refused."""
     one = len(entry(1000).payload)
     with Spool(path, sinks={"dead": Share(10 * one, skips=True), "sink": Share()}) as spool:
         for number in range(1000, 1100):
@@ -254,13 +253,8 @@ def test_a_sink_that_skips_hurts_no_other(path: Path) -> None:
         assert drained(spool, "dead") == [2000]
         law(spool)
     (gap,) = entries_of(path, "gap")
-    assert dict(gap.facts) == {
-        "sink": "dead",
-        "from": "11",
-        "to": "100",
-        "batches": "90",
-        "records": "90",
-    }
+    facts = {"sink": "dead", "from": "11", "to": "100", "batches": "90", "records": "90"}
+    assert dict(gap.facts) == facts
     check_ledger(path)
 
 
@@ -271,7 +265,7 @@ def _has_stated(path: Path, more_than: int) -> bool:
 def test_a_gap_that_does_not_end_is_in_the_ledger(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every so often, each entry going on where the last one ended, and when the process ends."""
+    """Each entry goes on where the last one ended."""
     monkeypatch.setattr("collector.spool.spool._SUMS_SECONDS", 0.1)
     with Spool(path, sinks={"dead": Share(1, skips=True)}) as spool:
         for number in range(3):
@@ -286,7 +280,6 @@ def test_a_gap_that_does_not_end_is_in_the_ledger(
 
 
 def test_a_share_that_refuses(path: Path) -> None:
-    """Senders are refused while it is full, the sink is named, and nothing is missed."""
     one = len(entry(1000).payload)
     with Spool(path, sinks={"slow": Share(20 * one), "sink": Share()}) as spool:
         taken = []
@@ -307,8 +300,7 @@ def test_a_share_that_refuses(path: Path) -> None:
 
 
 def test_what_a_sink_took_before_it_is_removed(path: Path) -> None:
-    """It is delivered, though no commit was between; what it says of a batch later does not count,
-    and it gets that one again."""
+    """What a removed sink says of a batch does not count, and it gets that batch again."""
     with Spool(path, sinks=["sink", "lake"]) as spool:
         commit(spool, entry(1), entry(2))
         (first, _), (second, _) = waiting(spool, "lake")
@@ -329,7 +321,6 @@ def test_what_a_sink_took_before_it_is_removed(path: Path) -> None:
 
 
 def test_a_batch_that_is_set_aside_is_what_is_left_of_it(path: Path) -> None:
-    """An erasure in between is in it; one that is gone is not set aside."""
     with Spool(path, sinks=["sink"]) as spool:
         commit(spool, entry(1, 2), entry(3))
         (first, _), (second, _) = waiting(spool)
@@ -347,7 +338,6 @@ def test_a_batch_that_is_set_aside_is_what_is_left_of_it(path: Path) -> None:
 
 
 def test_nothing_set_aside_is_read_of_a_damaged_row(path: Path) -> None:
-    """Its seal shows it; an erasure deletes it whole, and it counts as damaged."""
     with Spool(path, sinks=["sink"]) as spool:
         commit(spool, entry(1))
         assert spool.set_aside("sink", waiting(spool)[0][0])
@@ -372,8 +362,7 @@ def test_nothing_set_aside_is_read_of_a_damaged_row(path: Path) -> None:
 def test_an_entry_of_a_gap_is_held_against_receipts(
     path: Path, stated: tuple[tuple[str, str, int, int], ...], flaw: str | None
 ) -> None:
-    """It states what these admitted, no receipt twice, and none that was not there yet. One that
-    admitted nothing is of no batch."""
+    """A receipt that admitted nothing has no batch."""
     with Spool(path, sinks=["sink"]) as spool:
         commit(spool, entry(1, 2), entry(3, 4, 5), entry(rejected={"malformed": 1}))
         for first, last, batches, records in stated:
@@ -392,7 +381,6 @@ def _committed(spool: Spool) -> None:
 
 
 def test_a_sink_takes_batches_while_others_are_named(path: Path) -> None:
-    """What it takes before the others are, is not undone by them, nor counted twice."""
     with Spool(path, sinks=["sink", "lake"]) as spool:
         commit(spool, *map(entry, range(4)))
         with spool.paused():
@@ -411,7 +399,7 @@ def test_a_sink_takes_batches_while_others_are_named(path: Path) -> None:
 def test_a_sink_is_named_while_batches_are_deleted(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No write fails, though the sink has no account before it is named by the next job."""
+    """No write fails, though the sink has no account before the next job names it."""
     monkeypatch.setattr("collector.spool.file._MOST_DELETED_BYTES", 1)
     write, named = SpoolFile.write, list[Future[None]]()
     with Spool(path, sinks=["sink"]) as spool:
@@ -436,7 +424,6 @@ def test_a_sink_is_named_while_batches_are_deleted(
 def test_a_sink_is_named_while_the_file_is_opened_anew(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The file is opened for it, and the spool goes on."""
     opening, refused = recover.try_open, list[str]()
     with Spool(path, sinks=["sink", "gone"]) as spool:
         commit(spool, entry(1))
@@ -460,7 +447,7 @@ def test_a_sink_is_named_while_the_file_is_opened_anew(
 
 
 def test_a_batch_that_a_sink_has_is_not_set_aside(path: Path) -> None:
-    """Not by a call that hung while the sink was removed, returned and took it."""
+    """A call may hang while the sink is removed, returns and takes the batch."""
     with Spool(path, sinks=["sink", "lake"]) as spool:
         commit(spool, *map(entry, range(3)))
         spool.delivered("sink", 2)
@@ -473,7 +460,6 @@ def test_a_batch_that_a_sink_has_is_not_set_aside(path: Path) -> None:
 
 
 def test_what_was_set_aside_for_a_sink_that_is_gone_is_told(path: Path) -> None:
-    """Though nothing else waits for it."""
     with Spool(path, sinks=["sink", "lake"]) as spool:
         commit(spool, entry(1))
         assert spool.set_aside("lake", 1)
@@ -484,7 +470,6 @@ def test_what_was_set_aside_for_a_sink_that_is_gone_is_told(path: Path) -> None:
 
 
 def test_a_batch_that_is_damaged_in_both_places(path: Path) -> None:
-    """Where it waits and where it was set aside: it is quarantined once, and the spool goes on."""
     damaging = "UPDATE {} SET payload = CAST(replace(payload, ':1}}', ':7}}') AS BLOB)"
     with Spool(path, sinks=["sink", "lake"]) as spool:
         commit(spool, entry(1), entry(2))

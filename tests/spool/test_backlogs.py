@@ -68,8 +68,7 @@ _STEPS = st.one_of(
 
 @given(st.lists(_STEPS, max_size=16))
 def test_backlogs_are_what_sinks_would_get(steps: list[tuple[str, int]]) -> None:
-    """After any history of requests, deliveries, erasures, damage, drops, and restarts with some of
-    the sinks, which the number of a step selects."""
+    """The number of a step selects the sinks of a restart."""
     with TemporaryDirectory() as name:
         path = Path(name) / "spool.db"
         named: tuple[str, ...] = _ALL
@@ -112,8 +111,7 @@ def _dropped(waited: Depth) -> Note:
 
 
 def test_ages_are_of_each_sink(path: Path) -> None:
-    """A sink that has all has no age; one that has nothing has the age of the first; and the lag is
-    how long a batch had waited when it was taken."""
+    """The lag is how long a batch had waited when it was taken."""
     with Spool(path, sinks=_SINKS) as spool:
         commit(spool, entry(1))
         wait_until(lambda: spool.state().backlogs["other"].oldest > 1.5)
@@ -131,7 +129,6 @@ def test_ages_are_of_each_sink(path: Path) -> None:
 
 
 def test_the_age_of_a_sink_that_was_absent_is_of_what_is_for_it(path: Path) -> None:
-    """What came while it was absent still waits for another, and is older."""
     with Spool(path, sinks=["sink", "other"]) as spool:
         commit(spool, entry(1))
         assert (drained(spool), drained(spool, "other")) == ([1], [1])
@@ -148,8 +145,7 @@ def test_the_age_of_a_sink_that_was_absent_is_of_what_is_for_it(path: Path) -> N
 
 
 def test_the_age_of_a_batch_is_that_of_its_mark() -> None:
-    """Marks are a second apart: the age of a batch is at least its own, and at most a second more;
-    one before all marks is as old as the first."""
+    """Marks are a second apart; a batch before all marks is as old as the first."""
     arrivals = Arrivals()
     for number, ago in ((3, 30.0), (5, 20.0), (9, 10.0)):
         arrivals.mark(number, ago)
@@ -160,8 +156,7 @@ def test_the_age_of_a_batch_is_that_of_its_mark() -> None:
 
 
 def test_a_full_spool_says_so_until_there_is_a_reserve(path: Path) -> None:
-    """It is full from the request on that finds no room, also where a smaller one would, and after
-    a restart with as much. A sink that takes a little does not end that."""
+    """It stays full where a smaller request would fit, and after a restart with as much."""
     put, small = entry(1, text="x" * 700), entry(1)
     with Spool(path, sinks=_SINKS, limit=_LIMIT) as spool:
         drained(spool)
@@ -193,7 +188,6 @@ def test_a_full_spool_says_so_until_there_is_a_reserve(path: Path) -> None:
 
 
 def test_a_request_that_never_fits_does_not_make_a_spool_full(path: Path) -> None:
-    """It is refused, and says nothing about sinks."""
     with Spool(path, sinks=["sink"], limit=_LIMIT) as spool:
         commit(spool, entry(1))
         with pytest.raises(DeliveryError, match="E505"):
@@ -203,8 +197,8 @@ def test_a_request_that_never_fits_does_not_make_a_spool_full(path: Path) -> Non
 
 @given(st.integers(1000, 1 << 40), st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1.2))))
 def test_it_does_not_flap(limit: int, history: list[tuple[float, float]]) -> None:
-    """Whatever waits and is refused: a spool that was full is full no more only with a tenth of its
-    limit free and room for what was refused; then nothing less than that makes it full again."""
+    """A full spool needs a tenth of its limit, and room for what it refused, before it is full no
+    more."""
     room, was_full, refused = Room(limit), False, 0
     for share, part in history:
         waiting_bytes, size = int(share * limit), int(part * limit)
@@ -225,8 +219,8 @@ def test_it_does_not_flap(limit: int, history: list[tuple[float, float]]) -> Non
 
 
 def test_the_sinks_that_hold_a_full_spool_up() -> None:
-    """Those for which nearly as much waits as for the last of them, the one with the most first;
-    none while the spool has room."""
+    """They are those for which nearly as much waits as for the last, the one with the most
+    first."""
     backlogs = {
         name: Backlog(bytes=size) for name, size in zip("abcd", (0, 95, 100, 89), strict=True)
     }

@@ -12,11 +12,9 @@ from collector.contracts import PendingBatch
 from collector.errors import DeliveryError
 from collector.spool import Spool, checkpoints
 from collector.spool import spool as spool_module
-from tests.support.database import query
 from tests.support.deadline import WAIT_SECONDS, wait_until
 from tests.support.failing_disk import fill, small_disk
 from tests.support.make_batches import commit, drained, entry, told_checkpoints
-from tests.support.unpacked import every_byte
 
 _MIB = 1 << 20
 _LOG = "spool.db-wal"
@@ -28,7 +26,6 @@ def _half_a_mib(number: int) -> PendingBatch:
 
 
 def test_no_commit_writes_the_log_into_the_file(path: Path) -> None:
-    """Whatever its length: that is for a thread of its own."""
     with told_checkpoints(), Spool(path, sinks=["sink"]) as spool:
         commit(spool, entry(-1))
         size = path.stat().st_size
@@ -39,7 +36,6 @@ def test_no_commit_writes_the_log_into_the_file(path: Path) -> None:
 
 
 def test_the_log_is_written_while_commits_go_on(path: Path) -> None:
-    """And begins anew without a moment in which nothing is written."""
     with Spool(path, sinks=["sink"]) as spool:
         written = 0
 
@@ -54,8 +50,7 @@ def test_the_log_is_written_while_commits_go_on(path: Path) -> None:
 
 
 def test_no_request_waits_for_much_of_the_log(path: Path) -> None:
-    """What came since the thread wrote some of it is the thread's to write, until the log is too
-    long."""
+    """The thread writes what came since it wrote some, until the log is too long."""
     with told_checkpoints(), Spool(path, sinks=["sink"]) as spool:
         commit(spool, entry(-1))
         size, number = path.stat().st_size, 0
@@ -70,7 +65,6 @@ def test_no_request_waits_for_much_of_the_log(path: Path) -> None:
 def test_a_checkpoint_that_fails_has_the_file_opened_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Nothing is acknowledged until there is room; what was acknowledged before is there."""
     monkeypatch.setattr(checkpoints, "_PIECE_BYTES", 1 << 40)
     monkeypatch.setattr(checkpoints, "_BUSY_SECONDS", 3600.0)
     monkeypatch.setattr(spool_module, "IDLE_SECONDS", 3600.0)
@@ -92,7 +86,6 @@ def test_a_checkpoint_that_fails_has_the_file_opened_again(
 
 
 def test_what_is_put_until_the_file_is_closed_is_refused(path: Path) -> None:
-    """After a failure, while a checkpoint is under way: nobody waits until there is room."""
     with Spool(path, sinks=["sink"]) as spool:
         with spool._checkpoints.paused():
             spool._fail(OSError())
@@ -103,13 +96,3 @@ def test_what_is_put_until_the_file_is_closed_is_refused(path: Path) -> None:
         wait_until(lambda: spool.state().is_ready)
         commit(spool, entry(2))
         assert drained(spool) == [2]
-
-
-def test_an_idle_log_is_emptied(path: Path) -> None:
-    """What was delivered leaves no trace in it, nor in the file."""
-    with Spool(path, sinks=["sink"]) as spool:
-        commit(spool, entry(1, text="canary"))
-        assert drained(spool) == [1]
-        wait_until(lambda: query(path, "SELECT count(*) FROM batches") == [(0,)])
-        wait_until(lambda: path.with_name(_LOG).stat().st_size == 0)
-        assert b"canary" not in every_byte(path.parent)

@@ -59,8 +59,7 @@ def _check(path: Path, spool: Spool, acknowledged: list[int]) -> None:
 
 
 def test_a_full_disk_that_is_freed_again(small: Path) -> None:
-    """Refused while it is full, though not ready meanwhile or only for moments; taken again by
-    itself when there is room; several times over."""
+    """The spool takes entries again by itself when there is room."""
     path = small / "spool.db"
     spool = Spool(path, sinks=["sink"])
     acknowledged, refused, number = [], 0, 0
@@ -90,7 +89,7 @@ def test_a_full_disk_that_is_freed_again(small: Path) -> None:
 
 
 def test_what_was_refused_is_new_when_it_is_sent_again(small: Path) -> None:
-    """Its key went with it; the key of what was kept before did not."""
+    """Its key went with it; the key of what was kept did not."""
     kept, refused = RequestKey(b"k" * 16), RequestKey(b"r" * 16)
     with Spool(small / "spool.db", sinks=["sink"]) as spool:
         assert spool.put(entry(1), key=kept).result(WAIT_SECONDS) is None
@@ -108,7 +107,6 @@ def test_what_was_refused_is_new_when_it_is_sent_again(small: Path) -> None:
 
 
 def test_it_starts_on_a_full_disk(small: Path) -> None:
-    """Not ready until there is room, and then with all that was there."""
     path = small / "spool.db"
     with Spool(path, sinks=["sink"]) as spool:
         assert all(_try(spool, number) for number in range(5))
@@ -131,7 +129,6 @@ def test_it_starts_on_a_full_disk(small: Path) -> None:
 
 
 def test_closing_on_a_full_disk_ends(small: Path) -> None:
-    """It does not wait for room."""
     spool = Spool(small / "spool.db", sinks=["sink"])
     assert _try(spool, 1)
     fill(small / "ballast")
@@ -144,7 +141,6 @@ def test_closing_on_a_full_disk_ends(small: Path) -> None:
 
 
 def test_a_read_only_directory(small: Path) -> None:
-    """Found at the start, as a fault of the configuration."""
     Spool(small / "spool.db").close()
     subprocess.run(["mount", "-o", "remount,ro", str(small)], check=True, timeout=WAIT_SECONDS)
     with pytest.raises(ConfigError, match="E203"):
@@ -180,7 +176,7 @@ print(len(acknowledged), refused, errors)
 
 
 def test_writes_that_fail_beyond_a_size(tmp_path: Path) -> None:
-    """The system refuses to make files larger (to SQLite an I/O error): refused, not lost."""
+    """To SQLite, this is an I/O error."""
     done = script(_LIMITED, tmp_path / "spool.db")
     acknowledged, refused, errors = map(int, done.stdout.split())
     assert refused > 10
@@ -189,7 +185,6 @@ def test_writes_that_fail_beyond_a_size(tmp_path: Path) -> None:
 
 
 def test_everything_that_waits_is_refused_at_once(small: Path) -> None:
-    """A failing commit fails what is in it and what waits behind it; no future is left hanging."""
     with Spool(small / "spool.db", sinks=["sink"], limit=1 << 30) as spool:
         assert _try(spool, 1)
         fill(small / "ballast")
@@ -212,7 +207,6 @@ sys.stdin.read()
 
 
 def test_two_processes_on_one_directory(path: Path) -> None:
-    """The second is told so; when the first is killed, the next gets it."""
     with subprocess.Popen(
         [sys.executable, "-c", _HOLDING, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as process:

@@ -27,7 +27,6 @@ def found(spool: Spool) -> list[tuple[Granted, int]]:
 
 
 def test_batches_are_of_one_set(path: Path) -> None:
-    """Records of the same set are one batch; the sets outlive the process."""
     with Spool(path, sinks=["sink"]) as spool:
         put(spool, *_SETS, None, ("a",))
         expected: list[tuple[Granted, int]] = [
@@ -42,7 +41,7 @@ def test_batches_are_of_one_set(path: Path) -> None:
 
 
 def test_a_set_cannot_be_changed(path: Path) -> None:
-    """It is part of what the seal covers: a batch that claims more is set aside."""
+    """The seal covers it: a batch that claims more is damaged."""
     with Spool(path, sinks=["sink"]) as spool:
         put(spool, *_SETS[:3])
     query(path, "UPDATE batches SET granted = NULL WHERE granted = 'a'")
@@ -55,7 +54,6 @@ def test_a_set_cannot_be_changed(path: Path) -> None:
 
 
 def test_what_is_left_of_a_batch_keeps_its_set(path: Path) -> None:
-    """Also when some of its records are taken out."""
     with Spool(path, sinks=["sink"]) as spool:
         put(spool, ("a",), ("a",), None)
 
@@ -65,7 +63,6 @@ def test_what_is_left_of_a_batch_keeps_its_set(path: Path) -> None:
 
 
 def test_a_damaged_file_gives_its_sets_back(path: Path) -> None:
-    """Each batch in the new file has the purposes that it had."""
     with Spool(path, sinks=["sink"]) as spool:
         put(spool, *_SETS[:3])
     query(path, "DROP TABLE hours")

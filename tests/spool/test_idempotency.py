@@ -50,7 +50,7 @@ def _received(path: Path) -> int:
 
 
 def test_what_is_sent_again_adds_nothing(path: Path) -> None:
-    """No batch, no receipt, no sum of an hour; also after a restart, and after others."""
+    """It adds no batch, no receipt and no sum of an hour."""
     tally = Tally(2, 1, Counter({"malformed": 1}), content=Counter({"chat": 1}), bytes_in=9)
     sent = PendingBatch(LAYOUT, EARLIER, entry(1).payload, tally)
     with Spool(path, sinks=["sink"]) as spool:
@@ -70,8 +70,6 @@ def test_what_is_sent_again_adds_nothing(path: Path) -> None:
 def test_a_request_and_its_key_are_stored_together(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where its key cannot be stored, nothing of it is, so it is new when it comes again."""
-
     def failing(*_: object) -> None:
         raise sqlite3.OperationalError("disk I/O error")
 
@@ -86,16 +84,7 @@ def test_a_request_and_its_key_are_stored_together(
         assert drained(spool) == [1]
 
 
-def test_without_a_key_everything_is_new(path: Path) -> None:
-    """Two equal requests are two requests."""
-    with Spool(path, sinks=["sink"]) as spool:
-        assert spool.put(entry(1)).result(WAIT_SECONDS) is None
-        assert spool.put(entry(1)).result(WAIT_SECONDS) is None
-        assert drained(spool) == [1, 1]
-
-
 def test_a_request_without_events_leaves_its_key(path: Path) -> None:
-    """What comes later under the key is answered by its counts, which are of nothing."""
     none = Earlier(Tally(), is_same=True)
     with Spool(path, sinks=["sink"]) as spool:
         assert spool.put(entry(), key=KEY).result(WAIT_SECONDS) is None
@@ -106,8 +95,7 @@ def test_a_request_without_events_leaves_its_key(path: Path) -> None:
 
 
 def test_another_body_is_told_from_the_first(path: Path) -> None:
-    """Also in one commit with it, and after a restart; a body of which nothing is known is the
-    same."""
+    """A body of which nothing is known counts as the same."""
     tally = Tally(7, 4, Counter({"malformed": 1, "not_selected": 2}), bytes_in=9)
     first = PendingBatch(LAYOUT, EARLIER, entry(1, 2).payload, tally)
     other, unknown = KEY._replace(body=OTHER.body), KEY._replace(body=None)
@@ -128,8 +116,8 @@ def test_another_body_is_told_from_the_first(path: Path) -> None:
     st.lists(st.integers(0, 1 << 60), min_size=1 + len(REJECTIONS), max_size=1 + len(REJECTIONS))
 )
 def test_counts_come_back_from_their_row(numbers: list[int]) -> None:
-    """All of them, up to a bound that no honest request reaches; what is stored has one length, and
-    is not the counts."""
+    """Counts have a bound that no honest request reaches; what is stored has one length, and is not
+    the counts."""
     admitted, *rejected = numbers
     reasons = Counter({reason: n for reason, n in zip(REJECTIONS, rejected, strict=True) if n})
     with closing(sqlite3.connect(":memory:")) as db:
@@ -147,7 +135,6 @@ def test_counts_come_back_from_their_row(numbers: list[int]) -> None:
 
 
 def test_a_row_that_is_damaged_is_not_used(path: Path) -> None:
-    """The file is recovered without it, and goes on."""
     with Spool(path, sinks=["sink"]) as spool:
         assert spool.put(entry(1), key=KEY).result(WAIT_SECONDS) is None
         assert spool.put(entry(2), key=OTHER).result(WAIT_SECONDS) is None
@@ -167,17 +154,17 @@ def _at_once(spool: Spool, *puts: tuple[PendingBatch, RequestKey | None]) -> lis
 
 
 def test_copies_that_wait_for_the_same_commit(path: Path) -> None:
-    """One of them is kept, and all are answered when it is."""
     with Spool(path, sinks=["sink"]) as spool:
         copy = (entry(1), KEY)
-        futures = _at_once(spool, copy, (entry(2), OTHER), copy, (entry(3), None), copy)
+        new = (entry(3), None)
+        futures = _at_once(spool, copy, (entry(2), OTHER), copy, new, copy, new)
         same = Earlier(Tally(1, 1), is_same=True)
-        assert [future.result(WAIT_SECONDS) for future in futures] == [None, None, same, None, same]
-        assert drained(spool) == [1, 2, 3]
+        found = [future.result(WAIT_SECONDS) for future in futures]
+        assert found == [None, None, same, None, same, None]
+        assert drained(spool) == [1, 2, 3, 3]
 
 
 def test_a_copy_takes_the_place_of_one_that_was_given_up(path: Path) -> None:
-    """A cancelled request leaves no key in the file."""
     with Spool(path, sinks=["sink"]) as spool:
         with spool.paused():
             first, second = spool.put(entry(1), key=KEY), spool.put(entry(1), key=KEY)
@@ -187,7 +174,6 @@ def test_a_copy_takes_the_place_of_one_that_was_given_up(path: Path) -> None:
 
 
 def test_entries_of_a_request_are_kept_together(path: Path) -> None:
-    """Each minute is a batch and a receipt, in one commit, whatever their order; or none is."""
     minutes = [entry(1, minute=LATER), entry(2, minute=EARLIER), entry(rejected={"malformed": 1})]
     with Spool(path, sinks=["sink"], limit=len(entry(1).payload) * 3) as spool:
         assert spool.put(*minutes, key=KEY).result(WAIT_SECONDS) is None
@@ -201,7 +187,6 @@ def test_entries_of_a_request_are_kept_together(path: Path) -> None:
 
 
 def test_of_very_many_the_newest_are_known(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest are forgotten, so that the file does not grow for ever."""
     monkeypatch.setattr(idempotency, "MOST", 5)
     with Spool(path, sinks=["sink"]) as spool:
         for number in range(12):
@@ -212,7 +197,6 @@ def test_of_very_many_the_newest_are_known(path: Path, monkeypatch: pytest.Monke
 
 
 def test_a_key_is_not_in_the_file(path: Path) -> None:
-    """What is noted is a hash, which does not lead back to it."""
     with Spool(path, sinks=["sink"]) as spool:
         spool.put(entry(1), key=_key_of(b"canary-canary-16", b"canary-body")).result(WAIT_SECONDS)
         written = every_byte(path.parent)
@@ -243,8 +227,7 @@ def _guessed(directory: Path) -> bool:
 def test_a_key_that_can_be_guessed_is_gone_in_a_month(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Until then a request that is repeated is known; then no guess finds it, also while nothing
-    is sent; and each day has a secret of its own."""
+    """Each day has a secret of its own. Keys go also while nothing is sent."""
     today = datetime.now(UTC).date()
     monkeypatch.setattr(idempotency, "_today", lambda: today)
     same: Earlier | None = None
@@ -285,7 +268,6 @@ def _no_name(path: Path) -> None:
 def test_keys_are_saved_from_a_damaged_file(
     path: Path, damage: Callable[[Path], None], known: Earlier | None
 ) -> None:
-    """As far as they can be read; batches and receipts do not depend on them."""
     with Spool(path, sinks=["sink"]) as spool:
         spool.put(entry(1), key=KEY).result(WAIT_SECONDS)
     damage(path)
@@ -304,7 +286,6 @@ _SENT = st.lists(st.tuples(st.integers(0, 5), st.booleans()), min_size=1, max_si
 def test_each_key_counts_once(
     tmp_path_factory: pytest.TempPathFactory, sent: list[tuple[int, bool]]
 ) -> None:
-    """However often and in whatever order bodies are sent, together or one by one."""
     path = tmp_path_factory.mktemp("law") / "spool.db"
     with Spool(path, sinks=["sink"]) as spool:
         waiting: list[Written] = []

@@ -53,9 +53,8 @@ def _files(folder: Path) -> list[int]:
 
 @pytest.mark.long
 def test_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
-    """Every acknowledged number is delivered exactly once, by two sinks at different paces; none
-    was never sent; the ledger holds and counts at least what was acknowledged. When all are sent
-    again, exactly those are new that are not there, and then all of them are there once."""
+    """Two sinks drain at different paces. When all is sent again, exactly what is not there is
+    new."""
     acknowledged: set[int] = set()
     sent: set[int] = set()
     under_way = 0
@@ -92,8 +91,6 @@ def test_kills_lose_nothing_and_double_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.long
 def test_a_large_request_is_there_whole_or_not_at_all(tmp_path: Path) -> None:
-    """Whenever the process is killed: what was acknowledged is there, once; of what was not, all or
-    nothing is; the ledger holds, and counts what is there."""
     acknowledged: set[int] = set()
     sent: set[int] = set()
     under_way, folder = 0, tmp_path

@@ -31,7 +31,6 @@ def kinds(path: Path) -> list[object]:
 
 
 def test_where_nobody_has_the_directory(path: Path) -> None:
-    """The spool is made, or opened with all that waits in it."""
     note(path.parent, READ)
     commit_to(path, entry(1))
     note(path.parent, ERASED, READ)
@@ -41,7 +40,6 @@ def test_where_nobody_has_the_directory(path: Path) -> None:
 
 
 def test_beside_a_sidecar(path: Path) -> None:
-    """What it writes and what a command adds follow on each other."""
     with Spool(path, sinks=["sink"]) as spool:
         for n in range(5):
             commit(spool, entry(n))
@@ -54,14 +52,13 @@ def test_beside_a_sidecar(path: Path) -> None:
 
 
 def test_notes_are_no_batches(path: Path) -> None:
-    """They neither age what waits nor need room."""
     with Spool(path, sinks=["sink"], limit=10) as spool:
         spool.note(READ).result(WAIT_SECONDS)
         assert (spool.state().batches, spool.state().oldest) == (0, 0.0)
 
 
 def test_what_cannot_be_written_is_an_error(path: Path) -> None:
-    """E506 where a sidecar's file is of another format, E203 where there is no directory to be."""
+    """E506 is of a file of another format, and E203 of a place that can be no directory."""
     with Spool(path, sinks=["sink"]):
         db = sqlite3.connect(path, isolation_level=None)
         db.execute("PRAGMA user_version = 2")
@@ -74,7 +71,7 @@ def test_what_cannot_be_written_is_an_error(path: Path) -> None:
 
 
 def test_entries_that_were_cut_off_are_told(path: Path) -> None:
-    """The next one comes after one that says so, under a number that was not given out before."""
+    """The entry that says so has a number that was not given out before."""
     note(path.parent, READ, READ, READ)
     query(path, "DELETE FROM entries WHERE sequence > 2")
     note(path.parent, ERASED)
@@ -87,7 +84,7 @@ def test_entries_that_were_cut_off_are_told(path: Path) -> None:
 
 
 def test_entries_of_a_damaged_file_are_saved(path: Path) -> None:
-    """As far as they follow on each other, with the documents they name."""
+    """Those that follow on each other are saved, with the documents they name."""
     note(path.parent, READ, Note.of("configuration", document=b"text", change="first"), READ)
     query(path, "UPDATE entries SET facts = 'rows 1' WHERE sequence = 4", "DROP TABLE hours")
     with Spool(path) as spool:
@@ -98,8 +95,7 @@ def test_entries_of_a_damaged_file_are_saved(path: Path) -> None:
 
 
 def test_many_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Commands beside a sidecar that is busy: every entry is there, in one chain. None of them is
-    ahead in a queue, and the disk of a busy machine is slow."""
+    """Commands have no place in a queue, and the disk of a busy machine is slow."""
     monkeypatch.setattr(connection, "BUSY_SECONDS", WAIT_SECONDS)
     with Spool(path, sinks=["sink"]) as spool, ThreadPoolExecutor(4) as pool:
         added = [pool.submit(note, path.parent, READ, ERASED) for _ in range(20)]
@@ -113,7 +109,6 @@ def test_many_at_once(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_write_that_fails_adds_nothing(path: Path) -> None:
-    """Neither the entry nor a gap."""
     note(path.parent, READ)
     db = sqlite3.connect(path, isolation_level=None)
     db.execute(

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from sqlite3 import connect
 
 import pytest
 
@@ -13,6 +11,7 @@ from collector.contracts import Batch, PendingBatch, Row
 from collector.filter.stored import read
 from collector.spool import Spool
 from collector.spool.write_queue import RecentBatches
+from tests.support.database import query
 from tests.support.make_batches import LAYOUT, MINUTE, drained, entry, without
 
 
@@ -22,7 +21,6 @@ def _with_rows(*numbers: int) -> PendingBatch:
 
 
 def test_rows_that_are_known_are_not_decoded(tmp_path: Path) -> None:
-    """The list that came in is the one that goes out; it is what would have been decoded."""
     pending = _with_rows(1, 2)
     with Spool(tmp_path / "spool.db", sinks=["sink"], layouts=[LAYOUT]) as spool:
         spool.put(pending).result()
@@ -38,7 +36,6 @@ def test_rows_that_are_known_are_not_decoded(tmp_path: Path) -> None:
 
 
 def test_a_sink_with_some_fields_gets_no_more() -> None:
-    """Rows of all fields are not used for it."""
     batch = Batch(bytes(16), MINUTE, layout=LAYOUT, payload=entry(7, text="x").payload)
     known = replace(batch, rows=lambda: [(7, "x", 1)])
     found = read(known, {"n"})
@@ -50,7 +47,6 @@ def test_a_sink_with_some_fields_gets_no_more() -> None:
 
 
 def test_what_is_deleted_is_not_delivered(tmp_path: Path) -> None:
-    """A revision changes the file, and what was known of it before is forgotten."""
     with Spool(tmp_path / "spool.db", sinks=["sink"], layouts=[LAYOUT]) as spool:
         spool.put(_with_rows(1)).result()
         spool.put(_with_rows(2)).result()
@@ -61,19 +57,15 @@ def test_what_is_deleted_is_not_delivered(tmp_path: Path) -> None:
 
 
 def test_a_restart_reads_the_file(tmp_path: Path) -> None:
-    """Nothing is known that is not on disk."""
     path = tmp_path / "spool.db"
     with Spool(path, sinks=["sink"], layouts=[LAYOUT]) as spool:
         spool.put(_with_rows(1)).result()
-    with closing(connect(path)) as db:
-        db.execute("UPDATE batches SET payload = x'7b7d0a'")
-        db.commit()
+    query(path, "UPDATE batches SET payload = x'7b7d0a'")
     with Spool(path, sinks=["sink"], layouts=[LAYOUT]) as spool:
         assert spool.after("sink") == []
 
 
 def test_it_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The oldest are forgotten first, then those that every sink has."""
     monkeypatch.setattr("collector.spool.write_queue._MOST_RECENT_BYTES", 5 * 1500)
     recent = RecentBatches()
     batch = Batch(bytes(16), MINUTE, payload=bytes(400), rows=list)

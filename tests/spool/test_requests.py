@@ -65,7 +65,6 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_the_largest_request_is_one_batch_and_one_commit(path: Path, sizes: list[int]) -> None:
-    """With one receipt; sinks get it whole, in the order in which it came."""
     with Spool(path, sinks=["sink"]) as spool:
         commit(spool, entry(*range(MOST_EVENTS), rejected={"malformed": 7}), entry(-1))
         assert sizes == [MOST_EVENTS, 1]
@@ -77,8 +76,7 @@ def test_the_largest_request_is_one_batch_and_one_commit(path: Path, sizes: list
 
 
 def test_many_records_take_little_room(path: Path) -> None:
-    """They are compressed, and come out as they were, also after a restart; what a rule leaves of
-    them is, too."""
+    """They are compressed, and so is what a rule leaves of them."""
     large = entry(*range(MOST_EVENTS))
     with Spool(path, sinks=["sink"]) as spool:
         commit(spool, large)
@@ -104,7 +102,7 @@ def test_many_records_take_little_room(path: Path) -> None:
     ids=["too much", "cut short", "bytes follow", "nothing compressed"],
 )
 def test_what_cannot_be_decompressed_is_damaged(path: Path, payload: bytes) -> None:
-    """It is kept apart, whatever its seal says, and delays no other batch."""
+    """Its seal does not matter; it delays no other batch."""
     salt = bytes(32)
     planted = StoredRecords(salt, commitment(salt, payload), payload)
     with Spool(path, sinks=["sink"]) as spool:
@@ -125,7 +123,6 @@ def test_what_shares_a_commit_is_not_compressed(path: Path) -> None:
 
 
 def test_more_than_a_request_may_become_is_refused(path: Path) -> None:
-    """Whoever hands it over: nothing of it is stored."""
     long = "x" * (MOST_BYTES // 8)
     with Spool(path, sinks=["sink"]) as spool:
         for batches in (
@@ -142,7 +139,8 @@ def test_more_than_a_request_may_become_is_refused(path: Path) -> None:
 def test_requests_share_a_commit_up_to_a_bound(
     tmp_path: Path, sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of bytes and of records; a larger one has a commit of its own, after the others."""
+    """The bound is of bytes and of records; a larger request has a commit of its own, after the
+    others."""
     size = len(entry(1, text="x" * 1000).payload)
     monkeypatch.setattr(write_queue, "MOST_SHARED_BYTES", 3 * size)
     monkeypatch.setattr(write_queue, "MOST_EVENTS", 40)
@@ -158,7 +156,6 @@ def test_requests_share_a_commit_up_to_a_bound(
 def test_a_large_request_waits_for_some_commits_only(
     tmp_path: Path, sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """However many small ones there are."""
     monkeypatch.setattr(write_queue, "MOST_SHARED_BYTES", 1000)
     with Spool(tmp_path / "spool.db", sinks=["sink"]) as spool:
         with spool.paused():
@@ -177,7 +174,6 @@ def _minutes(number: int) -> list[PendingBatch]:
 
 
 def test_requests_that_share_a_commit_share_a_batch(path: Path) -> None:
-    """As far as layout, minute and granted purposes are the same."""
     with Spool(path, sinks=["sink"]) as spool:
         with spool.paused():
             for number in range(9):
@@ -189,7 +185,7 @@ def test_requests_that_share_a_commit_share_a_batch(path: Path) -> None:
 
 
 def test_copies_are_stored_once(path: Path) -> None:
-    """Also in the same commit, and whatever their size: under their key."""
+    """The key decides, also in one commit and whatever their size."""
     with Spool(path, sinks=["sink"]) as spool:
         with spool.paused():
             first = spool.put(entry(*range(1000)), key=KEY)
@@ -203,7 +199,6 @@ def test_copies_are_stored_once(path: Path) -> None:
 
 
 def test_batches_of_many_minutes(path: Path, sizes: list[int]) -> None:
-    """Each has its counts and its minute, in one commit."""
     minutes = [f"2026-11-24T10:{minute:02}:00Z" for minute in range(60)]
     batches = [entry(*range(at * 10, at * 10 + 10), minute=m) for at, m in enumerate(minutes)]
     batches.append(entry(rejected={"malformed": 3}, minute="2026-11-24T11:00:00Z"))
@@ -234,8 +229,7 @@ def disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("is_full", [False, True])
 def test_a_large_request_for_which_a_disk_has_no_room(disk: Path, is_full: bool) -> None:
-    """It is refused as a whole, also where there is none at all. Smaller ones are taken, and the
-    same one is when there is room."""
+    """It is refused as a whole. Smaller ones are taken, and the same one is when there is room."""
     path = disk / "spool.db"
     large = entry(*range(2000 if is_full else 6000), text="x" * 1000)
     with Spool(path, sinks=["sink"]) as spool:
@@ -273,7 +267,7 @@ def test_batches_that_all_sinks_have_are_deleted_little_by_little(
 
 
 def test_large_batches_are_deleted_as_fast_as_they_come(tmp_path: Path) -> None:
-    """Also if each transaction has a request with several, which can hardly be compressed."""
+    """Each transaction has a request with several batches, which can hardly be compressed."""
     found = open_file(tmp_path / "spool.db", [LAYOUT], {"sink": Share()}).file
     chance, least, most = Random(7), 1_000_000, 0
     try:
@@ -286,7 +280,7 @@ def test_large_batches_are_deleted_as_fast_as_they_come(tmp_path: Path) -> None:
 
 
 def test_what_all_sinks_have_is_deleted_where_none_is_named(path: Path) -> None:
-    """Also what is left for later transactions, while no request comes."""
+    """What is left for later transactions goes too, while no request comes."""
     commit_to(path, *(entry(number, text="x" * 200_000) for number in range(9)))
     found = open_file(path, [LAYOUT], {"sink": Share()}).file
     try:

@@ -52,7 +52,7 @@ def _verified(path: Path) -> tuple[int, int]:
 
 
 def test_what_is_left_goes_on_under_a_receipt_of_its_own(path: Path) -> None:
-    """With its id and minute; that receipt counts nothing, and the old one stays as it was."""
+    """It keeps its id and minute; the new receipt counts nothing, and the old one stays."""
     with Spool(path, sinks=["sink"]) as spool:
         _put(spool, 1, 2, 3, text="keep")
         _put(spool, 4, minute=_LATER)
@@ -68,7 +68,6 @@ def test_what_is_left_goes_on_under_a_receipt_of_its_own(path: Path) -> None:
 
 
 def test_a_batch_of_which_nothing_is_left_is_gone(path: Path) -> None:
-    """Its receipt stays: it was received."""
     with Spool(path, sinks=["sink"]) as spool:
         _put(spool, 1, 1)
         assert _rewritten(spool, 1) == Removal(deleted=2, batches=1)
@@ -80,7 +79,7 @@ def test_a_batch_of_which_nothing_is_left_is_gone(path: Path) -> None:
 
 
 def test_what_was_asked_before_is_done_before(tmp_path: Path) -> None:
-    """What was put is looked at, and what a sink has got already is not left to be sent again."""
+    """What a sink has already is not left to be sent again."""
     with Spool(tmp_path / "spool.db", sinks=["sink"]) as spool:
         _put(spool, 1, 2)
         with spool.paused():
@@ -94,7 +93,7 @@ def test_what_was_asked_before_is_done_before(tmp_path: Path) -> None:
 def test_what_was_asked_after_a_commit_is_done_in_its_order(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also between a commit and the turn of revisions: what was put before one is looked at."""
+    """Requests may come between a commit and the turn of revisions."""
     committed, goes_on = Event(), Event()
     with Spool(tmp_path / "spool.db", sinks=["sink"]) as spool:
         do_job = spool._do_job
@@ -116,7 +115,6 @@ def test_what_was_asked_after_a_commit_is_done_in_its_order(
 
 
 def test_only_batches_from_before_are_looked_at(path: Path) -> None:
-    """And sums of hours from before another moment go."""
     rule = Rule(others=[Part(end=_LATER)])
     with Spool(path, sinks=["sink"]) as spool:
         _put(spool, 1)
@@ -135,21 +133,16 @@ def test_a_batch_that_is_not_what_was_written_goes(path: Path) -> None:
     with Spool(path, sinks=["sink"]) as spool:
         _put(spool, 1)
         _put(spool, 2)
-    query(path, "PRAGMA user_version")
-    _spoil(path)
+    query(path, "UPDATE batches SET payload = x'00' WHERE sequence = 1")
     with Spool(path, sinks=["sink"]) as spool:
         assert _rewritten(spool).damaged == 1
         assert drained(spool) == [2]
     assert query(path, "SELECT * FROM damaged") == []
 
 
-def _spoil(path: Path) -> None:
-    query(path, "UPDATE batches SET payload = x'00' WHERE sequence = 1")
-
-
 @pytest.mark.parametrize("seed", [3, 11])
 def test_no_byte_of_it_stays(tmp_path: Path, seed: int) -> None:
-    """Batches of many sizes are divided among pages, and joined when half of them go: with these
+    """Batches of many sizes are divided among pages, and joined when half of them go. With these
     seeds, copies of some would be left that nothing overwrites."""
     chance, path = random.Random(seed), tmp_path / "spool.db"
     names = [f"name-{n:05}-{chance.getrandbits(32):08x}" for n in range(1500)]
@@ -170,7 +163,7 @@ def test_no_byte_of_it_stays(tmp_path: Path, seed: int) -> None:
 
 
 def test_a_checkpoint_under_way_is_no_reader(path: Path) -> None:
-    """However often the log is written into the file beside it, a revision empties the log."""
+    """A revision empties the log, however often it is written into the file meanwhile."""
     with Spool(path, sinks=["sink"]) as spool:
         for number in range(15):
             for _ in range(8):
@@ -179,7 +172,7 @@ def test_a_checkpoint_under_way_is_no_reader(path: Path) -> None:
 
 
 def test_a_reader_is_said(path: Path) -> None:
-    """Who reads an earlier state keeps the log; it is emptied when he is gone."""
+    """A reader of an earlier state keeps the log, which is emptied when he is gone."""
     with Spool(path, sinks=["sink"]) as spool:
         _put(spool, 1, text="secret-of-somebody")
         with closing(sqlite3.connect(path, isolation_level=None)) as reader:
@@ -192,7 +185,6 @@ def test_a_reader_is_said(path: Path) -> None:
 
 
 def test_files_that_were_set_aside_have_their_time(tmp_path: Path) -> None:
-    """Their name says when it was; they are deleted by it."""
     path, now = tmp_path / "spool.db", datetime(2026, 11, 24, tzinfo=UTC)
     for name in ("20261101T000000Z", "20261120T000000Z-2", "20261120T000000Z-wal"):
         (tmp_path / f"spool.db.damaged-{name}").write_bytes(b"x")
@@ -205,7 +197,7 @@ def test_files_that_were_set_aside_have_their_time(tmp_path: Path) -> None:
 
 
 def test_a_late_acknowledgement_passes_no_batch(path: Path) -> None:
-    """A batch that was revised while a sink took it keeps its number; the sink has it then."""
+    """A batch that was revised while a sink took it keeps its number."""
     with Spool(path, sinks=["sink", "other"]) as spool:
         _put(spool, *range(20))
         _put(spool, 20, minute=_LATER)
@@ -218,8 +210,7 @@ def test_a_late_acknowledgement_passes_no_batch(path: Path) -> None:
 
 
 def test_a_sink_is_not_given_again_what_was_revised(path: Path, tmp_path: Path) -> None:
-    """However many batches: a file knows 256 ids. Another sink that is behind gets what is left of
-    them, also after the next start."""
+    """A file knows 256 ids. Another sink that is behind gets what is left of the batches."""
     target, number = tmp_path / "out.ndjson", 300
     with Spool(path, sinks=["file", "store"]) as spool, NdjsonFile(target) as file:
 
@@ -240,17 +231,13 @@ def test_a_sink_is_not_given_again_what_was_revised(path: Path, tmp_path: Path) 
         assert target.read_bytes().count(b"\n") == 2 * number
     with Spool(path, sinks=["file", "store"]) as spool:
         left = sorted(drained(spool, "store"))
-        assert left == sorted([*range(0, -number, -1), *_without_fives(number)])
+        kept = [each for each in range(number) if each % 10 != 5 or each == 5]
+        assert left == sorted([*range(0, -number, -1), *kept])
         wait_until(lambda: spool.depth() == 0)
     check_ledger(path)
 
 
-def _without_fives(number: int) -> list[int]:
-    return [each for each in range(number) if each % 10 != 5 or each == 5]
-
-
 def test_memory_does_not_depend_on_what_was_set_aside(tmp_path: Path) -> None:
-    """Batches are read one by one."""
     path = tmp_path / "spool.db"
     with Spool(path, sinks=["sink"]) as spool:
         _put(spool, 1, text="x" * (1 << 18))
@@ -267,7 +254,6 @@ def test_memory_does_not_depend_on_what_was_set_aside(tmp_path: Path) -> None:
 
 
 def test_what_was_set_aside_loses_the_same(path: Path) -> None:
-    """As what waits, and no byte of it stays."""
     with Spool(path, sinks=["sink"]) as spool:
         _put(spool, 1, 2, text="keep")
         ((_, batch),) = waiting(spool)

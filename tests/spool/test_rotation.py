@@ -36,7 +36,6 @@ while True:
 
 @pytest.mark.long
 def test_it_survives_being_killed(tmp_path: Path) -> None:
-    """At any moment."""
     entries = 0
     for _ in range(_LIVES):
         command: list[str | Path] = [sys.executable, "-c", _CODE, tmp_path]

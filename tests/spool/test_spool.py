@@ -34,7 +34,7 @@ from tests.support.unpacked import every_byte
 
 
 def test_what_is_put_is_there_after_a_restart(path: Path) -> None:
-    """Resolved means on disk; each sink gets everything once, in order."""
+    """Each sink gets everything once, in order."""
     with Spool(path, sinks=["sink", "other"]) as spool:
         commit(spool, *(entry(n) for n in range(10)))
         assert spool.depth() == 10
@@ -61,7 +61,6 @@ def test_batches_stay_the_next_until_they_are_delivered(path: Path) -> None:
 
 
 def test_a_batch_is_as_it_was_put(path: Path) -> None:
-    """Layout, minute and bytes; its id is random."""
     put = entry(1, 2, 3)
     with Spool(path, sinks=["sink"]) as spool:
         commit(spool, put)
@@ -87,15 +86,10 @@ def test_many_at_once_become_few_commits(path: Path) -> None:
 
 
 def test_layouts_and_minutes_are_kept_apart(path: Path) -> None:
-    """A batch is of one of each; layouts are there after a restart, whatever the schema is then."""
+    """Layouts are there after a restart, whatever the schema is then."""
     other = Layout("numbers/2.0.0", "cd" * 32, "numbers", (("n", "INTEGER"), ("x", "REAL")))
-    entries = [
-        entry(1),
-        entry(2, layout=other),
-        entry(3, minute="2026-11-24T10:21:00Z"),
-        entry(4),
-        entry(5, layout=other),
-    ]
+    later = entry(3, minute="2026-11-24T10:21:00Z")
+    entries = [entry(1), entry(2, layout=other), later, entry(4), entry(5, layout=other)]
     with Spool(path, sinks=["sink"]) as spool:
         for future in [spool.put(each) for each in entries]:
             future.result(WAIT_SECONDS)
@@ -107,7 +101,6 @@ def test_layouts_and_minutes_are_kept_apart(path: Path) -> None:
 
 
 def test_nothing_admitted_gives_a_receipt_and_no_batch(path: Path) -> None:
-    """And nothing received gives neither."""
     with Spool(path, sinks=["sink"]) as spool:
         commit(spool, entry(), entry(rejected={"malformed": 3}))
         assert spool.after("sink") == []
@@ -121,7 +114,6 @@ def test_nothing_admitted_gives_a_receipt_and_no_batch(path: Path) -> None:
 
 
 def test_a_clock_that_jumps_back_changes_nothing(path: Path) -> None:
-    """Order is by number, not by time."""
     minutes = ["2026-11-24T10:20:00Z", "2019-01-01T00:00:00Z", "2026-11-24T10:19:00Z"]
     with Spool(path, sinks=["sink"]) as spool:
         commit(spool, *(entry(n, minute=minute) for n, minute in enumerate(minutes)))
@@ -136,7 +128,7 @@ def test_a_clock_that_jumps_back_changes_nothing(path: Path) -> None:
 
 
 def test_a_full_spool_refuses_and_forgets_nothing(path: Path) -> None:
-    """E505 at once; room is made by delivering. The cap counts what waits in memory too."""
+    """The limit counts what waits in memory too; delivering makes room."""
     put = entry(1)
     size = len(put.payload)
     with Spool(path, sinks=["sink"], limit=10 * size) as spool:
@@ -156,7 +148,7 @@ def test_a_full_spool_refuses_and_forgets_nothing(path: Path) -> None:
 
 
 def test_what_is_being_written_counts(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Between two looks at the file nothing is free that a commit is about to take."""
+    """Between two looks at the file, nothing is free that a commit is about to take."""
     put, outcomes, write = entry(1), list[str](), SpoolFile.write
 
     def written(self: SpoolFile, *args: Any) -> list[Earlier | None]:
@@ -184,13 +176,12 @@ def test_what_is_being_written_counts(path: Path, monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_what_does_not_add_up_is_a_bug_of_the_caller(path: Path, faulty: PendingBatch) -> None:
-    """It could only give a receipt that does not hold."""
+    """Its receipt would not hold."""
     with Spool(path) as spool, pytest.raises(ValueError, match="must"):
         spool.put(faulty)
 
 
 def test_whoever_gives_up_is_not_kept(path: Path) -> None:
-    """A future that is cancelled before its commit is not acknowledged, and nothing of it stays."""
     with Spool(path, sinks=["sink"]) as spool:
         with spool.paused():
             first, second = spool.put(entry(1)), spool.put(entry(2))
@@ -205,8 +196,7 @@ def test_whoever_gives_up_is_not_kept(path: Path) -> None:
 
 
 def test_sinks_that_come_and_go(path: Path) -> None:
-    """A new one begins with what waits. What waits for one that is not named stays, and it goes on
-    with that when it is named again; none forgets nothing."""
+    """A new sink begins with what waits. A spool without sinks forgets nothing."""
     with Spool(path, sinks=["a", "b"]) as spool:
         commit(spool, entry(1), entry(2))
         spool.delivered("a", 2)
@@ -227,7 +217,6 @@ def test_sinks_that_come_and_go(path: Path) -> None:
 
 
 def test_waiting_ends_when_something_comes(path: Path) -> None:
-    """And after its time if nothing does."""
     with Spool(path, sinks=["sink"]) as spool:
         assert not spool.wait("sink", 0.01)
         timer = threading.Timer(0.1, lambda: spool.put(entry(1)))
@@ -238,8 +227,7 @@ def test_waiting_ends_when_something_comes(path: Path) -> None:
 
 
 def test_nobody_waits_for_receipts_without_records(path: Path) -> None:
-    """Where the last that came admitted nothing, and for a sink that is new, there is nothing to
-    come, so that there is time to tidy up; what comes then is taken."""
+    """There is time to tidy up then."""
     refused = entry(rejected={"malformed": 1})
     with Spool(path, sinks=["sink"]) as spool:
         commit(spool, entry(1), refused)
@@ -255,7 +243,6 @@ def test_nobody_waits_for_receipts_without_records(path: Path) -> None:
 
 
 def test_the_state(path: Path) -> None:
-    """Counts, the age of the oldest, and whether it takes anything; also after a restart."""
     with Spool(path, sinks=["sink"], limit=1000) as spool:
         assert spool.state().oldest == 0
         commit(spool, entry(1, 2))
@@ -277,7 +264,6 @@ def test_the_state(path: Path) -> None:
 
 
 def test_files_are_private_whatever_the_umask(path: Path) -> None:
-    """0700 for the directory, 0600 for everything in it."""
     before = os.umask(0)
     try:
         with Spool(path) as spool:
@@ -291,7 +277,6 @@ def test_files_are_private_whatever_the_umask(path: Path) -> None:
 
 
 def test_settings_of_the_file(path: Path) -> None:
-    """WAL, FULL, and deleted means overwritten."""
     with Spool(path), closing(open_connection(path)) as db:
         settings = [
             db.execute(f"PRAGMA {name}").fetchone()[0]
@@ -301,18 +286,13 @@ def test_settings_of_the_file(path: Path) -> None:
 
 
 def test_one_process_at_a_time(path: Path) -> None:
-    """E203 for the second; free again when the first has closed."""
     with Spool(path), raises("E203", ConfigError, match="in use"):
         Spool(path)
     Spool(path).close()
 
 
-def _bytes(path: Path) -> bytes:
-    return every_byte(path.parent)
-
-
 def test_deliveries_alone_are_stored(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also long after the last commit: a sink that was away is back, and nobody sends anything."""
+    """A sink that was away is back long after the last commit, and nobody sends anything."""
     monkeypatch.setattr("collector.spool.spool._SUMS_SECONDS", 0.0)
     with Spool(path, sinks=["store"]) as spool:
         commit(spool, entry(1), entry(2))
@@ -326,20 +306,19 @@ def test_deliveries_alone_are_stored(path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_delivered_batch_leaves_no_byte(path: Path) -> None:
-    """After delivery and a moment without work, neither salt nor record nor batch id is anywhere in
-    the directory's bytes, of small batches and of large ones; the receipt stays."""
+    """Neither salt nor record nor batch id is left in any file; the receipt stays."""
     with Spool(path, sinks=["sink"]) as spool:
         commit(
             spool,
             *(entry(*range(n * 100, n * 100 + 1 + n * 40), text=f"canary-{n}") for n in range(20)),
         )
         secrets = query(path, "SELECT salt, id FROM batches")
-        assert all(value in _bytes(path) for row in secrets for value in row)
+        assert all(value in every_byte(path.parent) for row in secrets for value in row)
         drained(spool)
         gone = [b"canary", *(value for row in secrets for value in row)]
 
         def is_gone() -> bool:
-            left = _bytes(path)
+            left = every_byte(path.parent)
             return not any(value in left for value in gone)
 
         wait_until(is_gone)
@@ -349,8 +328,7 @@ def test_a_delivered_batch_leaves_no_byte(path: Path) -> None:
 
 
 def test_a_receipt_is_no_oracle(path: Path) -> None:
-    """The very record in hand does not tell whether it was received: the commitment fits under the
-    salt that is gone, and under no other that could be known."""
+    """The commitment fits under the salt, which goes, and tells nothing without it."""
     put = entry(7)
     with Spool(path, sinks=["sink"]) as spool:
         commit(spool, put)
@@ -365,7 +343,6 @@ def test_a_receipt_is_no_oracle(path: Path) -> None:
 def test_nothing_of_a_record_is_in_what_is_said(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Representations and errors show counts."""
     put = entry(1, text="canary")
     with Spool(path, sinks=["sink"], limit=len(put.payload)) as spool:
         commit(spool, put)
@@ -378,22 +355,14 @@ def test_nothing_of_a_record_is_in_what_is_said(
 
 
 def test_sums_are_of_hours_and_not_of_commits(path: Path) -> None:
-    """They reach the file when it closes, or after a minute; a receipt has none of them."""
+    """They reach the file when it closes, or after a minute."""
     tally = Tally(1, 1, bytes_in=500, bytes_out=20)
     tally.content["chat"] += 1
     tally.dropped["os.version"] = Counter({"invalid_value": 2})
     with Spool(path, sinks=["sink"]) as spool:
-        commit(
-            spool,
-            *(
-                PendingBatch(LAYOUT, minute, entry(1).payload, tally)
-                for minute in (
-                    "2026-11-24T10:20:00Z",
-                    "2026-11-24T10:59:00Z",
-                    "2026-11-24T11:00:00Z",
-                )
-            ),
-        )
+        for time in ("10:20", "10:59", "11:00"):
+            minute = f"2026-11-24T{time}:00Z"
+            commit(spool, PendingBatch(LAYOUT, minute, entry(1).payload, tally))
         assert query(path, "SELECT count(*) FROM hours") == [(0,)]
     rows = query(path, "SELECT hour, what, name, reason, times FROM hours ORDER BY 1, 2, 3")
     assert rows == [
@@ -409,8 +378,7 @@ def test_sums_are_of_hours_and_not_of_commits(path: Path) -> None:
 
 
 def test_content_and_sizes_leave_the_same_receipt(tmp_path: Path) -> None:
-    """Requests that differ in the number and length of their chat messages only: the same receipts,
-    salt and chain aside."""
+    """The requests differ in the number and length of their chat messages only."""
     receipts: list[Any] = []
     for name, messages, size in (("a", 1, 300), ("b", 5000, 90_000)):
         tally = Tally(1, 1, bytes_in=size, bytes_out=len(entry(1).payload))
@@ -432,8 +400,6 @@ _ENTRIES = st.lists(st.tuples(st.integers(0, 4), _REFUSED), min_size=1, max_size
 def test_everything_is_accounted_for(
     tmp_path_factory: pytest.TempPathFactory, given_entries: list[tuple[int, dict[Any, int]]]
 ) -> None:
-    """Received, admitted and rejected of the ledger are those of the entries, and what is admitted
-    is what the sinks get."""
     path = tmp_path_factory.mktemp("law") / "spool.db"
     total, number = Tally(), 0
     numbers: list[int] = []
@@ -455,7 +421,7 @@ def test_everything_is_accounted_for(
 
 @pytest.mark.parametrize("format_", [0, 2, 99])
 def test_a_spool_of_an_unknown_format_is_refused(path: Path, format_: int) -> None:
-    """E203 from all that opens it, and nothing in it is changed or renamed."""
+    """Nothing in it is changed or renamed."""
     Spool(path).close()
     query(path, f"UPDATE about SET format = {format_}", f"PRAGMA user_version = {format_}")
     query(path, "PRAGMA wal_checkpoint(TRUNCATE)")
@@ -479,29 +445,23 @@ def test_a_format_that_only_one_place_says(path: Path, places: str) -> None:
     assert query(path, "SELECT format FROM about") == [(FORMAT,)]
 
 
-@pytest.mark.parametrize("obstacle", ["directory", "link"])
+@pytest.mark.parametrize("obstacle", ["directory", "link", "file above"])
 def test_a_path_that_is_no_file_is_refused(path: Path, obstacle: str) -> None:
-    """E203, and it is left alone."""
-    path.parent.mkdir()
-    if obstacle == "directory":
-        path.mkdir()
+    if obstacle == "file above":
+        path.parent.write_bytes(b"")
+    elif obstacle == "directory":
+        path.mkdir(parents=True)
     else:
+        path.parent.mkdir()
         (path.parent / "elsewhere").write_bytes(b"")
         path.symlink_to("elsewhere")
-    with pytest.raises(ConfigError, match="E203"):
-        Spool(path)
-    assert path.is_dir() or path.is_symlink()
-
-
-def test_an_unusable_directory_is_an_error_of_ours(tmp_path: Path) -> None:
-    """E203 when the directory cannot be made."""
-    (tmp_path / "file").write_bytes(b"")
     with raises("E203", ConfigError):
-        Spool(tmp_path / "file" / "spool.db")
+        Spool(path)
+    assert path.is_dir() or path.is_symlink() or path.parent.is_file()
 
 
 def test_hourly_sums_stay_integers(tmp_path: Path) -> None:
-    """However much is counted: sums over all hours must not be more than SQLite can add up."""
+    """SQLite must be able to add up all hours."""
     path, times = tmp_path / "spool.db", 1 << 62
     with Spool(path, sinks=[]):
         pass

@@ -15,11 +15,11 @@ from google.rpc.error_details_pb2 import RetryInfo  # type: ignore[import-untype
 from google.rpc.status_pb2 import Status  # type: ignore[import-untyped]
 
 from collector.contracts import Batch
-from collector.errors import ConfigError, DeliveryError, Unacceptable
+from collector.errors import DeliveryError, Unacceptable
 from collector.schema import load_schema
 from collector.sinks.otlp import OtlpSettings, OtlpSink
 from collector.sinks.otlp.logs import of_code
-from collector.sinks.sink import Opening, check_sink, open_sink
+from collector.sinks.sink import Opening, open_sink
 from collector.testing.sinks import batch_of, person
 from tests.support.otlp_receivers import (
     ECHO,
@@ -71,7 +71,7 @@ def _details(seconds: int, nanos: int = 0) -> bytes:
 
 @pytest.mark.parametrize("compression", ["gzip", "none"])
 def test_what_is_sent(tmp_path: Path, compression: str) -> None:
-    """The records, and the headers as metadata; nothing tells of this machine."""
+    """Headers become metadata, and nothing tells of this machine."""
     with (
         grpc_receiver() as received,
         _sink(received.port, tmp_path, compression=compression) as sink,
@@ -87,7 +87,8 @@ def test_what_is_sent(tmp_path: Path, compression: str) -> None:
 
 @pytest.mark.parametrize("code", _RETRIED + _OTHERS)
 def test_what_is_asked_again(tmp_path: Path, code: int) -> None:
-    """What OTLP has clients retry, and what an operator can set right."""
+    """These are the statuses that OTLP has clients retry, and those that an operator can set
+    right."""
     with (
         grpc_receiver(answering(Answer(code))) as received,
         _sink(received.port, tmp_path) as sink,
@@ -100,8 +101,6 @@ def test_what_is_asked_again(tmp_path: Path, code: int) -> None:
 
 
 def test_what_is_refused_is_said_of_its_batch_alone(tmp_path: Path) -> None:
-    """INVALID_ARGUMENT is final."""
-
     def answer(request: Any, _headers: Mapping[str, str]) -> Answer:
         people = {attributes(each)["client.address"] for each in records(request)}
         return Answer(3) if person(2) in people else taken()
@@ -117,8 +116,7 @@ def test_what_is_refused_is_said_of_its_batch_alone(tmp_path: Path) -> None:
 
 
 def test_a_partial_success_is_not_sent_again(tmp_path: Path) -> None:
-    """But when an operator hands it over again. Its answer is compressed, and its text is not
-    looked at."""
+    """An operator may hand the batch over again. The answer is compressed."""
     with (
         grpc_receiver(answering(partial(1), partial(0))) as received,
         _sink(received.port, tmp_path) as sink,
@@ -144,7 +142,6 @@ def test_a_partial_success_is_not_sent_again(tmp_path: Path) -> None:
     ],
 )
 def test_retry_info(tmp_path: Path, code: int, details: bytes, least: float, most: float) -> None:
-    """Nothing is sent before, for five minutes at most."""
     with (
         grpc_receiver(answering(Answer(code, details=details))) as received,
         _sink(received.port, tmp_path) as sink,
@@ -193,28 +190,13 @@ def _speak_http(end: Any) -> None:
 
 @pytest.mark.parametrize("behave", [_never_answer, _speak_http])
 def test_a_receiver_that_is_none(tmp_path: Path, behave: Any) -> None:
-    """One deadline for all of it."""
     with tcp_server(behave) as port, _sink(port, tmp_path, timeout="500ms") as sink:
         start = monotonic()
         assert failure(sink, _batch(1)).code == "E514"
         assert monotonic() - start < 30
 
 
-def test_what_a_check_finds(tmp_path: Path) -> None:
-    """A path, which gRPC has not; files of TLS."""
-    opening = Opening("backend", (_SCHEMA,), tmp_path)
-    for endpoint, settings, code in (
-        ("https://otel.example.org/tenant", {}, "E122"),
-        ("https://otel.example.org", {"ca": tmp_path / "none"}, "E212"),
-        ("https://otel.example.org", {"certificate": tmp_path / "none"}, "E212"),
-    ):
-        made = OtlpSettings(type="otlp", protocol="grpc", endpoint=endpoint, **settings)
-        with pytest.raises(ConfigError, match=code):
-            check_sink(made, opening)
-
-
 def test_every_code_has_a_verdict() -> None:
-    """Those that OTLP has clients retry are all asked again, and none is taken."""
     for code in range(1, 17):
         assert of_code(code, None).outcome != "taken"
     assert {of_code(code, None).outcome for code in _RETRIED} == {"later"}

@@ -36,6 +36,7 @@ _RECORDS = st.fixed_dictionaries(
         "count": st.sampled_from([2, 4, 1 << 20]),
     },
 )
+_CONTENT = st.lists(st.lists(_RECORDS, max_size=8), max_size=4)
 
 
 def _batch(number: int, *rows: dict[str, Any], layout: Layout = _LAYOUT) -> Batch:
@@ -57,11 +58,11 @@ def _typed(record: dict[str, Any]) -> str:
     return repr(sorted(record.items()))
 
 
-@given(st.lists(st.lists(_RECORDS, max_size=8), max_size=4), st.integers(1, 4000))
+@given(_CONTENT, st.integers(1, 4000))
 def test_every_record_is_sent_once_and_as_it_is(
     content: list[list[dict[str, Any]]], most: int
 ) -> None:
-    """Whatever the values are and however small the requests: all, by type, batch by batch."""
+    """A request is above its limit only with a single record, and completes its batches once."""
     batches = [_batch(number, *rows) for number, rows in enumerate(content)]
     found = [attributes(each) for each in _sent(*batches, most=most)]
     uids = [each.pop(UID) for each in found]
@@ -73,12 +74,6 @@ def test_every_record_is_sent_once_and_as_it_is(
         assert sorted(map(_typed, here)) == sorted(map(_typed, rows))
     assert found == []
     assert len(set(uids)) == len(uids)
-
-
-@given(st.lists(st.lists(_RECORDS, max_size=8), max_size=4), st.integers(1, 4000))
-def test_requests_are_within_their_limit(content: list[list[dict[str, Any]]], most: int) -> None:
-    """A request is larger only if it has a single record; each batch is complete in one of them."""
-    batches = [_batch(number, *rows) for number, rows in enumerate(content)]
     requests = _requests(*batches, most=most)
     fixed = 64  # the resource and a scope
     assert all(
@@ -92,7 +87,7 @@ def test_requests_are_within_their_limit(content: list[list[dict[str, Any]]], mo
 
 
 def test_records_of_a_batch_are_shuffled() -> None:
-    """Neither the order nor the names tell that in which they came; names stay when it differs."""
+    """Neither order nor names tell the order of arrival, and names stay when the order differs."""
     batch = _batch(1, *({"a.text": f"{number}"} for number in range(100)))
     first, second = ([attributes(each) for each in _sent(batch, most=500)] for _ in range(2))
     came = [f"{number}" for number in range(100)]
@@ -103,7 +98,6 @@ def test_records_of_a_batch_are_shuffled() -> None:
 
 
 def test_a_record_has_nothing_but_its_fields() -> None:
-    """No body, severity, name, trace, span; the minute twice; a resource of one attribute."""
     (request,) = _requests(_batch(1, {"a.text": "x"}))
     message = ExportLogsServiceRequest.FromString(request.body)
     (resource,) = message.resource_logs
@@ -123,7 +117,6 @@ def test_a_record_has_nothing_but_its_fields() -> None:
 
 
 def test_schemas_are_scopes() -> None:
-    """Batches of one schema share a scope; another version is another one."""
     other = replace(_LAYOUT, schema="survey/2.0.0")
     batches = [_batch(1, {"a.text": "x"}), _batch(2, {"a.text": "y"})]
     (request,) = _requests(*batches, _batch(3, {"a.text": "z"}, layout=other))
@@ -140,8 +133,8 @@ def _uids(batch: Batch) -> list[tuple[Any, str]]:
 
 
 def test_a_name_stays_when_a_batch_comes_again() -> None:
-    """Also when a person's records were taken out of it meanwhile; equal records stay apart, and
-    names of one batch tell nothing of another."""
+    """Erasing a person changes no other name; equal records differ, and so do names of two
+    batches."""
     rows = [{"a.text": each} for each in "xyxz"]
     names = _uids(_batch(1, *rows))
     assert _uids(_batch(1, *rows)) == names
@@ -152,7 +145,6 @@ def test_a_name_stays_when_a_batch_comes_again() -> None:
 
 
 def test_what_is_no_batch_of_a_spool() -> None:
-    """It is refused before anything is made of it."""
     with pytest.raises(DeliveryError, match="E503"):
         _requests(Batch(b"1" * 16, _MINUTE, given=[{"a.text": "x"}]))
     with pytest.raises(DeliveryError, match="E507"):
@@ -160,7 +152,6 @@ def test_what_is_no_batch_of_a_spool() -> None:
 
 
 def test_what_a_receiver_rejects() -> None:
-    """Its number counts; its text is not looked at; what is no message is none."""
     message = ExportLogsServiceResponse()
     assert rejected_records(b"") == 0
     message.partial_success.error_message = ECHO
@@ -172,6 +163,5 @@ def test_what_a_receiver_rejects() -> None:
 
 @given(st.binary(max_size=200))
 def test_any_answer_is_judged(body: bytes) -> None:
-    """Whatever the bytes are."""
     found = rejected_records(body)
     assert found is None or isinstance(found, int)

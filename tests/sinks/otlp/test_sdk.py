@@ -24,7 +24,6 @@ def _event(number: int) -> dict[str, object]:
 
 
 def test_records_arrive_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With a spool and without one, with the headers of the address."""
     monkeypatch.setenv("OTLP_TEST_TOKEN", SECRET)
     for spool in (None, tmp_path / "spool"):
         with http_receiver() as received:
@@ -41,7 +40,7 @@ def test_records_arrive_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_receiver_that_comes_back(tmp_path: Path) -> None:
-    """What a spool holds is sent by the next process; an end waits no longer than it may."""
+    """The next process sends what a spool holds; an end waits no longer than it may."""
     is_away = True
     with http_receiver(lambda *_: Answer(503, ECHO.encode()) if is_away else taken()) as received:
         to = f"otlp+http://localhost:{received.port}"
@@ -60,7 +59,6 @@ def test_a_receiver_that_comes_back(tmp_path: Path) -> None:
 
 
 def test_what_is_rejected_is_counted() -> None:
-    """As refused; it is not sent again."""
     with http_receiver(lambda *_: partial(1)) as received:
         to = f"otlp+http://localhost:{received.port}"
         with Collector("conferencing", to) as telemetry:
@@ -72,7 +70,6 @@ def test_what_is_rejected_is_counted() -> None:
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
 def test_a_child_sends_its_own() -> None:
-    """A connection is not shared with a child."""
     with http_receiver() as received:
         with Collector("conferencing", f"otlp+http://localhost:{received.port}") as telemetry:
             telemetry.emit(_event(1))
@@ -88,7 +85,6 @@ def test_a_child_sends_its_own() -> None:
 
 
 def test_addresses_that_are_faulty() -> None:
-    """They raise at once, and are not quoted."""
     for to in [
         "otlp://otel.example.org",
         "otlp+grpc://otel.example.org",
@@ -111,12 +107,8 @@ def test_it_is_no_place_of_this_machine() -> None:
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The message says what to install."""
-    monkeypatch.setitem(
-        sys.modules,
-        "opentelemetry.proto.collector.logs.v1.logs_service_pb2",
-        None,
-    )
+    module = "opentelemetry.proto.collector.logs.v1.logs_service_pb2"
+    monkeypatch.setitem(sys.modules, module, None)
     settings = OtlpSettings.at_address("otlp", "otlp+https://otel.example.org")
     with pytest.raises(ConfigError, match=r"\[otlp\].*E201"):
         OtlpSink(settings, Opening("backend", (), Path()))

@@ -22,8 +22,7 @@ _SCHEMA = load_schema("conferencing")
     ("protocol", "receiver"), [("http", http_receiver), ("grpc", grpc_receiver)]
 )
 def test_mutual_tls(tmp_path: Path, protocol: str, receiver: Any) -> None:
-    """Records go to a receiver of that authority, and from a sink that it signed, and to none
-    else."""
+    """The receiver and the sink each accept only certificates of the authority that they trust."""
     authority, stranger = Authority(tmp_path), Authority(tmp_path, "stranger")
     server, own = authority.issue("server"), authority.issue("sink")
     foreign = stranger.issue("foreign")
