@@ -54,6 +54,15 @@ def vault(tmp_path: Path) -> Iterator[Vault]:
         yield made
 
 
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Vault]:
+    """A vault in ``tmp_path`` with a cloud recording of one track."""
+    with opened(tmp_path) as made:
+        create(made)
+        add(made)
+        yield made
+
+
 def _read(vault: Vault, track: str = "cam", *place: int | None) -> bytes:
     return b"".join(vault.read(RECORDING, track, *place))  # type: ignore[arg-type]
 
@@ -72,7 +81,6 @@ def _refusal(call: Callable[[], object]) -> str:
 
 
 def test_what_was_added_is_read(vault: Vault) -> None:
-    """By tracks, whole, and by any range of bytes."""
     assert _read(vault) == _whole()
     assert _read(vault, "mix") == _whole("mix", range(2))
     chances, whole = Random(7), _whole()
@@ -90,7 +98,6 @@ def test_what_was_added_is_read(vault: Vault) -> None:
 
 
 def test_a_repetition_changes_nothing(vault: Vault) -> None:
-    """The answer is the same, but for the word that it is not new."""
     lines = manifest(vault).count(b"\n")
     again = vault.add(RECORDING, "cam", 2, content("cam", 2), owner_mark="owner", kind="video")
     assert again == Added(5, is_new=False)
@@ -135,7 +142,6 @@ def test_a_finished_recording_takes_no_chunk(vault: Vault) -> None:
 
 
 def test_unknown_recordings_and_tracks(vault: Vault) -> None:
-    """They are not found, whatever is asked of them."""
     for call in (
         lambda: add(vault, recording=OTHER),
         lambda: vault.tracks(OTHER),
@@ -149,7 +155,6 @@ def test_unknown_recordings_and_tracks(vault: Vault) -> None:
 
 
 def test_recordings_of_several_threads_do_not_mix(tmp_path: Path) -> None:
-    """Eight recordings, written at once."""
     with opened(tmp_path) as vault:
         recordings = [f"{number:032x}" for number in range(8)]
         for recording in recordings:
@@ -163,7 +168,6 @@ def test_recordings_of_several_threads_do_not_mix(tmp_path: Path) -> None:
 
 
 def test_a_recipient_is_one_of_age(tmp_path: Path) -> None:
-    """Nothing is made for another one."""
     with opened(tmp_path) as vault:
         assert _refusal(lambda: vault.prepare(RECORDING, "age1")) == "terms"
         assert not vault.keys.has(RECORDING)
@@ -183,34 +187,28 @@ def test_a_local_recording_is_sealed_for_its_host_only(tmp_path: Path) -> None:
         assert verify(vault, RECORDING) == []
 
 
-def test_one_process_at_a_time(tmp_path: Path) -> None:
-    """Another is refused, unless it only reads."""
-    with opened(tmp_path) as vault:
-        create(vault)
-        add(vault)
-        with pytest.raises(InUse):
-            Store(tmp_path)
-        with opened_to_read(tmp_path) as reader:
-            assert verify(reader, RECORDING) == []
-            assert b"".join(reader.read(RECORDING, "cam")) == _whole(numbers=range(3))
+def test_one_process_at_a_time(small: Vault, tmp_path: Path) -> None:
+    """Another process may only read."""
+    with pytest.raises(InUse):
+        Store(tmp_path)
+    with opened_to_read(tmp_path) as reader:
+        assert verify(reader, RECORDING) == []
+        assert b"".join(reader.read(RECORDING, "cam")) == _whole(numbers=range(3))
 
 
-def test_a_rotation_beside_a_reader(tmp_path: Path) -> None:
+def test_a_rotation_beside_a_reader(small: Vault, tmp_path: Path) -> None:
     """A reader that was there before sees nothing changed, and reads on."""
-    with opened(tmp_path) as vault:
-        create(vault)
-        add(vault)
-        with opened_to_read(tmp_path) as reader:
-            content_ = reader.read(RECORDING, "cam")
-            first = next(content_)
-            vault.keys.rotate()
-            assert verify(reader, RECORDING) == []
-            vault.keys.rotate()
-            assert first + b"".join(content_) == _whole(numbers=range(3))
+    with opened_to_read(tmp_path) as reader:
+        content_ = reader.read(RECORDING, "cam")
+        first = next(content_)
+        small.keys.rotate()
+        assert verify(reader, RECORDING) == []
+        small.keys.rotate()
+        assert first + b"".join(content_) == _whole(numbers=range(3))
 
 
 def test_chunks_whose_lines_find_no_room_leave_no_file(tmp_path: Path) -> None:
-    """Of however many tracks; they are taken when there is room."""
+    """The same chunks are taken when the database has room again."""
     with opened(tmp_path) as vault:
         create(vault)
         db = vault.store.database._db
@@ -227,15 +225,6 @@ def test_chunks_whose_lines_find_no_room_leave_no_file(tmp_path: Path) -> None:
         for track, number in added.items():
             add(vault, track, range(number, number + 1), size=10)
         assert verify(vault, RECORDING) == []
-
-
-def test_room_on_the_disk(vault: Vault, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is for a chunk of any size, beside what is left free."""
-    assert vault.has_room()
-    monkeypatch.setattr("collector.recording.vault._SPARE_BYTES", 1 << 60)
-    assert not vault.has_room()
-    with pytest.raises(Refused, match="full"):
-        add(vault, "new", range(1))
 
 
 def test_a_file_without_a_line_is_removed_at_the_end(tmp_path: Path) -> None:
@@ -261,7 +250,6 @@ def test_a_file_without_a_line_is_removed_at_the_end(tmp_path: Path) -> None:
 
 
 def test_directories_that_cannot_be_used(tmp_path: Path) -> None:
-    """The error has a code, and names no path."""
     (tmp_path / "recorder.db").write_text("no database, but long enough to be looked at" * 99)
     with pytest.raises(ConfigError, match="E203"):
         Store(tmp_path)
@@ -270,7 +258,7 @@ def test_directories_that_cannot_be_used(tmp_path: Path) -> None:
 
 
 def test_no_plaintext_on_disk(tmp_path: Path) -> None:
-    """Content, names of tracks that were destroyed, and keys: in no byte of any file."""
+    """No byte of any file shows content, or the name of a destroyed track."""
     content_, name = canaries(2)
     with opened(tmp_path / "vault") as vault:
         create(vault)
@@ -318,7 +306,7 @@ def test_a_long_recording_costs_no_more(vault: Vault) -> None:
 def test_a_full_disk_refuses_and_loses_nothing(
     vault: Vault, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A write that fails in the middle leaves no file; the same chunk is taken later."""
+    """A write that fails leaves no file. The same chunk is taken later."""
 
     def fail(handle: int, data: object) -> int:
         raise OSError(errno.ENOSPC, "full")
@@ -326,35 +314,21 @@ def test_a_full_disk_refuses_and_loses_nothing(
     with monkeypatch.context() as patch:
         patch.setattr("collector.recording.storage.os.write", fail)
         assert _refusal(lambda: add(vault, "cam", range(5, 6))) == "full"
+    assert vault.has_room()
     with monkeypatch.context() as patch:
         patch.setattr("collector.recording.vault._SPARE_BYTES", 1 << 60)
+        assert not vault.has_room()
         assert _refusal(lambda: add(vault, "cam", range(5, 6))) == "full"
     assert verify(vault, RECORDING) == []
     add(vault, "cam", range(5, 6))
     assert _read(vault) == _whole(numbers=range(6))
 
 
-def test_a_full_database_refuses_and_loses_nothing(vault: Vault) -> None:
-    """SQLite has no page left for the line: the chunk does not exist, and comes again later."""
-    database = vault.store.database
-    with database.transaction() as db:
-        pages = db.execute("PRAGMA page_count").fetchone()[0]
-        db.execute(f"PRAGMA max_page_count = {pages}")
-    with pytest.raises(Refused) as found:
-        add(vault, "cam", range(5, 60), size=10)
-    assert found.value.code == "full"
-    with database.transaction() as db:
-        db.execute("PRAGMA max_page_count = 1000000")
-    number = vault.tracks(RECORDING)[0].chunks
-    add(vault, "cam", range(number, number + 1))
-    assert verify(vault, RECORDING) == []
-
-
 # -- erasing ------------------------------------------------------------------------------------
 
 
 def test_a_destroyed_track_cannot_be_read_or_continued(vault: Vault, tmp_path: Path) -> None:
-    """The others stay, and the manifest says what was destroyed."""
+    """The others stay, and the manifest is still valid."""
     reading = vault.read(RECORDING, "cam")
     next(reading)
     destroy(vault, "cam", "none")
@@ -373,49 +347,39 @@ def test_a_destroyed_track_cannot_be_read_or_continued(vault: Vault, tmp_path: P
     assert check_manifest(manifest(vault))[1] == []
 
 
-def test_an_erased_recording_leaves_its_id_only(tmp_path: Path) -> None:
+def test_an_erased_recording_leaves_its_id_only(small: Vault, tmp_path: Path) -> None:
     """Every call answers that it was erased; a copy of an age file opens with nothing."""
-    with opened(tmp_path) as vault:
-        create(vault)
-        add(vault)
-        checkpoint, sealed = vault.checkpoint(RECORDING), vault.ciphertext(RECORDING, "cam", 0)
-        reading = vault.read(RECORDING, "cam")
-        next(reading)
-        assert RECORDING in vault._next
-        erase(vault)
-        assert RECORDING not in vault._next  # nor its secret
-        assert _refusal(lambda: list(reading)) == "left"
-        for call in (add, lambda v: v.tracks(RECORDING), manifest):
-            assert _refusal(lambda c=call: c(vault)) == "erased"  # type: ignore[misc]
-        assert verify(vault, RECORDING, checkpoint) == []
-        files = [path for path in tmp_path.rglob("*") if path.is_file()]
-        assert not any(sealed[:200] in path.read_bytes() for path in files)
-        assert not any(path.suffix == ".age" for path in files)
-        assert vault.store.database.rows("SELECT COUNT(*) FROM lines") == [(0,)]
-        assert vault.store.database.rows("SELECT COUNT(*) FROM tasks") == [(0,)]
+    checkpoint, sealed = small.checkpoint(RECORDING), small.ciphertext(RECORDING, "cam", 0)
+    reading = small.read(RECORDING, "cam")
+    next(reading)
+    assert RECORDING in small._next
+    erase(small)
+    assert RECORDING not in small._next  # nor its secret
+    assert _refusal(lambda: list(reading)) == "left"
+    for call in (add, lambda v: v.tracks(RECORDING), manifest):
+        assert _refusal(lambda c=call: c(small)) == "erased"  # type: ignore[misc]
+    assert verify(small, RECORDING, checkpoint) == []
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert not any(sealed[:200] in path.read_bytes() for path in files)
+    assert not any(path.suffix == ".age" for path in files)
+    assert small.store.database.rows("SELECT COUNT(*) FROM lines") == [(0,)]
+    assert small.store.database.rows("SELECT COUNT(*) FROM tasks") == [(0,)]
 
 
-def test_an_erasure_that_is_stopped_goes_on(tmp_path: Path) -> None:
+def test_an_erasure_that_is_stopped_goes_on(small: Vault, tmp_path: Path) -> None:
     """Keys are gone first, and the ledger has it before any file is removed; nothing can be read
     meanwhile."""
-    with opened(tmp_path) as vault:
-        create(vault)
-        add(vault)
-        for name in ("append", "commit"):
-            failing = patch.object(vault.store, name, side_effect=OSError)
-            if name == "append":
-                with failing:
-                    assert _refusal(lambda: destroy(vault, "cam")) == "unavailable"
-            else:
-                with failing:
-                    assert _refusal(partial(loop(vault).carry_out, RECORDING, "erase")) == (
-                        "unavailable"
-                    )
-            assert _refusal(lambda: vault.read(RECORDING, "cam")) == "left"
-            assert list(tmp_path.rglob("*.age"))
-        loop(vault).carry_out(RECORDING, "erase")
-        assert not list(tmp_path.rglob("*.age"))
-        assert verify(vault, RECORDING) == []
+    for name, step in {
+        "append": partial(destroy, small, "cam"),
+        "commit": partial(loop(small).carry_out, RECORDING, "erase"),
+    }.items():
+        with patch.object(small.store, name, side_effect=OSError):
+            assert _refusal(step) == "unavailable"
+        assert _refusal(lambda: small.read(RECORDING, "cam")) == "left"
+        assert list(tmp_path.rglob("*.age"))
+    loop(small).carry_out(RECORDING, "erase")
+    assert not list(tmp_path.rglob("*.age"))
+    assert verify(small, RECORDING) == []
     facts = [each.fact("what") for each in entries_of(tmp_path / "recorder.db", "recording")]
     assert facts == ["withdraw"]
 
@@ -443,18 +407,15 @@ def test_two_threads_that_erase_note_it_once(
     assert len(entries_of(tmp_path / "recorder.db", "recording")) == 1
 
 
-def test_a_full_disk_keeps_no_file_of_a_destroyed_track(tmp_path: Path) -> None:
-    """Where the keys cannot be written anew, that is done later."""
-    with opened(tmp_path) as vault:
-        create(vault)
-        add(vault)
-        with patch.object(vault.keys.database, "compact", return_value=False):
-            destroy(vault, "cam")
-            assert not list(tmp_path.rglob("*.age"))
-            run(vault)
-        assert [each.what for each in vault.store.due(1.0, "compact")] == ["compact"]
-        loop(vault).carry_out("", "compact")
-        assert vault.store.due(1.0, "compact") == []
+def test_a_full_disk_keeps_no_file_of_a_destroyed_track(small: Vault, tmp_path: Path) -> None:
+    """If the keys cannot be written anew, that is done later."""
+    with patch.object(small.keys.database, "compact", return_value=False):
+        destroy(small, "cam")
+        assert not list(tmp_path.rglob("*.age"))
+        run(small)
+    assert [each.what for each in small.store.due(1.0, "compact")] == ["compact"]
+    loop(small).carry_out("", "compact")
+    assert small.store.due(1.0, "compact") == []
 
 
 def test_rotation_touches_no_content(vault: Vault, tmp_path: Path) -> None:
@@ -521,7 +482,8 @@ def test_changed_objects_are_found(vault: Vault) -> None:
 
 @pytest.mark.usefixtures("no_pause")
 def test_a_changed_object_is_not_read(vault: Vault) -> None:
-    """Not even one that is sealed with the right key, as any process can that has the recipient."""
+    """An object that is sealed with the right key is refused too: any process that knows the
+    recipient can make one."""
     found = vault.keys.find(RECORDING, "cam")
     assert found is not None
     path = vault.files.path(chunk_key(RECORDING, found.object, 1))
@@ -613,7 +575,6 @@ def test_a_rollback_is_found_against_a_checkpoint(tmp_path: Path) -> None:
 
 @pytest.mark.usefixtures("no_pause")
 def test_swapped_keys_recordings_and_signers_are_found(vault: Vault) -> None:
-    """Keys of another track, a manifest of another recording, and one of another signer."""
     create(vault, OTHER)
     add(vault, recording=OTHER)
     finish(vault, OTHER)
