@@ -26,8 +26,7 @@ _COMMANDS = ("config", "filter", "schema", "store")
 
 @pytest.mark.parametrize("command", [*_COMMANDS, "others"])
 def test_each_is_told(command: str, demo: Path, tmp_path: Path) -> None:
-    """The exit code, places, codes, counts and suggestions are those of the table; the codes are
-    explained, and no value is shown."""
+    """The output explains the codes and shows no value."""
     tried = 0
     for number, entry in enumerate(table()):
         first = entry.command.split()[0]

@@ -29,7 +29,7 @@ def _figures(told: dict[str, Any]) -> dict[str, Any]:
 
 
 def test_live_counts(tmp_path: Path) -> None:
-    """They are the ledger's, while a sidecar holds the spool."""
+    """The counts are the ledger's, while a sidecar holds the spool."""
     with Spool(tmp_path / "spool.db") as spool:
         commit(spool, entry(1, 2, rejected={"malformed": 3}))
         told = _figures(run("claims", "--data", tmp_path, "--json").json)
@@ -45,8 +45,7 @@ def test_live_counts(tmp_path: Path) -> None:
 
 
 def test_for_people(tmp_path: Path) -> None:
-    """Each sentence once with a verdict and a reason, and a summary; what carries it only with the
-    details. ``--verify`` changes nothing."""
+    """The output gives each sentence once; ``--verify`` changes nothing."""
     shown = run("claims", "--data", tmp_path)
     lines, sentences = shown.out.decode().splitlines(), [c.text for c in load_claims().values()]
     assert [line for line in lines if line[2:] in sentences] == [f"\u2713 {s}" for s in sentences]
@@ -66,8 +65,7 @@ def test_for_people(tmp_path: Path) -> None:
 
 
 def test_what_needs_attention_comes_first(tmp_path: Path) -> None:
-    """Broken, then unproven, then the rest, each with what to do; in ASCII where the output has no
-    other letters, and wrapped on a narrow terminal."""
+    """Broken claims come first, then unproven ones, then the rest."""
     (tmp_path / "notes.txt").write_text("of another program")
     done = run("claims", "--data", tmp_path)
     signs = [
@@ -83,7 +81,6 @@ def test_what_needs_attention_comes_first(tmp_path: Path) -> None:
 
 
 def test_verify(tmp_path: Path) -> None:
-    """Every check runs; without a recorder nothing of a meeting is kept, which is said."""
     done = run("claims", "--verify", "--data", tmp_path / "data", "--json")
     told = done.json
     verdicts = {claim["id"]: claim["verdict"] for claim in told["claims"]}
@@ -97,8 +94,7 @@ def test_verify(tmp_path: Path) -> None:
 
 
 def test_verdicts_are_recorded(tmp_path: Path) -> None:
-    """With their time, in a file that is its owner's alone and that is no foreign file; also while
-    a sidecar has the directory. Those of other claims stay."""
+    """They are in a private file that keeps the verdicts of other claims."""
     with Spool(tmp_path / "spool.db"):
         assert run("claims", "--data", tmp_path).code == 0
     file = tmp_path / "verdicts.json"
@@ -112,8 +108,7 @@ def test_verdicts_are_recorded(tmp_path: Path) -> None:
 
 
 def test_recordings(tmp_path: Path) -> None:
-    """Those in the recorder's directory are looked at and counted while it runs; nothing of them
-    is shown."""
+    """A recorder's recordings are counted while it runs."""
     path, directory = tmp_path / "collector.json", tmp_path / "recorder"
     settings = {"data": str(tmp_path / "data"), "recorder": {"data": str(directory)}}
     path.write_bytes(orjson.dumps(settings))
@@ -136,7 +131,6 @@ def test_recordings(tmp_path: Path) -> None:
 
 
 def test_recordings_without_their_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A recorder that cannot be looked at leaves its claims unproven."""
     monkeypatch.setitem(sys.modules, "collector.recording.claims", None)
     config = Config(recorder=RecorderSection(data=tmp_path))
     found = recording_findings(config)
@@ -147,7 +141,7 @@ def test_recordings_without_their_extra(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_workers_without_their_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where none can be started, the claims that need one are unproven."""
+    """Claims that need a worker are unproven where none can be started."""
     monkeypatch.setitem(sys.modules, "collector.server.sandbox_check", None)
     found = serving_findings(Config())
     assert tuple(found) == SERVING_CHECKS
@@ -158,7 +152,6 @@ def test_workers_without_their_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @for_each("as_json", [(), ("--json",)])
 def test_a_broken_claim(as_json: tuple[str, ...], tmp_path: Path) -> None:
-    """It says which, and why."""
     path = tmp_path / "collector.yaml"
     sink = {"path": "a", "party": "third", "recipient": "Ads", "purposes": ["security"]}
     path.write_bytes(orjson.dumps({"data": str(tmp_path), "sinks": {"ndjson": sink}}))
@@ -175,8 +168,6 @@ def test_a_broken_claim(as_json: tuple[str, ...], tmp_path: Path) -> None:
 
 
 def test_a_ledger_that_cannot_be_read(tmp_path: Path) -> None:
-    """It breaks the claims that need it, and others are told as they are; without it there are no
-    counts to tell."""
     (tmp_path / "spool.db").write_bytes(b"canary of no database" * 1000)
     done = run("claims", "--data", tmp_path, "--json")
     verdicts = {claim["id"]: claim["verdict"] for claim in done.json["claims"]}
@@ -189,7 +180,7 @@ def test_a_ledger_that_cannot_be_read(tmp_path: Path) -> None:
 def test_a_directory_that_cannot_be_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is stored is looked at; that the ledger cannot note it is unproven, and no failure."""
+    """The ledger cannot note the check; that is unproven, and not a failure."""
     lives = PopulatedDirectory(tmp_path)
     lives.deliver(range(3))
 
@@ -205,14 +196,13 @@ def test_a_directory_that_cannot_be_written(
 
 
 def test_a_configuration_that_does_not_load(tmp_path: Path) -> None:
-    """It is said as everywhere."""
     path = tmp_path / "collector.yaml"
     path.write_text("nonsense: 1")
     assert run("claims", "--config", path).code == 78
 
 
 def test_only_some(tmp_path: Path) -> None:
-    """A build can ask for those that it is about; an unknown name is exit 2."""
+    """A build can ask for some claims; an unknown name is exit 2."""
     folder = tmp_path / "data"
     asked = ("--only", "no-sale", "--only", "notice", "--only", "no-sale")
     told = run("claims", "--data", folder, "--json", *asked).json
@@ -241,7 +231,6 @@ claims:
 
 
 def test_sentences_of_an_organisation(tmp_path: Path) -> None:
-    """They come after the shipped ones, and are verified as these are."""
     (tmp_path / "own.yaml").write_text(_OWN)
     path = tmp_path / "c.yaml"
     settings = {"data": str(tmp_path / "data"), "claims": str(tmp_path / "own.yaml")}
@@ -265,7 +254,7 @@ def test_sentences_of_an_organisation(tmp_path: Path) -> None:
     ],
 )
 def test_faulty_sentences(tmp_path: Path, own: str | None, code: bytes) -> None:
-    """Exit 78, and where; a shipped sentence cannot be replaced by a weaker one."""
+    """A shipped sentence cannot be replaced by a weaker one."""
     if own is not None:
         (tmp_path / "own.yaml").write_text(own)
     path = tmp_path / "c.yaml"

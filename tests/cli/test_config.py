@@ -21,7 +21,7 @@ _HASH = "cd" * 32
 
 
 def test_nothing_to_complain_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Defaults are fine, and so is a file; nothing is made."""
+    """A check of the defaults or of a sound file makes no file."""
     monkeypatch.chdir(tmp_path)
     done = run("config", "check")
     assert (done.code, done.out, done.err) == (0, b"no faults\n", b"")
@@ -32,8 +32,7 @@ def test_nothing_to_complain_about(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_server_that_does_not_answer_is_a_warning(tmp_path: Path) -> None:
-    """Exit 0, because a sidecar starts with this configuration; the sink and its line are named.
-    With a fault of another setting, the warning is given too."""
+    """It is exit 0, because a sidecar starts with this configuration."""
     path = tmp_path / "c.yaml"
     url = f"postgres://{_SECRET}@127.0.0.1:1/telemetry"
     path.write_text(
@@ -55,7 +54,6 @@ def test_a_server_that_does_not_answer_is_a_warning(tmp_path: Path) -> None:
 
 
 def test_every_fault_of_settings(tmp_path: Path) -> None:
-    """One line each, exit 78, and no value in any."""
     path = tmp_path / "c.yaml"
     path.write_text(f"http:\n  address: {_SECRET}\nauth:\n  tokens: [{_SECRET}]\nfoo: 1\n")
     done = run("config", "check", "--config", path, env={"COLLECTOR__LOG__LEVEL": _SECRET})
@@ -77,7 +75,6 @@ def test_every_fault_of_settings(tmp_path: Path) -> None:
 
 
 def test_every_fault_of_what_settings_name(tmp_path: Path) -> None:
-    """The schema, certificates, directories and addresses, as ``serve`` would find them."""
     (tmp_path / "file").write_text("")
     (tmp_path / "s.yaml").write_text("name: x\n")
     path = tmp_path / "c.yaml"
@@ -101,8 +98,7 @@ def test_every_fault_of_what_settings_name(tmp_path: Path) -> None:
 
 
 def test_faults_of_both_at_once(tmp_path: Path) -> None:
-    """Things that settings name are tried although others are faulty; a schema that is not there is
-    a fault of the line that names it."""
+    """What settings name is tried although other settings are faulty."""
     (tmp_path / "file").write_text("")
     path = tmp_path / "c.yaml"
     path.write_text(
@@ -124,7 +120,6 @@ def test_faults_of_both_at_once(tmp_path: Path) -> None:
 
 
 def test_a_size_is_written_as_a_size(tmp_path: Path) -> None:
-    """Also that of a setting that may have none: in a fault, and by ``show``."""
     path = tmp_path / "c.yaml"
     path.write_text("sinks: {store: {limit: 1KiB}}\nlimits: {body: 9MiB}\n")
     said = run("config", "check", "--config", path).err.decode()
@@ -136,7 +131,7 @@ def test_a_size_is_written_as_a_size(tmp_path: Path) -> None:
 
 
 def test_show(tmp_path: Path) -> None:
-    """Every setting with its value and origin; of tokens only the number."""
+    """It shows every setting with its origin; of tokens only the number."""
     path = tmp_path / "c.yaml"
     path.write_text(
         f"auth:\n  tokens: [{_HASH}, {_HASH}]\nlimits: {{body: 3MiB, header_time: 1500ms}}\n"
@@ -160,7 +155,6 @@ def test_show(tmp_path: Path) -> None:
 
 
 def test_show_of_a_faulty_file(tmp_path: Path) -> None:
-    """The same faults, exit 78."""
     (tmp_path / "c.yaml").write_text(f"log: {{level: {_SECRET}}}\n")
     done = run("config", "show", "--config", tmp_path / "c.yaml")
     assert (done.code, done.out) == (78, b"")
@@ -177,7 +171,6 @@ _TAKE_ONE = (
 
 @for_each("command", _TAKE_ONE)
 def test_each_command_names_the_configuration_in_one_way(command: str, tmp_path: Path) -> None:
-    """By ``--config`` or ``-c``. Otherwise exit 2 with a message that says how to name it."""
     (tmp_path / "c.yaml").write_text(f"foo: {_SECRET}\n")
     words = [word.replace("~", " ") for word in command.split()]
     call = run_process if "serve" in words else run
@@ -205,8 +198,6 @@ def _sinks(folder: Path, party: str, more: str = "") -> Path:
 
 
 def test_flows(tmp_path: Path) -> None:
-    """A row for each field; a column for each sink, and whose it is; the same as JSON and as a
-    chart."""
     path = _sinks(tmp_path, "processor")
     table = run("config", "flows", "--config", path).out.decode().splitlines()
     assert 'ndjson (processor, A "b" [c], DE)' in table[0]
@@ -222,7 +213,6 @@ def test_flows(tmp_path: Path) -> None:
 
 
 def test_the_page_shows_what_the_command_prints(tmp_path: Path) -> None:
-    """The table of docs/claims.md is that of its configuration."""
     page = (Path(__file__).parent.parent.parent / "docs" / "claims.md").read_text()
     page = page[page.index("\n## Flows") :]
     (example,) = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
@@ -233,14 +223,13 @@ def test_the_page_shows_what_the_command_prints(tmp_path: Path) -> None:
 
 
 def test_flows_of_the_environment() -> None:
-    """The settings in force: the store alone, for one purpose."""
     environ = {"COLLECTOR__SINKS__STORE__PURPOSES": "security"}
     found = run("config", "flows", "--json", env=environ).json
     assert [flow["field"] for flow in found["flows"]] == ["client.address"]
 
 
 def test_a_third_party_is_refused(tmp_path: Path) -> None:
-    """By every command that reads the sinks, at its line, with the claims."""
+    """Every command that reads the sinks refuses it at its line."""
     path = _sinks(tmp_path, "third")
     checked = run("config", "check", "--config", path)
     assert checked.code == 78
@@ -258,7 +247,7 @@ def test_a_third_party_is_refused(tmp_path: Path) -> None:
 
 
 def test_faults_of_sinks_stand_beside_others(tmp_path: Path) -> None:
-    """A sink's purposes are looked at only where they are sound, and the schema as well."""
+    """A sink's purposes are checked only where they are sound."""
     path = _sinks(tmp_path, "processor", "  store: {purposes: [securty]}\nlog: {level: x}\n")
     said = run("config", "check", "--config", path).err.decode().splitlines()
     assert [line.rpartition("[")[2] for line in said] == ["E107]", "E132]"]
@@ -275,7 +264,7 @@ def test_faults_of_sinks_stand_beside_others(tmp_path: Path) -> None:
 
 
 def test_diff(tmp_path: Path) -> None:
-    """A new sink widens: exit 1, whose it is and every field; without it, nothing does."""
+    """A new sink widens; a removed one does not."""
     (old := tmp_path / "old.yaml").write_text("log: {level: debug}\n")
     new = _sinks(tmp_path, "processor")
     done = run("config", "diff", old, new, env={"COLLECTOR__SINKS__NDJSON__PATH": "elsewhere"})
@@ -292,7 +281,6 @@ def test_diff(tmp_path: Path) -> None:
 
 
 def test_what_is_refused_is_not_compared(tmp_path: Path) -> None:
-    """Exit 78, with the faults of both files, each at its place."""
     old, new = _sinks(tmp_path, "third"), tmp_path / "new.yaml"
     new.write_text(f"schema: {_SECRET}\n")
     done = run("config", "diff", old, new)
@@ -319,8 +307,7 @@ _NAMED = "schema: etc/schema.yaml\nsinks: {store: {purposes: [security]}}\n"
 
 
 def test_diff_of_revisions(repository: Path) -> None:
-    """``REV:path`` is the file as it was, with the schema file as it was then; a shipped schema is
-    the one that is shipped."""
+    """The schema file is read from the revision, too."""
     config, schema = _documents(repository)
     commit()
     schema.write_text(_SCHEMA.replace("retention: 30d", "retention: 31d", 1))
@@ -363,7 +350,6 @@ def test_diff_of_revisions(repository: Path) -> None:
     ],
 )
 def test_what_cannot_be_had_of_a_revision(repository: Path, reference: str, says: str) -> None:
-    """A fault like any other, that says which file it is in."""
     config, _ = _documents(repository)
     (config.parent / "broken.yaml").write_text(f"sinks: {{stor: {_SECRET}}}\n")
     for name, named in (
@@ -382,7 +368,7 @@ def test_what_cannot_be_had_of_a_revision(repository: Path, reference: str, says
 
 
 def test_a_colon_makes_no_path_a_revision(repository: Path) -> None:
-    """A reference like a path is one; so is the schema that a file names, as for ``serve``."""
+    """A reference that looks like a path is a path."""
     config, _ = _documents(repository)
     commit()
     wider = repository / "HEAD:etc"
@@ -395,7 +381,6 @@ def test_a_colon_makes_no_path_a_revision(repository: Path) -> None:
 
 
 def test_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is named as what is missing."""
     monkeypatch.setenv("PATH", str(tmp_path))
     done = run("config", "diff", "HEAD:a.yaml", "b.yaml")
     assert (done.code, b"[E201]" in done.err) == (78, True)
@@ -424,7 +409,6 @@ def test_every_setting_is_there_with_its_default(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
-    """It is named, and not written to."""
     file = tmp_path / "mine.yaml"
     file.write_text("data: elsewhere\n")
     done = run("config", "init", file)
@@ -435,7 +419,7 @@ def test_a_file_that_is_there_stays(tmp_path: Path) -> None:
 def test_what_a_sink_of_another_package_does_at_a_start(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A constructor that fails is a fault of its sink, at its name; the sink is made offline."""
+    """A constructor that fails is a fault of its sink."""
     source = """
 from pathlib import Path
 from collector.sinks import Sink, SinkSettings
@@ -470,7 +454,6 @@ class Mine(Sink):
 
 
 def test_serve_takes_the_file_as_check_does(tmp_path: Path) -> None:
-    """With the same fault at the same place."""
     options = ["--config", "c.yaml"]
     (tmp_path / "c.yaml").write_text("log: {level: loud}\n")
     for command in (["config", "check"], ["serve"]):

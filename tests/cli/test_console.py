@@ -32,7 +32,7 @@ _CELL = st.lists(_WORD, max_size=6).map(" ".join)
     st.sampled_from([40, 80, 200]),
 )
 def test_no_word_of_a_table_is_broken(rows: list[list[str]], width: int) -> None:
-    """Each word is somewhere whole, and no line is longer than the terminal, unless one word is."""
+    """No line is longer than the terminal, unless one word is."""
     table = new_table(*(f"h{number}" for number in range(len(rows[0]))))
     for row in rows:
         table.add_row(*row)
@@ -60,8 +60,7 @@ _TABLES = [
 
 @for_each("command", _TABLES)
 def test_tables_fit_eighty_columns(command: tuple[str, ...]) -> None:
-    """Every word of the table of a wide terminal is whole in a narrow one. A line is not longer,
-    but for sentences, which the terminal wraps."""
+    """Only sentences may be longer; the terminal wraps them."""
     narrow = run(*command, env={"COLUMNS": "80"}).out.decode()
     wide = run(*command, env={"COLUMNS": "1000"}).out.decode()
     bars = re.compile("[█▏▎▍▌▋▊▉]+")
@@ -69,7 +68,6 @@ def test_tables_fit_eighty_columns(command: tuple[str, ...]) -> None:
 
 
 def test_a_table_without_rows_has_its_headings() -> None:
-    """Also where they have no room beside one another."""
     text = StringIO()
     table = new_table("a" * 30, "b" * 30)
     Console(file=text, width=40).print(table)
@@ -77,7 +75,6 @@ def test_a_table_without_rows_has_its_headings() -> None:
 
 
 def test_options_of_every_command_fit_eighty_columns() -> None:
-    """No name is cut in a help text."""
     queue: list[tuple[list[str], Any]] = [([], typer.main.get_command(app))]
     for words, command in queue:
         inner = getattr(command, "commands", {})
@@ -111,7 +108,7 @@ for words, heavy in (
 
 
 def test_little_is_loaded_for_little() -> None:
-    """What is printed decides what is imported: a health check asks every few seconds."""
+    """A health check runs every few seconds, so it must import little."""
     done = subprocess.run(
         [sys.executable, "-c", _LIGHT], capture_output=True, check=True, timeout=WAIT_SECONDS
     )

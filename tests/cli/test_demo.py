@@ -20,7 +20,6 @@ from tests.support.rows import for_each
 
 
 def test_the_demo_stores_records_and_finds_no_canary(tmp_path: Path) -> None:
-    """Every event is stored, a sample is shown, all bytes searched; a second run starts anew."""
     for _ in range(2):
         ended = run("demo", "--data", tmp_path / "demo", "--events", 1200, "--json")
         assert ended.code == 0, ended.err
@@ -36,7 +35,6 @@ def test_the_demo_stores_records_and_finds_no_canary(tmp_path: Path) -> None:
 
 
 def test_the_demo_speaks_to_people(tmp_path: Path) -> None:
-    """Counts, sizes, a record, the verdict of the scan, and how to look at the store."""
     text = run("demo", "--data", tmp_path, "--events", 50).out.decode()
     for part in ("received", "bytes in", '{"schema":"conferencing/', "none found", "store query"):
         assert part in text
@@ -46,7 +44,7 @@ def test_the_demo_speaks_to_people(tmp_path: Path) -> None:
 def test_the_next_command_can_be_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, shown: str
 ) -> None:
-    """By its path, where the search for programs does not find it."""
+    """It is named by its path where ``PATH`` does not have it."""
     folder = tmp_path / "a"
     folder.mkdir()
     program = folder / "collector"
@@ -60,14 +58,13 @@ def test_the_next_command_can_be_found(
 
 @for_each("schema", [name for name in resources.names() if name != "participants-qos"])
 def test_the_demo_works_with_other_schemas(tmp_path: Path, schema: str) -> None:
-    """Any schema that reads the events of a client."""
     ended = run("demo", "--data", tmp_path, "--events", 50, "-s", schema, "--json")
     assert ended.code == 0
     assert ended.json["stored"] == 50
 
 
 def test_a_leak_would_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the store also kept what came in, the demo would fail: planted through the batch."""
+    """The demo fails if the store also keeps what came in."""
     leaked: list[bytes] = []
     original = Store.deliver
 
@@ -85,7 +82,6 @@ def test_a_leak_would_be_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_an_unusable_directory_is_said(tmp_path: Path) -> None:
-    """Exit 78."""
     (tmp_path / "file").write_bytes(b"")
     ended = run("demo", "--data", tmp_path / "file", "--events", 1)
     assert ended.code == 78

@@ -9,7 +9,6 @@ from tests.support.rows import for_each
 
 @for_each("written", ["E307", "e307", "307", "[E307]"])
 def test_an_entry(written: str) -> None:
-    """Meaning, reason, remedy and both examples, however the code is written."""
     done = run("error", written)
     said, entry = done.out.decode(), CODES["E307"]
     assert done.code == 0
@@ -21,7 +20,6 @@ def test_an_entry(written: str) -> None:
 
 
 def test_all_are_listed() -> None:
-    """Each by its code and title; as JSON too, where one entry has all its parts."""
     lines = [line.strip() for line in run("error").out.decode().splitlines()]
     listed = [(code, CODES[code].title) for code in CODES]
     assert [tuple(line.split(None, 1)) for line in lines if line[:4] in CODES] == listed
@@ -32,7 +30,6 @@ def test_all_are_listed() -> None:
 
 @for_each("code", CODES)
 def test_a_terminal(code: str) -> None:
-    """Each entry can be shown, with its title."""
     done = run("error", code, env={"FORCE_COLOR": "1", "TERM": "xterm"})
     assert done.code == 0
     assert CODES[code].title in done.out.decode()
@@ -42,7 +39,6 @@ def test_a_terminal(code: str) -> None:
     ("written", "nearest"), [("E439", "E435"), ("E999", "all"), ("E31", "E31"), ("none", "all")]
 )
 def test_an_unknown_code(written: str, nearest: str) -> None:
-    """Exit 2, with the nearest code."""
     done = run("error", written)
     assert (done.code, done.out) == (2, b"")
     assert nearest in done.err.decode()

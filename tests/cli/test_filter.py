@@ -42,7 +42,6 @@ def expected(corpus: Path) -> bytes:
 
 
 def test_a_file_gives_records_and_exact_counts(corpus: Path, expected: bytes) -> None:
-    """Records on stdout, the tally on stderr, exit 0, and not a byte of content."""
     ended = run("filter", corpus)
     assert (ended.code, ended.out) == (0, expected)
     assert ended.tally["received"] == ended.tally["admitted"] == 7000
@@ -53,7 +52,6 @@ def test_a_file_gives_records_and_exact_counts(corpus: Path, expected: bytes) ->
 
 @pytest.mark.parametrize("jobs", [2, 3])
 def test_jobs_keep_the_order_and_the_counts(corpus: Path, expected: bytes, jobs: int) -> None:
-    """Several processes over ranges of the file give byte for byte what one gives."""
     ended = run_process("filter", corpus, "--jobs", jobs)
     assert (ended.code, ended.out) == (0, expected)
     assert ended.tally == run("filter", corpus).tally
@@ -75,7 +73,7 @@ done.set()
 
 @pytest.mark.long
 def test_jobs_do_not_copy_a_process_that_has_threads(corpus: Path, expected: bytes) -> None:
-    """A copy of such a process may hang; the processes are started anew, and give the same."""
+    """A copy of such a process may hang, so the processes are started anew."""
     command = [sys.executable, "-W", "error", "-c", _BESIDE_A_THREAD, str(corpus)]
     ended = subprocess.run(command, capture_output=True, timeout=WAIT_SECONDS, check=True)
     assert (ended.stdout, ended.stderr) == (expected, b"")
@@ -102,7 +100,6 @@ fields:
 
 
 def test_jobs_share_one_key_for_pseudonyms(tmp_path: Path) -> None:
-    """The same identifier gets the same pseudonym from every process of a run."""
     schema = tmp_path / "ids.yaml"
     schema.write_text(_PSEUDONYMS)
     data = tmp_path / "ids.ndjson"
@@ -121,8 +118,7 @@ def test_jobs_share_one_key_for_pseudonyms(tmp_path: Path) -> None:
 
 @for_each("jobs", [1, 2])
 def test_one_run_has_one_key_for_pseudonyms(tmp_path: Path, jobs: int) -> None:
-    """The same identifier gets the same pseudonym in every input of a run, whatever its form, and
-    another one in the next run."""
+    """The next run has another key."""
     schema = tmp_path / "ids.yaml"
     schema.write_text(_PSEUDONYMS)
     event = b'{"device.id": "id-1"}\n'
@@ -157,7 +153,7 @@ def test_stdin_is_ndjson_and_documents_go_by_their_name(tmp_path: Path) -> None:
 
 
 def test_a_byte_order_mark_counts_only_at_the_start(tmp_path: Path) -> None:
-    """A BOM before the first line is skipped; before another line it is malformed."""
+    """A BOM before another line makes that line malformed."""
     line = b'{"ip":"203.0.113.7"}\n'
     ended = run("filter", stdin=b"\xef\xbb\xbf" + line + b"\xef\xbb\xbf" + line)
     assert ended.tally["admitted"] == 1
@@ -166,7 +162,6 @@ def test_a_byte_order_mark_counts_only_at_the_start(tmp_path: Path) -> None:
 
 
 def test_merge_counts_identical_records(corpus: Path) -> None:
-    """``--merge`` makes identical records one; their counts add up to those admitted."""
     merged = run("filter", corpus, "--merge", "-s", "conferencing-strict")
     counts = [line.get("count", 1) for line in merged.lines]
     assert sum(counts) == merged.tally["admitted"] == 7000
@@ -180,7 +175,7 @@ def test_merge_counts_identical_records(corpus: Path) -> None:
 
 
 def test_output_and_tally_files(tmp_path: Path, corpus: Path, expected: bytes) -> None:
-    """``--output`` takes the records, ``--tally`` the counts; an input is never overwritten."""
+    """An input is never overwritten."""
     out, counts = tmp_path / "out.ndjson", tmp_path / "counts.json"
     ended = run("filter", corpus, "--output", out, "--tally", counts)
     assert (ended.code, ended.out, out.read_bytes()) == (0, b"", expected)
@@ -191,7 +186,6 @@ def test_output_and_tally_files(tmp_path: Path, corpus: Path, expected: bytes) -
 
 
 def test_an_output_as_parquet(tmp_path: Path, corpus: Path, expected: bytes) -> None:
-    """The same records, as columns; one that cannot be written is an error, as any output."""
     out = tmp_path / "out.Parquet"
     ended = run("filter", corpus, "--output", out)
     assert (ended.code, ended.out) == (0, b"")
@@ -208,7 +202,7 @@ def test_an_output_as_parquet(tmp_path: Path, corpus: Path, expected: bytes) -> 
 @for_each("name", ["x.feather", "x.CSV", "x.ndjson.gz"])
 @for_each("option", ["--output", "--tally"])
 def test_an_output_of_another_format_is_refused(tmp_path: Path, option: str, name: str) -> None:
-    """A name that promises another format is E122, before anything is read or made."""
+    """It is E122, before anything is read or made."""
     ended = run("filter", option, name, stdin=b"{}\n", directory=tmp_path)
     assert (ended.code, ended.out, list(tmp_path.iterdir())) == (78, b"", [])
     assert ended.err.startswith(f"{name} would hold ".encode())
@@ -221,7 +215,6 @@ def test_an_output_of_another_format_is_refused(tmp_path: Path, option: str, nam
 
 @for_each("arguments", [["filter", "d"], ["filter", "none"], ["explain", "none"]])
 def test_errors_of_files_name_the_file(tmp_path: Path, arguments: list[str]) -> None:
-    """Inputs and outputs alike."""
     (tmp_path / "d").mkdir()
     ended = run(*arguments, directory=tmp_path)
     assert ended.code == 2
@@ -233,7 +226,6 @@ def test_errors_of_files_name_the_file(tmp_path: Path, arguments: list[str]) -> 
 
 
 def test_strict_exits_65_but_keeps_what_is_good() -> None:
-    """``--strict`` changes the exit code, not the records."""
     data = b'{"ip":"203.0.113.7"}\nno json\n'
     loose, strict = run("filter", stdin=data), run("filter", "--strict", stdin=data)
     assert (loose.code, strict.code) == (0, 65)
@@ -270,7 +262,6 @@ def test_as_of_decides_what_has_expired(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_use_has_its_exit_code(arguments: list[str], code: int, says: bytes) -> None:
-    """2 for usage, 78 for schemas and settings; the message says what to do."""
     ended = run(*arguments)
     assert ended.code == code
     assert says in ended.err
@@ -278,7 +269,7 @@ def test_wrong_use_has_its_exit_code(arguments: list[str], code: int, says: byte
 
 
 def test_damaged_gzip_keeps_what_came_before(tmp_path: Path, corpus: Path, expected: bytes) -> None:
-    """Exit 65 with E422; the records before the damage are out, and counted."""
+    """The records before the damage are written and counted."""
     packed = gzip.compress(corpus.read_bytes())
     path = tmp_path / "cut.ndjson.gz"
     path.write_bytes(packed[: len(packed) // 2])
@@ -291,7 +282,6 @@ def test_damaged_gzip_keeps_what_came_before(tmp_path: Path, corpus: Path, expec
 
 
 def test_a_closed_pipe_ends_cleanly(corpus: Path) -> None:
-    """``collector filter … | head -1``: no traceback, exit 0."""
     with started("filter", corpus) as running:
         assert running.out.readline().startswith(b'{"schema"')
         running.out.close()
@@ -303,7 +293,7 @@ def test_a_closed_pipe_ends_cleanly(corpus: Path) -> None:
 
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_ctrl_c_ends_cleanly(corpus: Path, expected: bytes, jobs: int) -> None:
-    """SIGINT to the process group: exit 130, no traceback from any process."""
+    """SIGINT goes to the process group; no process writes a traceback."""
     pipe_read, pipe_write = os.pipe()
     process = subprocess.Popen(
         [*COMMAND, "filter", str(corpus), "-", "--jobs", str(jobs)],
@@ -388,7 +378,7 @@ done.set()
     ["fork", "end", *(pytest.param(each, marks=pytest.mark.long) for each in _OTHER_MOMENTS)],
 )
 def test_ctrl_c_while_processes_start_or_end(corpus: Path, when: str) -> None:
-    """SIGINT to the process group at such a moment: only the parent is interrupted, in order."""
+    """Only the parent is interrupted, and it ends its children."""
     ended = script(_INTERRUPTED_AT_START, corpus, when, start_new_session=True)
     assert (ended.stdout, ended.stderr) == ("shutdown\ninterrupted\n", "")
 
@@ -396,7 +386,6 @@ def test_ctrl_c_while_processes_start_or_end(corpus: Path, when: str) -> None:
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="the system has no /dev/full")
 @pytest.mark.parametrize("to_file", [True, False])
 def test_a_full_disk_is_said(corpus: Path, to_file: bool) -> None:
-    """Exit 75 with E203 and the counts so far; no traceback."""
     more = ["-o", "/dev/full"] if to_file else []
     with (
         Path("/dev/full").open("wb") as full,
@@ -411,7 +400,6 @@ def test_a_full_disk_is_said(corpus: Path, to_file: bool) -> None:
 
 @for_each("command", ["filter", "explain"])
 def test_a_bare_command_on_a_terminal_says_that_it_reads(command: str) -> None:
-    """Before it waits for what is typed; Ctrl-D ends it."""
     terminal = Terminal(command)
     terminal.wait_for("Ctrl-D ends them")
     terminal.type("\x04")
@@ -419,7 +407,7 @@ def test_a_bare_command_on_a_terminal_says_that_it_reads(command: str) -> None:
 
 
 def test_a_terminal_gets_a_table_and_a_progress_bar(corpus: Path) -> None:
-    """With stderr a terminal, counts are a table; a pipe gets JSON."""
+    """A pipe gets JSON."""
     terminal = Terminal("filter", corpus, "--output", os.devnull, TTY_INTERACTIVE="1")
     assert terminal.end() == 0
     assert all(part in terminal.shown for part in ("7,000", "never decoded", "MB"))

@@ -52,7 +52,6 @@ def _refused() -> list[tuple[str, str, int]]:
 
 @pytest.mark.parametrize("start", ["fork", "spawn"])
 def test_a_process_of_the_pool_is_confined(corpus: Path, start: str) -> None:
-    """Before its first range and after it; a fault of the filter still comes back."""
     if support().lacks:
         required("a kernel with a sandbox")
     setup = (load_schema("webrtc"), datetime.now(UTC), Keyring(), corpus)
@@ -67,7 +66,6 @@ def test_a_process_of_the_pool_is_confined(corpus: Path, start: str) -> None:
 
 
 def test_a_file_that_is_gone_is_said(tmp_path: Path) -> None:
-    """The process starts, and its first range raises the fault."""
     setup = (load_schema("web"), datetime.now(UTC), Keyring(), tmp_path / "missing")
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(1, context, inputs.set_up_process, setup) as pool:
@@ -80,7 +78,7 @@ def test_a_file_that_is_gone_is_said(tmp_path: Path) -> None:
     [*SCHEMAS[::4], *(pytest.param(each, marks=pytest.mark.long) for each in SCHEMAS[1:4])],
 )
 def test_every_shipped_schema_is_filtered(corpus: Path, name: str) -> None:
-    """Whatever its fields load late is there: the outcome is that of a single process."""
+    """What the fields load late can still be loaded in the sandbox."""
     schema = load_schema(name)
     day = datetime.now(UTC).date()
     one = b"".join(records for records, _ in FilterRun(schema, day).run(corpus, "ndjson"))

@@ -65,7 +65,7 @@ _LINES: dict[str, tuple[_Made, dict[str, int]]] = {
 
 @for_each("name", _LINES)
 def test_a_hostile_line_costs_itself_only(name: str) -> None:
-    """Its neighbours are admitted, it is counted for what it is, memory stays bounded."""
+    """Its neighbours are admitted, and memory stays bounded."""
     middle, rejected = _LINES[name]
     ended = run_measured("filter", stdin=_around(middle()))
     assert ended.code == 0, ended.err
@@ -77,7 +77,6 @@ def test_a_hostile_line_costs_itself_only(name: str) -> None:
 
 @for_each("value", [b"1e999", b"9" * 400, b"9" * 5000, b"-0", b'"\\u0000"'])
 def test_a_hostile_value_costs_its_field_only(value: bytes) -> None:
-    """Numbers beyond all limits, in an unlisted member and in a field."""
     line = b'{"ip":"203.0.113.8","x":%b,"os.version":%b}' % (value, value)
     ended = run_measured("filter", stdin=_around([line]))
     assert ended.code == 0
@@ -105,7 +104,6 @@ _DOCUMENTS: dict[str, tuple[_Made, dict[str, Any]]] = {
 
 @for_each("name", _DOCUMENTS)
 def test_a_hostile_document_is_counted(tmp_path: Path, name: str) -> None:
-    """One document: exact counts within bounded memory, plain or compressed."""
     chunks, rejected = _DOCUMENTS[name]
     for is_packed in (False, True) if IS_WHOLE else [bool([*_DOCUMENTS].index(name) % 2)]:
         path, size = tmp_path / ("a.json.gz" if is_packed else "a.json"), 0
@@ -122,7 +120,7 @@ def test_a_hostile_document_is_counted(tmp_path: Path, name: str) -> None:
 
 
 def test_a_bomb_is_filtered_as_it_unfolds(tmp_path: Path) -> None:
-    """A gigabyte of lines in a few kilobytes of zstd: constant memory."""
+    """A gigabyte of lines in a few kilobytes of zstd takes constant memory."""
     from collector.ingest.decompression import zstd_library  # noqa: PLC0415
 
     zstd = zstd_library()

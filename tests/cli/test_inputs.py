@@ -37,7 +37,6 @@ def _reader(data: bytes, sizes: list[int]) -> inputs.Read:
 
 @given(_TEXTS, st.lists(st.integers(1, 9), min_size=1, max_size=5))
 def test_blocks_are_whole_lines_and_nothing_is_lost(data: bytes, sizes: list[int]) -> None:
-    """However the input is chunked, the blocks together are the input, cut only at line ends."""
     blocks = list(inputs.lines(_reader(data, sizes), 1000))
     assert b"".join(block for block, _ in blocks) == data
     assert sum(size for _, size in blocks) == len(data)
@@ -65,7 +64,6 @@ def test_long_lines_are_cut_beyond_the_limit_and_counted_whole(
 def test_ranges_share_no_line_and_leave_none_out(
     tmp_path_factory: pytest.TempPathFactory, data: bytes, step: int
 ) -> None:
-    """Ranges that touch give each line exactly once, in order."""
     path = tmp_path_factory.mktemp("ranges") / "events.ndjson"
     path.write_bytes(data)
     out = b""
@@ -78,7 +76,6 @@ def test_ranges_share_no_line_and_leave_none_out(
 
 @for_each("suffix", [".gz", ".zst"])
 def test_compressed_files_are_read(tmp_path: Path, suffix: str) -> None:
-    """Both gzip (several members too) and zstd are decompressed while reading."""
     data = b"line\n" * 100_000
     compress = gzip.compress if suffix == ".gz" else zstd_library().compress
     path = tmp_path / f"events.ndjson{suffix}"
@@ -90,7 +87,7 @@ def test_compressed_files_are_read(tmp_path: Path, suffix: str) -> None:
 @for_each("suffix", [".gz", ".zst"])
 @for_each("damage", ["truncated", "garbage", "flipped"])
 def test_damaged_input_is_an_error_of_ours(tmp_path: Path, suffix: str, damage: str) -> None:
-    """Data before the damage is handed on; then comes E422, without any library error."""
+    """Data before the damage is handed on before E422 is raised."""
     data = bytes(range(256)) * 4000
     if suffix == ".gz":
         packed = gzip.compress(data)
@@ -112,7 +109,6 @@ def test_damaged_input_is_an_error_of_ours(tmp_path: Path, suffix: str, damage: 
 
 
 def test_a_missing_file_is_an_error_of_ours() -> None:
-    """E101 says what is wrong, and with which file, on one line."""
     with raises("E101", InputError) as caught, inputs.opened(Path("no/a\n\x1bb.ndjson")):
         pass
     expected = "no/a\\n\\x1bb.ndjson cannot be opened: no such file or directory"
@@ -120,7 +116,7 @@ def test_a_missing_file_is_an_error_of_ours() -> None:
 
 
 def test_a_document_is_read_up_to_its_limit_only(tmp_path: Path) -> None:
-    """Of a larger document one byte more than allowed is kept; its whole length is counted."""
+    """One byte more than the limit is kept; the whole length is counted."""
     path = tmp_path / "a.json"
     path.write_bytes(b"x" * 1_000_000)
     with inputs.opened(path) as read:
@@ -140,5 +136,4 @@ def test_a_document_is_read_up_to_its_limit_only(tmp_path: Path) -> None:
     ],
 )
 def test_the_form_follows_the_name(name: str, form: str) -> None:
-    """``.json`` is a document; everything else is lines."""
     assert inputs.form_of(Path(name)) == form

@@ -52,7 +52,6 @@ def checkpoint(data: Path) -> Path:
 
 
 def test_entries(data: Path) -> None:
-    """A table for people, whole entries as JSON."""
     shown = run("ledger", "entries", "--data", data, "--last", 2)
     assert shown.code == 0
     lines = shown.out.decode().splitlines()
@@ -67,7 +66,7 @@ def test_entries(data: Path) -> None:
 
 
 def test_a_terminal_obeys_nothing_of_a_file(data: Path) -> None:
-    """A writer of the file cannot hide an entry by it, nor break the table."""
+    """A writer of the file cannot hide an entry with control characters."""
     edit(
         data,
         "UPDATE entries SET kind = char(27) || '[1A[/x]' WHERE sequence = 4",
@@ -81,7 +80,6 @@ def test_a_terminal_obeys_nothing_of_a_file(data: Path) -> None:
 
 
 def test_verify_tells_of_entries(data: Path) -> None:
-    """How many there are, and how many of them are signed."""
     done = run("ledger", "verify", "--data", data, "--checkpoint", checkpoint(data))
     assert done.code == 0
     lines = done.out.decode().splitlines()
@@ -93,7 +91,6 @@ def test_verify_tells_of_entries(data: Path) -> None:
 
 
 def test_a_changed_entry_fails(data: Path) -> None:
-    """Exit 1, and where."""
     edit(data, "UPDATE entries SET facts = 'command store query' WHERE sequence = 4")
     done = run("ledger", "verify", "--data", data, "--json")
     assert done.code == 1
@@ -103,7 +100,6 @@ def test_a_changed_entry_fails(data: Path) -> None:
 
 
 def test_a_cut_tail_is_found_by_a_checkpoint(data: Path) -> None:
-    """And by nothing else, if it was cut off well."""
     path = checkpoint(data)
     edit(
         data,
@@ -121,7 +117,7 @@ def test_a_cut_tail_is_found_by_a_checkpoint(data: Path) -> None:
 
 
 def test_a_checkpoint_can_be_asked_for(data: Path) -> None:
-    """It is newer than the one before, and both are in the ledger, in one file or in two."""
+    """It is newer than the one before, and both are in the ledger."""
     first, path = checkpoint(data), data.parent / "second.txt"
     path.write_bytes(run("ledger", "checkpoint", "--data", data, "--new").out)
     assert b"fact at asked" in path.read_bytes()
@@ -133,7 +129,7 @@ def test_a_checkpoint_can_be_asked_for(data: Path) -> None:
 
 
 def test_where_there_is_no_checkpoint(tmp_path: Path) -> None:
-    """Exit 1, and what to do; where there is no spool, none is made: exit 78."""
+    """Where there is no spool, none is made."""
     with Spool(tmp_path / "spool.db"):
         pass
     done = run("ledger", "checkpoint", "--data", tmp_path)
@@ -156,7 +152,7 @@ def test_where_there_is_no_checkpoint(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_checkpoint(data: Path, old: str, new: str) -> None:
-    """Exit 2, and nothing of the file is shown; the same for one that was changed."""
+    """The message shows nothing of the file."""
     path = checkpoint(data)
     text = path.read_text()
     assert old in text
@@ -170,7 +166,6 @@ def test_what_is_no_checkpoint(data: Path, old: str, new: str) -> None:
 
 
 def test_a_key_is_rotated(data: Path) -> None:
-    """Also beside a sidecar that runs."""
     old = (data / "ledger.key").read_bytes()
     with Spool(data / "spool.db"):
         done = run("ledger", "rotate-key", "--data", data)
@@ -194,7 +189,7 @@ def audit(folder: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def test_an_export_is_verified_elsewhere(data: Path, tmp_path: Path) -> None:
-    """By a script that knows nothing of Collector; no record is in it, and it is its owner's."""
+    """A script that knows nothing of Collector verifies it."""
     output = tmp_path / "export.ndjson"
     assert run("ledger", "export", "--data", data, "--output", output).code == 0
     assert stat.S_IMODE(output.stat().st_mode) == 0o600
@@ -240,7 +235,6 @@ def test_an_export_is_verified_elsewhere(data: Path, tmp_path: Path) -> None:
     ],
 )
 def test_the_auditor_finds(data: Path, tmp_path: Path, statement: str, flaw: str) -> None:
-    """The same flaws as a verification of the file itself."""
     edit(data, statement)
     output = tmp_path / "export.ndjson"
     assert run("ledger", "export", "--data", data, "--output", output).code == 0
@@ -266,7 +260,7 @@ def test_the_auditor_finds(data: Path, tmp_path: Path, statement: str, flaw: str
 def test_an_export_with_a_broken_line(
     data: Path, tmp_path: Path, old: bytes, new: bytes, flaw: str
 ) -> None:
-    """The auditor says where, and goes on."""
+    """The auditor names the line, and goes on."""
     output = tmp_path / "export.ndjson"
     exported = run("ledger", "export", "--data", data).out.splitlines(keepends=True)
     exported[-3] = exported[-3].replace(old, new, 1)
@@ -277,7 +271,6 @@ def test_an_export_with_a_broken_line(
 
 
 def test_what_is_no_export(data: Path, tmp_path: Path) -> None:
-    """Nothing, garbage, and one that was cut; and how the script is called."""
     output = tmp_path / "export.ndjson"
     exported = run("ledger", "export", "--data", data).out
     cut = exported[: exported.rindex(b"\n", 0, -1) + 1]
@@ -293,7 +286,6 @@ def test_what_is_no_export(data: Path, tmp_path: Path) -> None:
 
 
 def test_what_is_no_checkpoint_to_the_auditor(data: Path, tmp_path: Path) -> None:
-    """It is a flaw: nothing was compared."""
     output, path = tmp_path / "export.ndjson", checkpoint(data)
     assert run("ledger", "export", "--data", data, "--output", output).code == 0
     text = path.read_text()
@@ -307,7 +299,6 @@ def test_what_is_no_checkpoint_to_the_auditor(data: Path, tmp_path: Path) -> Non
 
 
 def test_checkpoints_of_many_years(data: Path) -> None:
-    """A file may hold very many."""
     path = checkpoint(data)
     path.write_text(path.read_text() * 3000)
     assert path.stat().st_size > 1 << 20
@@ -316,7 +307,6 @@ def test_checkpoints_of_many_years(data: Path) -> None:
 
 
 def test_the_auditor_compares_with_checkpoints(data: Path, tmp_path: Path) -> None:
-    """A ledger that was made anew has none of them."""
     path = checkpoint(data)
     (data / "spool.db").unlink()
     (data / "ledger.key").unlink()
@@ -332,8 +322,8 @@ def test_the_auditor_compares_with_checkpoints(data: Path, tmp_path: Path) -> No
 
 
 def test_a_ledger_that_was_damaged_holds(data: Path, tmp_path: Path) -> None:
-    """To itself and to the auditor, who both say what they cannot vouch for; a checkpoint of what
-    was lost is a flaw to both."""
+    """Verification and auditor name what they cannot vouch for; a checkpoint of what was lost is a
+    flaw to both."""
     path = checkpoint(data)
     edit(
         data,
@@ -374,7 +364,6 @@ def test_receipts_that_damage_explains(data: Path, tmp_path: Path) -> None:
 
 
 def test_a_ledger_of_an_unknown_format(data: Path) -> None:
-    """It is refused (E203), and not changed."""
     edit(data, "UPDATE about SET format = 2", "PRAGMA user_version = 2")
     before = (data / "spool.db").read_bytes()
     for command in ("verify", "entries", "export", "checkpoint"):
@@ -385,7 +374,6 @@ def test_a_ledger_of_an_unknown_format(data: Path) -> None:
 
 
 def test_an_output_that_cannot_be_written(data: Path, tmp_path: Path) -> None:
-    """E203."""
     done = run("ledger", "export", "--data", data, "--output", tmp_path / "none" / "file")
     assert done.code == 78
     assert b"[E203]" in done.err
@@ -395,7 +383,6 @@ def test_an_output_that_cannot_be_written(data: Path, tmp_path: Path) -> None:
 
 
 def test_show(data: Path) -> None:
-    """A table of the newest for people, whole receipts as JSON."""
     shown = run("ledger", "show", "--data", data, "--last", 2)
     assert shown.code == 0
     assert shown.err == b""
@@ -409,7 +396,7 @@ def test_show(data: Path) -> None:
 
 
 def test_verify_holds(data: Path) -> None:
-    """Sums, the tip, and exit 0; also while a process has it open."""
+    """It also holds while a process has the spool open."""
     with Spool(data / "spool.db"):
         done = run("ledger", "verify", "--data", data)
     assert done.code == 0
@@ -423,7 +410,6 @@ def test_verify_holds(data: Path) -> None:
 
 
 def test_verify_fails(data: Path) -> None:
-    """Exit 1, and where."""
     query(data / "spool.db", "DELETE FROM receipts WHERE sequence = 2")
     done = run("ledger", "verify", "--data", data)
     assert done.code == 1
@@ -436,7 +422,6 @@ def test_verify_fails(data: Path) -> None:
 
 
 def test_a_noted_tip(data: Path) -> None:
-    """It holds as long as that receipt is there."""
     first = run("ledger", "show", "--data", data, "--json").json[0]["hash"]
     assert run("ledger", "verify", "--data", data, "--noted", first).code == 0
     assert run("ledger", "verify", "--data", data, "--noted", "00" * 32).code == 1
@@ -444,7 +429,6 @@ def test_a_noted_tip(data: Path) -> None:
 
 
 def test_damage_is_told(data: Path) -> None:
-    """A file that was set aside, and the chain that began then."""
     path = data / "spool.db"
     path.write_bytes(path.read_bytes()[:20_000])
     commit_to(path, entry(9))
@@ -455,7 +439,6 @@ def test_damage_is_told(data: Path) -> None:
 
 
 def test_directories_that_cannot_be_used(tmp_path: Path) -> None:
-    """No spool there is exit 78; one that cannot be read is a failed check, and shows nothing."""
     assert run("ledger", "verify", "--data", tmp_path / "none").code == 78
     (tmp_path / "spool.db").write_bytes(b"canary")
     done = run("ledger", "verify", "--data", tmp_path)
@@ -465,8 +448,7 @@ def test_directories_that_cannot_be_used(tmp_path: Path) -> None:
 
 
 def test_the_directory_of_the_configuration(data: Path, tmp_path: Path) -> None:
-    """Found as ``serve`` finds it: by the file, or by the environment over it; ``--data`` goes
-    before both, and then no setting is read."""
+    """``--data`` goes before the environment, which goes before the file."""
     (tmp_path / "c.yaml").write_text(f"data: {data}\n")
     (tmp_path / "faulty.yaml").write_text("foo: 1\n")
     elsewhere = tmp_path / "elsewhere"

@@ -11,7 +11,6 @@ from tests.support.command import run
 
 
 def test_the_notice(tmp_path: Path) -> None:
-    """Markdown in English is the default; HTML and Indonesian are options."""
     configured(tmp_path)
     config = ("--config", tmp_path / "collector.yaml")
     done = run("schema", "notice", *config)
@@ -24,7 +23,6 @@ def test_the_notice(tmp_path: Path) -> None:
 
 
 def test_the_record(tmp_path: Path) -> None:
-    """CSV is the default; JSON is an option."""
     configured(tmp_path, sinks={})
     config = ("--config", tmp_path / "collector.yaml")
     rows = list(csv.DictReader(io.StringIO(run("schema", "ropa", *config).out.decode())))
@@ -38,7 +36,6 @@ def test_the_record(tmp_path: Path) -> None:
 
 
 def test_another_schema_than_the_configured_one() -> None:
-    """It is named; what the configuration leaves open is told, and nothing else is wrong."""
     done = run("schema", "notice", "web")
     assert done.out.startswith(b"# Privacy notice: Requests to a web service\n")
     assert done.err.endswith(b": about.controller, about.contact, sinks.store.country\n")
@@ -46,7 +43,7 @@ def test_another_schema_than_the_configured_one() -> None:
 
 
 def test_what_is_left_open_is_told(tmp_path: Path) -> None:
-    """What protects records abroad too."""
+    """The notice also says what protects records abroad."""
     sink = {"path": "a", "party": "processor", "recipient": "A", "purposes": ["security"]}
     configured(tmp_path, sinks={"ndjson": sink | {"country": "ID"}})
     done = run("schema", "ropa", "--config", tmp_path / "collector.yaml")
@@ -54,7 +51,6 @@ def test_what_is_left_open_is_told(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_written(tmp_path: Path) -> None:
-    """Faults of schema and configuration, and of how the two fit."""
     configured(tmp_path)
     config = ("--config", tmp_path / "collector.yaml")
     assert run("schema", "notice", "nonsense").code == 78

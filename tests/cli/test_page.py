@@ -13,7 +13,6 @@ from tests.support.command import run
 
 
 def test_the_page(tmp_path: Path) -> None:
-    """The page in the language that is asked for, and the facts as data."""
     configured(tmp_path)
     out, config = tmp_path / "site", tmp_path / "collector.yaml"
     done = run("page", "-o", out, "--config", config, "--language", "id")
@@ -29,7 +28,6 @@ def test_the_page(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_written(tmp_path: Path) -> None:
-    """A directory that is a file."""
     configured(tmp_path)
     (tmp_path / "site").touch()
     done = run("page", "-o", tmp_path / "site", "--config", tmp_path / "collector.yaml")
@@ -56,7 +54,6 @@ def committed(tmp_path: Path) -> Path:
 
 
 def test_changes(committed: Path, tmp_path: Path) -> None:
-    """Each version of the schema, with what widens and narrows it; the newest is first."""
     configured(tmp_path, sinks={}, schema=str(committed))
     run("page", "-o", tmp_path / "site", "--config", tmp_path / "collector.yaml")
     facts = orjson.loads((tmp_path / "site" / "page.json").read_bytes())

@@ -31,14 +31,12 @@ _LONG = "x" * 400
     ],
 )
 def test_a_name_that_is_too_long(arguments: tuple[str, ...]) -> None:
-    """It is no bug of ours."""
     ended = run(*arguments, stdin=b"{}\n")
     assert ended.code in (1, 2, 65, 78), ended.err
     assert b"unexpectedly" not in ended.err
 
 
 def test_a_name_that_is_no_text(tmp_path: Path) -> None:
-    """A document has it as far as it can be written."""
     path = os.fsencode(tmp_path) + b"/caf\xe9.yaml"
     Path(os.fsdecode(path)).write_text("schema: A\n")
     ended = run("schema", "check", "--json", os.fsdecode(path))

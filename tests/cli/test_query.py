@@ -68,8 +68,7 @@ def read(rows: int | None) -> dict[str, str]:
 
 
 def test_what_there_is(lives: PopulatedDirectory) -> None:
-    """Tables with their rows, events, minutes and columns, for people and as JSON; no row is shown,
-    and the ledger says so."""
+    """No row is shown, and the ledger has an entry about it."""
     (table,) = ask(lives, "--json").json["tables"]
     assert (table["table"], table["view"]) == ("conferencing", "conferencing_view")
     assert (table["rows"], table["events"], table["first"]) == (5, 5, minute())
@@ -83,7 +82,7 @@ def test_what_there_is(lives: PopulatedDirectory) -> None:
 
 
 def test_names_that_would_be_obeyed(lives: PopulatedDirectory) -> None:
-    """A file that was tampered with moves no cursor, and colours nothing."""
+    """A tampered file moves no cursor, and colours nothing."""
     with closing(sqlite3.connect(lives.data / "store.db")) as db, db:
         db.execute('CREATE TABLE "a\x1b[31m" (received TEXT, "[b]" TEXT, count INTEGER) STRICT')
         db.execute('INSERT INTO "a\x1b[31m" VALUES (?, NULL, 1)', ("\x1b[31m[red]",))
@@ -94,7 +93,6 @@ def test_names_that_would_be_obeyed(lives: PopulatedDirectory) -> None:
 
 
 def test_forms(lives: PopulatedDirectory) -> None:
-    """Lines of JSON by default, a document, CSV, and a table."""
     statement = (
         'SELECT "client.address", "device.model.name" AS model, count FROM conferencing'
         ' ORDER BY "client.address" LIMIT 2'
@@ -123,7 +121,7 @@ def test_forms(lives: PopulatedDirectory) -> None:
 
 
 def test_a_statement_on_stdin(lives: PopulatedDirectory) -> None:
-    """It is in no list of processes; one that is too long or no UTF-8 is refused."""
+    """There it is in no list of processes."""
     assert ask(lives, "-", stdin=b"SELECT 'a' AS b\n").lines == [{"b": "a"}]
     for bad in (b"SELECT '\xff'", b"SELECT 1" + b" " * 200_000, b""):
         done = ask(lives, "-", stdin=bad)
@@ -131,7 +129,6 @@ def test_a_statement_on_stdin(lives: PopulatedDirectory) -> None:
 
 
 def test_a_terminal_gets_a_table(lives: PopulatedDirectory) -> None:
-    """Of a thousand rows at most, without anything that a terminal would obey."""
     out = _on_a_terminal(lives, f"{_MANY} LIMIT 1200")
     assert "1000" in out
     assert "1001" not in out
@@ -150,7 +147,7 @@ def _on_a_terminal(lives: PopulatedDirectory, statement: str) -> str:
 
 
 def test_a_long_answer_has_two_entries(lives: PopulatedDirectory) -> None:
-    """One before anything is given out, one with the number; memory stays constant."""
+    """The first is written before the first row; the second has the number of rows."""
     statement = f"{_ENDLESS} SELECT x, '{'y' * 100}' AS y FROM c LIMIT 100000"
     done = run_measured("store", "query", "--data", lives.data, statement)
     assert (done.code, done.out.count(b"\n")) == (0, 100_000)
@@ -159,7 +156,7 @@ def test_a_long_answer_has_two_entries(lives: PopulatedDirectory) -> None:
 
 
 def test_a_reader_that_goes_away(lives: PopulatedDirectory) -> None:
-    """``| head``: exit 0, and an entry with no fewer rows than were read."""
+    """The entry has no fewer rows than were read."""
     with asking(lives, _MANY) as running:
         assert running.out.readline() == b'{"x":1,"y":"phone"}\n'
         running.out.close()
@@ -173,7 +170,6 @@ def test_a_reader_that_goes_away(lives: PopulatedDirectory) -> None:
 def test_a_reader_that_was_never_there(
     lives: PopulatedDirectory, arguments: tuple[str, ...]
 ) -> None:
-    """Exit 0, for what is printed as a table too."""
     reading, writing = os.pipe()
     os.close(reading)
     with asking(lives, *arguments, out=writing) as running:
@@ -188,7 +184,6 @@ def _assert_it_was_noted(lives: PopulatedDirectory) -> None:
 
 
 def test_it_is_interrupted_while_somebody_reads(lives: PopulatedDirectory) -> None:
-    """Ctrl-C while it waits for its reader: exit 130, and it is noted."""
     with asking(lives, _MANY) as running:
         running.out.readline()
         running.process.send_signal(signal.SIGINT)
@@ -198,7 +193,7 @@ def test_it_is_interrupted_while_somebody_reads(lives: PopulatedDirectory) -> No
 
 
 def test_it_is_interrupted_while_it_computes(lives: PopulatedDirectory) -> None:
-    """Ctrl-C while SQLite is at work; nothing was given out."""
+    """Nothing has been written by then."""
     with asking(lives, f"{_ENDLESS} SELECT max(x) AS x FROM c") as running:
         _wait_until_it_works(running.process.pid)
         running.process.send_signal(signal.SIGINT)
@@ -249,8 +244,7 @@ _THOUSAND = (
     ],
 )
 def test_it_takes_too_long(lives: PopulatedDirectory, statement: str) -> None:
-    """Whether it computes, in many steps or in one, or waits for who does not read: E416, exit 65,
-    and it is noted."""
+    """E416, whether it computes in many steps or in one, or waits for its reader."""
     with asking(lives, statement, "--timeout", "0.1") as running:
         assert running.process.wait(WAIT_SECONDS) == 65
         assert b"--timeout" in running.err.read()
@@ -258,7 +252,7 @@ def test_it_takes_too_long(lives: PopulatedDirectory, statement: str) -> None:
 
 
 def test_it_is_interrupted_in_a_step(lives: PopulatedDirectory) -> None:
-    """Ctrl-C while SQLite is in a step that nothing interrupts."""
+    """Nothing interrupts a step of SQLite."""
     with asking(lives, _THOUSAND) as running:
         _wait_until_it_works(running.process.pid)
         running.process.send_signal(signal.SIGINT)
@@ -267,7 +261,7 @@ def test_it_is_interrupted_in_a_step(lives: PopulatedDirectory) -> None:
 
 
 def test_nobody_reads_the_error(lives: PopulatedDirectory) -> None:
-    """It ends all the same, and is noted, where stdout and stderr are pipes that are full."""
+    """It ends although stdout and stderr are full pipes."""
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     with suppress(BlockingIOError):
@@ -282,7 +276,7 @@ def test_nobody_reads_the_error(lives: PopulatedDirectory) -> None:
 
 
 def test_it_writes_no_file(lives: PopulatedDirectory, tmp_path: Path) -> None:
-    """Sorting and joining is done in memory: nothing that was read reaches another disk."""
+    """Sorting and joining is done in memory, so nothing that was read reaches another disk."""
     statement = (
         f"{_ENDLESS} SELECT DISTINCT x % 100000 AS x, hex(x) || '{'y' * 90}' AS y FROM"
         " (SELECT x FROM c LIMIT 100000) ORDER BY y"
@@ -301,7 +295,7 @@ def test_it_writes_no_file(lives: PopulatedDirectory, tmp_path: Path) -> None:
 
 
 def test_wide_answers(lives: PopulatedDirectory) -> None:
-    """A row, or a table, of very many bytes is refused before it takes much memory."""
+    """A row of very many bytes is refused before it takes much memory."""
     columns = ", ".join(f"x AS c{n}" for n in range(190))
     wide = f"WITH t AS (SELECT {_LONG} AS x) SELECT {columns} FROM t"
     blobs = wide.replace("SELECT printf", "SELECT CAST(printf").replace(") AS x", ") AS BLOB) AS x")
@@ -313,7 +307,7 @@ def test_wide_answers(lives: PopulatedDirectory) -> None:
 
 
 def test_nobody_reads_unnoted(lives: PopulatedDirectory) -> None:
-    """Where the ledger cannot be written nothing is shown: neither rows, nor what there is."""
+    """Where the ledger cannot be written, neither rows nor tables are shown."""
     with Spool(lives.data / "spool.db"), closing(sqlite3.connect(lives.data / "spool.db")) as db:
         db.execute("CREATE TRIGGER no BEFORE INSERT ON entries BEGIN SELECT RAISE(ABORT, ''); END")
         for arguments in ((), ("SELECT * FROM conferencing",), (f"{_MANY} LIMIT 300000",)):
@@ -324,7 +318,6 @@ def test_nobody_reads_unnoted(lives: PopulatedDirectory) -> None:
 
 @pytest.mark.skipif(_WRITES_FREELY, reason="nothing is read-only for root")
 def test_a_directory_that_cannot_be_written(lives: PopulatedDirectory) -> None:
-    """The same where all of it may only be read."""
     lives.data.chmod(0o500)
     try:
         done = ask(lives, "SELECT * FROM conferencing")
@@ -336,7 +329,7 @@ def test_a_directory_that_cannot_be_written(lives: PopulatedDirectory) -> None:
 def test_where_there_is_no_ledger_none_is_made(
     lives: PopulatedDirectory, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An SDK's store, and no data directory at all: it is read, and none is there afterwards."""
+    """An SDK's store has no data directory."""
     alone = tmp_path / "alone"
     alone.mkdir()
     (lives.data / "store.db").rename(alone / "telemetry.db")
@@ -350,7 +343,6 @@ def test_where_there_is_no_ledger_none_is_made(
 
 
 def test_the_ledger_beside_a_store_is_told(lives: PopulatedDirectory, tmp_path: Path) -> None:
-    """Whatever data directory is named, and by whatever way the store is."""
     link = tmp_path / "link"
     link.symlink_to(lives.data / "store.db")
     for store in (link, lives.data / "store.db"):
@@ -361,7 +353,7 @@ def test_the_ledger_beside_a_store_is_told(lives: PopulatedDirectory, tmp_path: 
 
 
 def test_what_is_no_statement(lives: PopulatedDirectory) -> None:
-    """Exit 2, nothing of it is repeated, nothing is changed, and the attempt is noted."""
+    """Nothing of the statement is repeated, and the attempt is noted."""
     (canary,) = canaries(1)
     before = (lives.data / "store.db").read_bytes()
     for statement, code in (
@@ -416,8 +408,6 @@ def _loop(store: Path) -> None:
 def test_what_is_no_store(
     lives: PopulatedDirectory, change: Any, code: bytes, arguments: tuple[str]
 ) -> None:
-    """None, a directory, a link to itself, a damaged one, another database, one of another
-    format: exit 78, and a sentence."""
     change(lives.data / "store.db")
     done = ask(lives, *arguments)
     assert (done.code, done.out, code in done.err) == (78, b"", True)
@@ -425,7 +415,7 @@ def test_what_is_no_store(
 
 
 def test_while_somebody_writes(lives: PopulatedDirectory) -> None:
-    """Readers see whole batches, and a writer is not held up by one that stands still."""
+    """Readers see whole batches, and a reader that stands still does not hold up a writer."""
     record: Record = {"schema": lives.schema.id, "os.type": "ios", "count": 2}
     with Store(lives.data / "store.db", lives.schema) as store, asking(lives, _MANY) as standing:
         standing.out.readline()
@@ -449,14 +439,12 @@ def test_while_somebody_writes(lives: PopulatedDirectory) -> None:
 
 
 def test_the_page_lists_the_functions() -> None:
-    """All that are allowed, in order."""
     (listed,) = re.findall(r"<!-- functions -->\n```text\n(.*?)```", _PAGE, re.DOTALL)
     assert listed.split() == sorted(FUNCTIONS)
 
 
 @pytest.mark.long  # `tests/test_fresh.py` runs them as well, from the wheel
 def test_examples_of_the_page(tmp_path: Path) -> None:
-    """They do what they show, but for the minutes."""
     (block,) = re.findall(r"<!-- run -->\n```console\n(.*?)```", _PAGE, re.DOTALL)
     path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
     for example in block.removeprefix("$ ").split("\n$ "):

@@ -18,14 +18,13 @@ print(sys.argv[1:], sys.flags.dev_mode, os.environ.get("PYTHONDEVMODE"), os.getp
 
 
 def test_all_of_pythons_but_what_is_harmless() -> None:
-    """Also such as come with a later version."""
     bad = {"PYTHONINSPECT", "PYTHONPERFSUPPORT", "PYTHON_SOME_DAY", "LD_DEBUG", "MALLOC_TRACE"}
     good = {"PATH", "PYTHON", "PYTHONPATH", "PYTHONHASHSEED", "LD_LIBRARY_PATH", "COLLECTOR__DATA"}
     assert switches(bad | good) == bad
 
 
 def test_the_same_process_begins_again() -> None:
-    """With its arguments and its number, and without the switch."""
+    """It keeps its arguments and its number, without the switch."""
     command = [sys.executable, "-c", _AGAIN, "serve", "--config", "a b"]
     environ = os.environ | {"PYTHONDEVMODE": "1"}
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, text=True) as process:

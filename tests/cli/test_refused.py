@@ -76,7 +76,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("refused", _TABLE, ids=lambda one: f"{one.code}-{one.setting}")
 def test_each_is_refused(refused: Refused, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Exit 78, exactly that fault, and nothing of what stands there."""
     monkeypatch.chdir(folder)
     (folder / "collector.yaml").write_text(refused.text)
     done = run("config", "check", "--config", "collector.yaml", "--json")
@@ -99,7 +98,8 @@ _NEVER = {"E201", "E217", "E221"}
 
 
 def test_every_code_is_in_the_table() -> None:
-    """Each code that a configuration can be refused with is given above, or in ``bad_inputs``."""
+    """The codes are those with which a configuration can be refused; ``bad_inputs`` has the
+    others."""
     used = {
         node.value
         for room in _ROOMS

@@ -21,7 +21,6 @@ def lives(tmp_path: Path) -> PopulatedDirectory:
 
 
 def test_figures(lives: PopulatedDirectory) -> None:
-    """Names and counts, and no value."""
     done = run("store", "risk", "--config", lives.config_file, "--json")
     (table,) = done.json["tables"]
     assert table["table"] == "conferencing"
@@ -32,7 +31,6 @@ def test_figures(lives: PopulatedDirectory) -> None:
 
 
 def test_for_people(lives: PopulatedDirectory) -> None:
-    """The options that would help, and how much."""
     shown = run("store", "risk", "--config", lives.config_file).out.decode()
     assert "conferencing: 5 events in 5 groups, 1 in the smallest, 5 alone, by all fields" in shown
     assert "by the fields besides client.address: 5 people in 2 groups, 2 in the" in shown
@@ -43,7 +41,6 @@ def test_for_people(lives: PopulatedDirectory) -> None:
 
 
 def test_nothing_would_help(tmp_path: Path) -> None:
-    """In an empty store."""
     lives = PopulatedDirectory(tmp_path)
     lives.deliver_aged((range(0), 0))
     assert (
@@ -53,7 +50,6 @@ def test_nothing_would_help(tmp_path: Path) -> None:
 
 
 def test_reading_is_noted(lives: PopulatedDirectory) -> None:
-    """Beside a sidecar too; where there is no ledger, none is made."""
     assert run("store", "risk", "--config", lives.config_file).code == 0
     with Spool(lives.data / "spool.db"):
         assert run("store", "risk", "--config", lives.config_file).code == 0
@@ -67,5 +63,4 @@ def test_reading_is_noted(lives: PopulatedDirectory) -> None:
 
 
 def test_no_store(tmp_path: Path) -> None:
-    """It is said."""
     assert run("store", "risk", "--data", tmp_path).code == 78

@@ -55,7 +55,6 @@ def _snapshot(folder: Path) -> dict[Path, tuple[bytes, int]]:
 
 
 def test_a_file_that_is_too_large(tmp_path: Path) -> None:
-    """No more of it is read than a catalogue may have."""
     path = tmp_path / "large.txt"
     with path.open("wb") as file:
         file.truncate(400 << 20)
@@ -66,7 +65,6 @@ def test_a_file_that_is_too_large(tmp_path: Path) -> None:
 
 
 def test_check_says_what_the_shipped_ones_are() -> None:
-    """All of them unless named; entries, bits, the longest entry and sources, and no fault."""
     rows = run("schema", "catalogue", "check", "--json").json
     names = sorted(path.stem for path in (resources.shipped() / "catalogues").glob("*.txt"))
     assert [row["catalogue"] for row in rows] == names
@@ -80,7 +78,6 @@ def test_check_says_what_the_shipped_ones_are() -> None:
 
 
 def test_check_reports_all_faults_of_all_files(mine: Path, tmp_path: Path) -> None:
-    """Exit 78, each with file and line, and no entry in what is printed; warnings are no faults."""
     bad = tmp_path / "bad.txt"
     bad.write_text("# source: x\nzeta-9\nAlpha-9\nAna's phone\nzeta-9\n", encoding="utf-8")
     ended = run("schema", "catalogue", "check", mine, bad)
@@ -97,7 +94,6 @@ def test_check_reports_all_faults_of_all_files(mine: Path, tmp_path: Path) -> No
 
 
 def test_check_knows_its_way(tmp_path: Path) -> None:
-    """A name that is none, and a path to nowhere, are E101."""
     for reference in ("nowhere", tmp_path / "nowhere.txt", tmp_path):
         ended = run("schema", "catalogue", "check", reference)
         assert ended.code == 78
@@ -105,7 +101,7 @@ def test_check_knows_its_way(tmp_path: Path) -> None:
 
 
 def test_a_miss_is_counted_never_learned(mine: Path, tmp_path: Path) -> None:
-    """An unknown name costs its field, each time anew; no file and no set is changed by it."""
+    """An unknown name costs its field each time; no file and no set is changed by it."""
     schema = tmp_path / "devices.yaml"
     schema.write_text(SCHEMA, encoding="utf-8")
     event = b'{"device":{"type":"phone","model":{"name":"canary-model"}}}\n'

@@ -84,7 +84,7 @@ def diff(*arguments: object) -> Ended:
     ],
 )
 def test_exit_codes(tmp_path: Path, new: str, options: list[str], code: int, says: str) -> None:
-    """1 where it widens without a higher version, or, if strict, for the same reason as before."""
+    """1 where it widens without a higher version or, if strict, without a new reason."""
     old = document(tmp_path, "old", TEXT)
     ended = diff(old, document(tmp_path, "new", new), *options)
     assert ended.code == code
@@ -95,8 +95,6 @@ def test_exit_codes(tmp_path: Path, new: str, options: list[str], code: int, say
 
 
 def test_the_table(tmp_path: Path) -> None:
-    """Each change with its place, both values, verdict and reason; widenings first; no value of a
-    test."""
     new = (
         EXPLAINED.replace("the one test", "one test")
         .replace("30d", "7d")
@@ -121,7 +119,6 @@ def test_the_table(tmp_path: Path) -> None:
 
 
 def test_json(tmp_path: Path) -> None:
-    """One object, of the same things."""
     old, new = document(tmp_path, "old", TEXT), document(tmp_path, "new", WIDER)
     ended = diff(old, new, "--json")
     assert ended.code == 1
@@ -148,7 +145,6 @@ def test_json(tmp_path: Path) -> None:
 
 
 def test_schemas_are_no_markup(tmp_path: Path) -> None:
-    """Text of a document in brackets is shown, not obeyed."""
     new = NEWER.replace("android", "'[red]x[/]'").replace(
         "Which systems to", "'[link=x]Which'  # to"
     )
@@ -159,7 +155,6 @@ def test_schemas_are_no_markup(tmp_path: Path) -> None:
 
 
 def test_faults_of_both_are_reported_at_once(tmp_path: Path) -> None:
-    """Exit 1, with every fault of both documents, and no comparison."""
     old = document(tmp_path, "old", TEXT.replace("kind: enum", "kind: list"))
     new = document(tmp_path, "new", TEXT.replace("retention: 30d", "retention: long"))
     ended = diff(old, new)
@@ -177,14 +172,12 @@ def test_faults_of_both_are_reported_at_once(tmp_path: Path) -> None:
 
 @for_each("arguments", [[], ["conferencing"], ["conferencing"] * 3])
 def test_usage(arguments: list[str]) -> None:
-    """Two schemas, no more and no less."""
     ended = diff(*arguments)
     assert ended.code == 2
     assert b"Traceback" not in ended.err
 
 
 def test_shipped_names() -> None:
-    """Names of shipped schemas are schemas too, and unknown ones are faults."""
     ended = diff("conferencing", "conferencing-strict")
     assert ended.code == 1
     assert b"coarser values" in ended.out
@@ -197,7 +190,7 @@ def test_shipped_names() -> None:
 
 
 def test_a_revision(repository: Path) -> None:
-    """``REV:path`` is the file as it was: from the top of the repository or, with ``./``, here."""
+    """``REV:path`` starts at the top of the repository or, with ``./``, here."""
     path = document(repository / "schemas", "sample", TEXT)
     first = commit()
     git("tag", "first")
@@ -220,7 +213,6 @@ def test_a_revision(repository: Path) -> None:
 
 @pytest.mark.parametrize("where", [".", "schemas", "schemas/catalogues"])
 def test_the_catalogues_of_a_revision(repository: Path, where: str) -> None:
-    """Catalogues beside the file at that revision count, never those of the working tree."""
     folder = repository / (where if where != "schemas/catalogues" else "schemas")
     path = document(folder, "sample", TEXT)
     if where.endswith("catalogues"):
@@ -244,7 +236,7 @@ def test_the_catalogues_of_a_revision(repository: Path, where: str) -> None:
 def test_faults_of_a_revision_are_those_of_its_file(
     repository: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They call it as it was written, not where it was for a moment; nothing is left behind."""
+    """They do not name the temporary folder, and it is removed."""
     document(repository, "sample", TEXT.replace("kind: enum", "kind: list"))
     commit()
     temporary = repository.parent / "temporary"
@@ -273,7 +265,6 @@ def test_faults_of_a_revision_are_those_of_its_file(
     ],
 )
 def test_what_is_no_file_of_a_revision(repository: Path, reference: str, says: str) -> None:
-    """A fault like any other: where, what, and what to do."""
     document(repository, "sample", TEXT)
     document(repository / "folder", "sample", TEXT)
     (repository / "link.yaml").symlink_to("/etc/hostname")
@@ -286,7 +277,6 @@ def test_what_is_no_file_of_a_revision(repository: Path, reference: str, says: s
 
 
 def test_a_dash_is_no_option_of_git(repository: Path) -> None:
-    """A revision that begins with one reaches no command line."""
     document(repository, "sample", TEXT)
     commit()
     with pytest.raises(git_module.RevisionError, match="write REV:PATH"):
@@ -296,7 +286,6 @@ def test_a_dash_is_no_option_of_git(repository: Path) -> None:
 def test_without_a_repository_and_without_git(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Both are said in a sentence."""
     path = document(tmp_path, "sample", TEXT)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GIT_CEILING_DIRECTORIES", str(tmp_path.parent))
@@ -319,7 +308,7 @@ def test_a_file_cannot_pass_for_a_revision(repository: Path) -> None:
 
 
 def test_since(repository: Path) -> None:
-    """Files, or all of a folder, each with itself; a file that was not there is a new schema."""
+    """A file that was not there is a new schema."""
     folder = repository / "schemas"
     document(folder, "one", TEXT)
     two = document(folder, "two", TEXT)
@@ -355,8 +344,7 @@ def test_since(repository: Path) -> None:
 
 @pytest.mark.parametrize("schema", ["schema: sample", "'schema' : \"sample\"  # its name"])
 def test_a_new_name_of_a_file_hides_nothing(repository: Path, schema: str) -> None:
-    """A schema that was there under another file name is compared with what it was; of several,
-    with the latest."""
+    """It is compared with the latest schema of its name."""
     text = TEXT.replace("schema: sample", schema)
     old = document(repository / "schemas", "old", text.replace("1.0.0", "1.0.9"))
     document(repository / "schemas", "older", text)
@@ -401,8 +389,6 @@ def install(repository: Path, command: list[str]) -> None:
 
 @pytest.mark.long
 def test_the_hook_refuses_what_widens(repository: Path) -> None:
-    """From the first commit on: a new schema passes, a wider one does not, with a version it does;
-    and a catalogue that grows is a wider schema."""
     install(repository, hook("collector-schema-diff"))
     path = document(repository / "schemas", "sample", TEXT)
     assert attempt("a new schema, and the first commit")
@@ -419,7 +405,7 @@ def test_the_hook_refuses_what_widens(repository: Path) -> None:
 
 @pytest.mark.long
 def test_the_hook_in_a_worktree(repository: Path) -> None:
-    """Where git tells its hooks about a folder that is elsewhere."""
+    """There git tells its hooks about a folder that is elsewhere."""
     path = document(repository / "schemas", "sample", TEXT)
     commit()
     install(repository, hook("collector-schema-diff"))
@@ -433,7 +419,6 @@ def test_the_hook_in_a_worktree(repository: Path) -> None:
 
 @pytest.mark.long
 def test_the_hook_that_tests(repository: Path) -> None:
-    """It reports faults, and tests that fail."""
     path = document(repository / "schemas", "sample", TEXT)
     install(repository, [*hook("collector-schema-test"), "schemas/sample.yaml"])
     assert attempt("a schema whose test passes")
@@ -450,7 +435,7 @@ def _commands(text: str) -> list[str]:
 
 @pytest.mark.long
 def test_the_workflow(repository: Path) -> None:
-    """Its commands, in a clone of a repository whose main branch is the base, do what they say."""
+    """Its commands run in a clone of a repository whose main branch is the base."""
     path = document(repository / "schemas", "sample", TEXT)
     commit()
     commands = _commands((ROOT / "docs/examples/schema-review.yml").read_text())
@@ -489,7 +474,6 @@ REVIEW = (ROOT / "docs" / "schema-review.md").read_text("utf-8")
 
 
 def test_the_table_of_rules_is_that_of_the_code() -> None:
-    """Every change with its verdict, and no other."""
     from collector.schema.verdict import RULES  # noqa: PLC0415
 
     rows = re.findall(r"^\| `([^`]+)` \| (\w+) \|", REVIEW, re.MULTILINE)
@@ -498,7 +482,6 @@ def test_the_table_of_rules_is_that_of_the_code() -> None:
 
 
 def test_the_examples_are_the_files(tmp_path: Path) -> None:
-    """The hooks that the page names are there, and its example is what the command prints."""
     hooks = {hook["id"] for hook in YAML(typ="safe").load(ROOT / ".pre-commit-hooks.yaml")}
     assert hooks == set(re.findall(r"`(collector-[\w-]+)`", REVIEW))
     (shown,) = re.findall(
@@ -524,7 +507,6 @@ def _wider(text: str) -> str:
 
 @pytest.mark.timed
 def test_long_catalogues_are_quick(tmp_path: Path) -> None:
-    """Sets are compared as sets: thousands of entries take milliseconds."""
     entries = [f"Device {number}" for number in range(5000)]
     texts = ["# source: made up\n" + "\n".join(part) for part in (entries, entries[1:])]
     old, new = (

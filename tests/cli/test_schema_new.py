@@ -43,8 +43,6 @@ def _files() -> set[str]:
 
 
 def test_it_passes_everything_as_written() -> None:
-    """The strict check says nothing at all, and tests and samples pass; what to do next is said on
-    stderr, and works."""
     ended = run("schema", "new", "my-calls")
     assert (ended.code, ended.out) == (0, b"")
     assert len(_files()) == 4
@@ -61,8 +59,7 @@ def test_it_passes_everything_as_written() -> None:
 
 
 def test_it_explains_every_key() -> None:
-    """Each key of a document, a purpose, a field, a test and every kind stands in it, if only in a
-    comment; the first line is for editors."""
+    """A comment is enough; the first line is for editors."""
     assert _new("a") == 0
     text = Path("a.yaml").read_text("utf-8")
     assert text.splitlines()[0] == _MODELINE
@@ -77,7 +74,6 @@ def test_it_explains_every_key() -> None:
 
 
 def test_there_is_a_sample_of_each_sort() -> None:
-    """One that must be admitted whole, one that must lose something."""
     assert _new("a") == 0
     suffixes = [path.suffixes[0] for path in sorted(Path("a.samples").iterdir())]
     assert sorted(suffixes) == [".fail", ".pass"]
@@ -85,7 +81,6 @@ def test_there_is_a_sample_of_each_sort() -> None:
 
 @pytest.mark.parametrize("name", ["a", "a-b_c", "x" * 64, "conferencing", "name", "a1"])
 def test_good_names(name: str) -> None:
-    """The schema is called like its file."""
     assert _new(name) == 0
     assert load_schema(Path(f"{name}.yaml")).name == name
 
@@ -94,14 +89,12 @@ def test_good_names(name: str) -> None:
     "name", ["", "A", "a b", "a.yaml", "../a", "a/b", "-a", "a-", "é", "x" * 65, "1a", "a\n", "."]
 )
 def test_bad_names(name: str) -> None:
-    """Usage, exit 2, and nothing is written."""
     assert _new("--", name) == 2
     assert _files() == set()
 
 
 @pytest.mark.parametrize("taken", ["a.yaml", "a.samples", "link"])
 def test_nothing_is_overwritten(taken: str) -> None:
-    """Whatever of that name is already here stays as it is, and nothing is added."""
     if taken == "link":
         Path("a.yaml").symlink_to("nowhere")
     else:
@@ -113,7 +106,6 @@ def test_nothing_is_overwritten(taken: str) -> None:
 
 
 def test_twice_in_a_real_process() -> None:
-    """The second time is refused with exit 78 and says what to do."""
     assert run("schema", "new", "a").code == 0
     before = Path("a.yaml").read_bytes()
     again = run("schema", "new", "a", "--from", "webrtc")
@@ -123,7 +115,6 @@ def test_twice_in_a_real_process() -> None:
 
 
 def test_a_directory_that_cannot_be_written_to() -> None:
-    """A clear fault, no traceback."""
     place = Path("gone")
     place.mkdir()
     with pytest.MonkeyPatch.context() as patch:
@@ -137,7 +128,6 @@ def test_a_directory_that_cannot_be_written_to() -> None:
 
 @pytest.mark.parametrize("name", resources.templates())
 def test_copies_of_templates(name: str) -> None:
-    """A copy passes its tests, and is a schema like any other; a template itself is none."""
     assert _new("mine", "--from", name) == 0
     copied = load_schema(Path("mine.yaml"))
     assert copied.id == "mine/1.0.0"
@@ -149,8 +139,6 @@ def test_copies_of_templates(name: str) -> None:
 
 @pytest.mark.parametrize("name", resources.names())
 def test_copies_of_shipped_schemas(name: str) -> None:
-    """A copy is the same schema under a new name; its tests and samples pass, and nothing that its
-    original has not is found in it."""
     assert _new("mine", "--from", name) == 0
     path, original = Path("mine.yaml"), resources.shipped() / f"{name}.yaml"
     copied, shipped = load_schema(path), load_schema(name)
@@ -168,13 +156,11 @@ def test_copies_of_shipped_schemas(name: str) -> None:
 
 @pytest.mark.parametrize("reference", ["none", "a.yaml", "./conferencing.yaml", ""])
 def test_only_shipped_schemas_are_copied(reference: str) -> None:
-    """Usage, exit 2."""
     assert _new("mine", "--from", reference) == 2
     assert _files() == set()
 
 
 def test_a_proposal_names_no_sentence_of_a_shipped_schema() -> None:
-    """What the public is told is the author's to write; it is asked for where a field needs it."""
     for event, asked in (
         ({"ip_address": "203.0.113.7"}, False),
         ({"participants": 12, "conferences": 3}, True),
@@ -187,7 +173,6 @@ def test_a_proposal_names_no_sentence_of_a_shipped_schema() -> None:
 
 
 def test_a_proposal_finds_what_a_webhook_wraps() -> None:
-    """Known names below the objects that a webhook of meetings puts around a participant."""
     member = {"user_name": "canary", "ip_address": "203.0.113.7", "device": "Mac"}
     event = {"event": "joined", "payload": {"object": {"id": "1", "participant": member}}}
     Path("hook.ndjson").write_bytes(orjson.dumps(event) + b'\n{"event": "canary')
@@ -221,8 +206,7 @@ _DOCUMENT = orjson.dumps({"stats": {"IT": _REPORT}}, option=orjson.OPT_INDENT_2)
     ],
 )
 def test_dumps_of_other_products(name: str, data: bytes, template: str, fields: set[str]) -> None:
-    """Whatever `filter` reads, with broken lines, and a document whatever it is called; the
-    template that fits is named, and no member of the events that is not known."""
+    """It reads whatever ``filter`` reads, and names no unknown member of the events."""
     Path(name).write_bytes(data)
     for words, stdin in ((("mine", "--from", name), b""), (("other", "--from", "-"), data)):
         if stdin[:2] == b"\x1f\x8b":

@@ -33,8 +33,6 @@ def _answer(terminal: Terminal, field: str, decision: str = "yes") -> str:
 
 
 def test_a_review_from_the_first_question_to_the_verdict(tmp_path: Path) -> None:
-    """Each field is shown with its examples, width and recipients; the approval is written with
-    who, when, where and the answers; afterwards the check passes."""
     schema_of(tmp_path, jitter(), jitter().replace("jitter", "loss"))
     config = tmp_path / "c.yaml"
     config.write_text("data: data\nschema: calls.yaml\nsinks:\n  ndjson: {path: out/records}\n")
@@ -82,7 +80,7 @@ def test_a_review_from_the_first_question_to_the_verdict(tmp_path: Path) -> None
 
 
 def test_nothing_approves_without_a_terminal(tmp_path: Path) -> None:
-    """Whatever is piped into it: exit 2, and nothing is written; nor is there an option for it."""
+    """No option does either."""
     schema_of(tmp_path, jitter())
     answers = b"a\na\na\na\nyes\nA. Example\nhttps://git.example\n\n" * 2
     done = run("schema", "review", "calls.yaml", stdin=answers, directory=tmp_path)
@@ -94,7 +92,6 @@ def test_nothing_approves_without_a_terminal(tmp_path: Path) -> None:
 
 
 def test_leaving_in_the_middle(tmp_path: Path) -> None:
-    """The end of the input approves nothing."""
     schema_of(tmp_path, jitter())
     terminal = Terminal("schema", "review", "calls.yaml", directory=tmp_path)
     _answer(terminal, "network.jitter")
@@ -115,7 +112,7 @@ def test_a_field_without_a_sentence_is_not_asked_about(tmp_path: Path) -> None:
 
 @for_each("text", ["fields: {a: 1}\n", "schema: other\nfields: {}\n"])
 def test_a_copy_that_cannot_be_used(text: str, tmp_path: Path) -> None:
-    """A faulty copy, or one of another schema, is not written over."""
+    """It is not written over."""
     schema_of(tmp_path, jitter())
     (tmp_path / "calls.reviewed.yaml").write_text(text)
     terminal = Terminal("schema", "review", "calls.yaml", directory=tmp_path)
@@ -124,7 +121,6 @@ def test_a_copy_that_cannot_be_used(text: str, tmp_path: Path) -> None:
 
 
 def test_check_says_what_is_missing(tmp_path: Path) -> None:
-    """By field and reason, also as JSON, and for a shipped schema beside the configuration."""
     (tmp_path / "etc").mkdir()
     config = tmp_path / "etc" / "c.yaml"
     config.write_text("schemas: [conferencing, web]\n")
@@ -139,7 +135,6 @@ def test_check_says_what_is_missing(tmp_path: Path) -> None:
 
 
 def test_copies_are_no_schemas(tmp_path: Path) -> None:
-    """A shell names them with the schemas: check, test and diff leave them out."""
     schema = schema_of(tmp_path, jitter())
     path = tmp_path / "calls.reviewed.yaml"
     path.write_text(approve(read_copy(path), schema, "network.jitter", STATED, {}))
@@ -150,8 +145,7 @@ def test_copies_are_no_schemas(tmp_path: Path) -> None:
 
 
 def test_claims_say_what_to_do_and_whose_judgement_it_is(tmp_path: Path) -> None:
-    """Without an approval the command is printed; with one, what else is collected and to whom the
-    approval is attributed; a narrower field keeps it, a wider one does not."""
+    """A narrower field keeps its approval, a wider one does not."""
     tried = SAID + "tests: [{name: a call, event: {jitter: 12}, keeps: {network.jitter: 10}}]\n"
     schema = schema_of(tmp_path, jitter(), more=tried)
     config = tmp_path / "c.yaml"

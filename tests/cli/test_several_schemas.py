@@ -21,7 +21,6 @@ def config(tmp_path: Path) -> Path:
 
 
 def test_flows_of_each(config: Path) -> None:
-    """A table each, a document with both, and one chart."""
     shown = run("config", "flows", "--config", config).out.decode()
     assert "conferencing/1.0.0" in shown
     assert "web/1.0.0" in shown
@@ -36,7 +35,6 @@ def test_flows_of_each(config: Path) -> None:
 
 
 def test_the_difference(config: Path, tmp_path: Path) -> None:
-    """A schema more widens, and the table names it."""
     old = tmp_path / "old.yaml"
     old.write_text(f"data: {tmp_path / 'data'}\n{_SINKS}")
     done = run("config", "diff", old, config, "--json")
@@ -47,7 +45,6 @@ def test_the_difference(config: Path, tmp_path: Path) -> None:
 
 
 def test_check(config: Path) -> None:
-    """Nothing is wrong; a schema that is not there is a fault of the list, at its line."""
     assert run("config", "check", "--config", config).code == 0
     config.write_text("data: data\nschemas: [web, nothing]\n")
     done = run("config", "check", "--config", config, "--json")
@@ -60,7 +57,6 @@ def test_check(config: Path) -> None:
 
 
 def test_a_notice_is_of_one(config: Path) -> None:
-    """It must be named, by the name that its document has."""
     done = run("schema", "notice", "--config", config)
     assert done.code == 2
     assert b"conferencing, web" in done.err
@@ -73,7 +69,7 @@ def test_a_notice_is_of_one(config: Path) -> None:
 
 @pytest.mark.timeout(300)
 def test_claims_of_each(config: Path) -> None:
-    """The verdict is that of all; beside it stands what it is for each."""
+    """The verdict is that of all schemas together."""
     config.write_text("schemas: [conferencing, web]\nsandbox: 'off'\ndata: none\n")
     told = run("claims", "--verify", "--config", config, "--json", directory=config.parent).json
     by_name = {claim["id"]: claim for claim in told["claims"]}

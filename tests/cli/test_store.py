@@ -33,7 +33,7 @@ def _run(lives: PopulatedDirectory, *more: object) -> Ended:
 
 
 def test_prune(lives: PopulatedDirectory) -> None:
-    """Store, spool and files: addresses after 30 days, the rest after 90, to the last byte."""
+    """Addresses go after 30 days and the rest after 90, to the last byte."""
     told = _run(lives, "--json").json
     assert (told["sinks"], told["batches"]) == ({"store": 10, "ndjson": 10}, 2)
     assert (told["is_swept"], told["unruled"]) == (True, [])
@@ -46,7 +46,6 @@ def test_prune(lives: PopulatedDirectory) -> None:
 
 
 def test_on_a_terminal_it_asks(lives: PopulatedDirectory) -> None:
-    """It says what is overdue; only a yes deletes it, or the option."""
     words = ("store", "prune", "--config", lives.config_file)
     told = run(*words, "--dry-run", "--json").json
     assert (len(told["overdue"]) > 1, told["dry_run"]) == (True, True)
@@ -60,7 +59,7 @@ def test_on_a_terminal_it_asks(lives: PopulatedDirectory) -> None:
 
 
 def test_what_was_set_aside_has_a_week(lives: PopulatedDirectory) -> None:
-    """Files by their names, damaged batches by their minute."""
+    """Files go by their names, damaged batches by their minute."""
     old, new = lives.set_aside(1, days=8), lives.set_aside(1, days=6)
     lives.damage(1, days=8)
     told = _run(lives, "--json").json
@@ -70,7 +69,6 @@ def test_what_was_set_aside_has_a_week(lives: PopulatedDirectory) -> None:
 
 
 def test_sums_of_hours_have_ninety_days(lives: PopulatedDirectory) -> None:
-    """Those of the batch of 91 days ago go; the chain stays."""
     query = "SELECT count(DISTINCT hour) FROM hours"
     with closing(sqlite3.connect(lives.data / "spool.db")) as db:
         before = db.execute(query).fetchone()[0]
@@ -79,14 +77,13 @@ def test_sums_of_hours_have_ninety_days(lives: PopulatedDirectory) -> None:
 
 
 def test_a_table_of_which_nothing_is_known_is_said(lives: PopulatedDirectory) -> None:
-    """Exit 1: the operator must say how long it may stay."""
+    """The operator must say how long it may stay."""
     query(lives.data / "store.db", "CREATE TABLE other (received TEXT, a TEXT)")
     done = _run(lives)
     assert (done.code, b"other: no retention is known" in done.err) == (1, True)
 
 
 def test_a_running_sidecar_and_a_reader_are_said(lives: PopulatedDirectory) -> None:
-    """Exit 75 for the one, 1 for the other."""
     with Spool(lives.data / "spool.db"):
         assert _run(lives).code == 75
     with closing(sqlite3.connect(lives.data / "store.db", isolation_level=None)) as reader:
@@ -99,7 +96,7 @@ def test_a_running_sidecar_and_a_reader_are_said(lives: PopulatedDirectory) -> N
 
 
 def test_a_disk_without_room_is_said(tmp_path: Path) -> None:
-    """Exit 1: rows are gone and the ledger says so; their bytes go when there is room."""
+    """Rows are gone and the ledger says so; their bytes go when there is room."""
     with small_disk(tmp_path / "disk", 16) as disk:
         lives, ballast = PopulatedDirectory(disk), disk / "ballast"
         lives.deliver_aged((range(5000, 20_000), 1), (range(5), 91))
@@ -120,7 +117,6 @@ def test_a_disk_without_room_is_said(tmp_path: Path) -> None:
 
 
 def test_a_store_by_itself(lives: PopulatedDirectory) -> None:
-    """An SDK's, say: its rules are noted in it."""
     elsewhere = lives.directory / "telemetry.db"
     (lives.data / "store.db").rename(elsewhere)
     told = _run(lives, "--store", elsewhere, "--json").json

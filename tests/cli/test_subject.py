@@ -34,7 +34,6 @@ def _run(lives: PopulatedDirectory, command: str, number: int, *more: object) ->
 
 
 def test_export(lives: PopulatedDirectory) -> None:
-    """All that is kept, and by name what else may be."""
     done = _run(lives, "export", 3)
     assert (done.code, done.err) == (0, b"")
     found = done.json
@@ -51,7 +50,6 @@ def test_export(lives: PopulatedDirectory) -> None:
 
 
 def test_erase(lives: PopulatedDirectory) -> None:
-    """Counts for people and as JSON, and what cannot be reached by name."""
     shown = _run(lives, "erase", 3)
     assert shown.code == 0
     assert shown.out.decode().splitlines()[0] == "sink store: 1 records"
@@ -64,7 +62,6 @@ def test_erase(lives: PopulatedDirectory) -> None:
 
 @pytest.mark.parametrize("command", ["erase", "object"])
 def test_on_a_terminal_it_asks(lives: PopulatedDirectory, command: str) -> None:
-    """It says how many records there are; only a yes deletes them, or the option."""
     who = f"client.address={address(4)}"
     words = ("subject", command, "--config", lives.config_file, "--field", who, *_WINDOW)
     for answer in (b"\n", b"n\n", b""):
@@ -81,7 +78,6 @@ def test_on_a_terminal_it_asks(lives: PopulatedDirectory, command: str) -> None:
 
 
 def test_object(lives: PopulatedDirectory) -> None:
-    """Optional fields go."""
     told = _run(lives, "object", 4, "--json").json
     assert told["sinks"] == {"store": 1, "ndjson": 1}
     assert b"Pixel" not in _run(lives, "export", 4).out
@@ -89,7 +85,6 @@ def test_object(lives: PopulatedDirectory) -> None:
 
 
 def test_where_nothing_is_optional_that_is_said(lives: PopulatedDirectory) -> None:
-    """Rather than that nothing of the person was there."""
     settings = orjson.loads(lives.config_file.read_bytes()) | {"schema": "webrtc"}
     lives.config_file.write_bytes(orjson.dumps(settings))
     done = _run(lives, "object", 4, "--json")
@@ -98,7 +93,7 @@ def test_where_nothing_is_optional_that_is_said(lives: PopulatedDirectory) -> No
 
 
 def test_the_value_may_come_from_stdin(lives: PopulatedDirectory) -> None:
-    """So that it is in no list of processes and in no history of a shell."""
+    """There it is in no list of processes and in no history of a shell."""
     done = run(
         *("subject", "erase", "--data", lives.data, "--field", "client.address=-", *_WINDOW),
         "--json",
@@ -119,7 +114,6 @@ def test_the_value_may_come_from_stdin(lives: PopulatedDirectory) -> None:
 def test_what_is_refused_is_said_without_the_value(
     lives: PopulatedDirectory, field: str, code: bytes
 ) -> None:
-    """Exit 2, nothing on stdout, and nothing of what was asked for."""
     done = run("subject", "erase", "--data", lives.data, "--field", field, *_WINDOW)
     assert (done.code, done.out) == (2, b"")
     assert code in done.err
@@ -140,7 +134,6 @@ def test_a_window_is_needed(lives: PopulatedDirectory) -> None:
 
 
 def test_where_nothing_is_nothing_is_made(tmp_path: Path) -> None:
-    """A directory that is not there is a fault, and stays away."""
     who = ("--field", "client.address=203.0.113.7", *_WINDOW)
     done = run("subject", "erase", "--data", tmp_path / "no", *who)
     assert (done.code, b"E203" in done.err) == (78, True)
@@ -149,8 +142,7 @@ def test_where_nothing_is_nothing_is_made(tmp_path: Path) -> None:
 
 @for_each("command", ["export", "erase", "object"])
 def test_a_wrong_path_does_not_look_as_if_nothing_were_kept(tmp_path: Path, command: str) -> None:
-    """Neither a store that is not there, nor a directory with nothing of ours, nor that of an SDK's
-    spool, which has its places in it; nothing is made there."""
+    """Nothing is made at such a path."""
     who = ("--field", "client.address=203.0.113.7", *_WINDOW)
     (tmp_path / "usage-spool" / "0").mkdir(parents=True)
     with Spool(tmp_path / "usage-spool" / "0" / "spool.db"):
@@ -165,7 +157,7 @@ def test_a_wrong_path_does_not_look_as_if_nothing_were_kept(tmp_path: Path, comm
 
 
 def test_a_running_sidecar_and_a_reader_are_said(lives: PopulatedDirectory) -> None:
-    """Exit 75 for the one, 1 for the other: rows are gone then, but not all bytes."""
+    """Beside a reader the rows are gone, but not all bytes."""
     with Spool(lives.data / "spool.db"):
         done = _run(lives, "erase", 3)
     assert (done.code, b"stop it" in done.err) == (75, True)
@@ -180,8 +172,7 @@ def test_a_running_sidecar_and_a_reader_are_said(lives: PopulatedDirectory) -> N
 
 @pytest.mark.parametrize("seconds", [0.0, 0.02, 0.04, 0.08])
 def test_killed_it_is_done_by_doing_it_again(lives: PopulatedDirectory, seconds: float) -> None:
-    """So long after it opened the spool it is killed: no other person lost anything, and after the
-    next time nothing is left; the ledger holds."""
+    """Killed at any time, it loses nothing of other persons."""
     who = f"client.address={address(3)}"
     words = ("subject", "erase", "--config", lives.config_file, "--field", who, *_WINDOW)
     log = lives.data / "spool.db-wal"

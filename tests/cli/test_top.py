@@ -41,7 +41,6 @@ _EVENTS: dict[str, Any] = {
 
 
 def test_a_sidecar_is_watched(tmp_path: Path) -> None:
-    """Counts since the start, then rates, as a table and as JSON. No text of an event appears."""
     data = tmp_path / "collector-data"
     ended = run("top", "--once", "--data", data)
     assert (ended.code, b"name another one with `--data`" in ended.err) == (1, True)
@@ -107,7 +106,7 @@ _COUNTS = st.lists(st.integers(0, 1 << 40), min_size=4, max_size=4)
 
 @given(_COUNTS, _COUNTS, st.floats(0.5, 3600))
 def test_rates_are_differences(before: list[int], after: list[int], seconds: float) -> None:
-    """Per second; a count that fell began anew with a restart. No size is in bytes."""
+    """A count that fell began anew with a restart."""
     facts = summary(Sample(1.0, _status(before)), Sample(1.0 + seconds, _status(after)))
     grown = [b - a if b >= a else b for a, b in zip(before, after, strict=True)]
     events, store = facts["events"]["one"], facts["sinks"]["store"]

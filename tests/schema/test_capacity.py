@@ -42,20 +42,17 @@ def test_a_field() -> None:
 
 
 def test_a_record(load: Loader) -> None:
-    """A record is as wide as its fields together."""
     schema = load(one("kind: enum, values: [a, b, c, d, e, f, g]"))
     assert record_bits(schema) == pytest.approx(1 + 3)
 
 
 def test_aliases_and_sources_add_nothing(load: Loader) -> None:
-    """What a value is called in the event does not widen the record."""
     wide = one("kind: enum, values: [a], aliases: {b: a, c: a}, fold_case: true, from: [x, y]")
     assert record_bits(load(wide)) == 2
 
 
 @for_each(("allowed", "codes"), [(3, ["E307"]), (4, []), (5, [])])
 def test_max_bits(faults: Faults, allowed: int, codes: list[str]) -> None:
-    """A record may be exactly as wide as ``max_bits``, never wider."""
     text = one("kind: enum, values: [a, b, c, d, e, f, g]") + f"max_bits: {allowed}\n"
     assert [fault.code for fault in faults(text)] == codes
 
@@ -79,7 +76,6 @@ def _texts(alphabet: str, longest: int) -> Iterator[str]:
 
 
 def test_boolean() -> None:
-    """Two."""
     assert _distinct(field("boolean"), [True, False]) == {True, False}
     assert field("boolean").size() == 2
 
@@ -95,7 +91,6 @@ def test_boolean() -> None:
     ],
 )
 def test_enum(options: dict[str, Any]) -> None:
-    """As many as values, whatever else leads to them."""
     of = field("enum", **options)
     found = _distinct(of, _texts("aAbB", 4))
     assert found == set(options["values"])
@@ -108,7 +103,6 @@ _DIGITS = [text for text in _texts("0123456789", 2) if text]
 @for_each("parts", [1, 2, 3, 4])
 @for_each("maximum", [[0, 0, 0, 0], [9, 3, 1, 2], [3, 0, 9, 9]])
 def test_version_of_single_digits(parts: int, maximum: list[int]) -> None:
-    """Every version of up to four numbers of one digit."""
     of = field("version", parts=parts, maximum=maximum)
     fed = (".".join(numbers) for n in (1, 2, 3, 4) for numbers in product("0123456789", repeat=n))
     assert len(_distinct(of, fed)) == of.size()
@@ -117,7 +111,7 @@ def test_version_of_single_digits(parts: int, maximum: list[int]) -> None:
 @for_each("parts", [1, 2])
 @for_each("maximum", [[10, 99], [12, 7], [9, 11], [99, 0]])
 def test_version_of_two_digits(parts: int, maximum: list[int]) -> None:
-    """Every version of two numbers of one or two digits, zeros in front included."""
+    """Zeros in front are included."""
     of = field("version", parts=parts, maximum=maximum)
     fed = [*_DIGITS, *(f"{first}.{second}" for first, second in product(_DIGITS, repeat=2))]
     assert len(_distinct(of, fed)) == of.size()
@@ -128,7 +122,7 @@ def test_version_of_two_digits(parts: int, maximum: list[int]) -> None:
     ["a", "a?", "a|ab?", "(a|b){1,3}", "(a?b?){2}", "[ab]{0,2}c?", "(ab|a)(bc|c)?", "(a|a|b)c{2}"],
 )
 def test_token_of_a_pattern(pattern: str) -> None:
-    """Every text over the alphabet of the pattern, judged by Python's own regular expressions."""
+    """The pattern is judged by Python's own regular expressions."""
     of = field("token", pattern=pattern)
     fed = list(_texts("abc", 5))
     found = _distinct(of, fed)
@@ -137,7 +131,6 @@ def test_token_of_a_pattern(pattern: str) -> None:
 
 
 def test_token_of_a_catalogue(tmp_path: Path) -> None:
-    """As many as entries; comments and blank lines are none."""
     (tmp_path / "mine.txt").write_text("# source: us\na\n\nab\n# no\nb a\n")
     of = field("token", tmp_path, catalogue="mine")
     found = _distinct(of, [*_texts("ab ", 3), "# no", "# source: us"])
@@ -147,7 +140,6 @@ def test_token_of_a_catalogue(tmp_path: Path) -> None:
 
 @for_each(("low", "high", "step"), [(0, 0, 1), (0, 10, 1), (0, 10, 3), (-9, 8, 3), (-20, -7, 5)])
 def test_integer(low: int, high: int, step: int) -> None:
-    """Every whole number around the range."""
     of = field("integer", minimum=low, maximum=high, step=step)
     assert len(_distinct(of, range(-100, 100))) == of.size()
 
@@ -157,7 +149,6 @@ def test_integer(low: int, high: int, step: int) -> None:
     [(0, 1, 0.1), (-0.3, 0.3, 0.1), (0, 0.95, 0.1), (-1, 1, 0.25), (0, 0.07, 0.01), (2, 2, 0.5)],
 )
 def test_number(low: float, high: float, step: float) -> None:
-    """Every number of four decimals around the range."""
     of = field("number", minimum=low, maximum=high, step=step)
     assert len(_distinct(of, (n / 10_000 for n in range(-20_000, 20_001)))) == of.size()
 
@@ -170,7 +161,7 @@ def test_number(low: float, high: float, step: float) -> None:
     ],
 )
 def test_time(precision: str, within: str) -> None:
-    """Every second around now: at the best moment as many as counted, at none more."""
+    """At the best moment there are as many values as counted, at none more."""
     of = field("time", precision=precision, within=f"±{within}")
     step = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}[precision]
     grain = max(1, step // 60)
@@ -218,7 +209,6 @@ def _v6(kept: int, first: int, blocks: int = 1) -> int:
 
 
 def test_ipv4() -> None:
-    """Every network of up to 14 bits, and of 16."""
     for kept in (*range(8, 15), 16):
         of = field("ip", truncate={"ipv4": kept, "ipv6": 16})
         assert of.size() - _all_v6(16) == _v4(kept), kept
@@ -238,7 +228,6 @@ def _all_v6(kept: int) -> int:
 
 
 def test_ipv6() -> None:
-    """Networks of up to 24 bits, in each block that is not like all others."""
     for kept in range(16, 25):
         of = field("ip", truncate={"ipv4": 8, "ipv6": kept})
         assert of.size() - _v4(8) == _all_v6(kept), kept
@@ -248,7 +237,6 @@ def test_ipv6() -> None:
 
 
 def test_pseudonyms_use_all_their_bits() -> None:
-    """Each is 16 bytes in one spelling, no two texts share one, and every bit takes both values."""
     of = field("pseudonym", key="env:A", rotate="1d")
     found = {canonical(of)(f"person {n}") for n in range(3000)}
     assert len(found) == 3000
@@ -263,8 +251,6 @@ def test_pseudonyms_use_all_their_bits() -> None:
 @settings(max_examples=max(1, settings().max_examples // 2))
 @given(schemas(), st.data())
 def test_no_field_gives_more_than_its_size(schema: Schema, data: st.DataObject) -> None:
-    """Random values of every kind: never more canonical ones than counted, and the record's width
-    is that of its fields."""
     for of in schema.fields.values():
         fed = data.draw(st.lists(values(of, NOW), max_size=8))
         accepted = [value for value in fed if type(value) in of.reads()]
@@ -273,7 +259,6 @@ def test_no_field_gives_more_than_its_size(schema: Schema, data: st.DataObject) 
 
 
 def test_every_kind_is_counted_here() -> None:
-    """A kind that is added without being counted fails this."""
     tested = {name.split("_")[1] for name in globals() if name.startswith("test_")}
     tested |= {"ip"} if "ipv4" in tested and "ipv6" in tested else set()
     tested |= {"pseudonym"} if "pseudonyms" in tested else set()

@@ -24,7 +24,7 @@ def _code(beside: Path, data: bytes) -> str | None:
 
 
 def test_entries(tmp_path: Path) -> None:
-    """Comments and empty lines are no entries; spelling is kept, case and blanks inside too."""
+    """Comments and empty lines are no entries; spelling is kept."""
     longest = "x" * 64
     text = f"{SOURCE}# note\nb\n\nB c\né\n{longest}\n"
     (tmp_path / "mine.txt").write_text(text, encoding="utf-8")
@@ -32,13 +32,11 @@ def test_entries(tmp_path: Path) -> None:
 
 
 def test_windows_files(tmp_path: Path) -> None:
-    """A byte order mark and Windows line ends do not matter."""
     assert _code(tmp_path, b"\xef\xbb\xbf# source: made up\r\na\r\nb\r\n") is None
     assert read("mine", tmp_path) == {"a", "b"}
 
 
 def test_none(tmp_path: Path) -> None:
-    """A catalogue that is nowhere, or is a directory, is E101."""
     (tmp_path / "folder.txt").mkdir()
     for name in ("nowhere", "folder"):
         with pytest.raises(CatalogueFault) as caught:
@@ -47,7 +45,6 @@ def test_none(tmp_path: Path) -> None:
 
 
 def test_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A catalogue that the system does not let us read is E101."""
     (tmp_path / "mine.txt").write_text(f"{SOURCE}a\n")
 
     def refuse(path: Path) -> bytes:
@@ -60,7 +57,6 @@ def test_unreadable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_beside_the_schema_comes_first(tmp_path: Path) -> None:
-    """Beside the schema, then in ``catalogues`` beside it, then among the shipped ones."""
     shipped = read("os-names", tmp_path)
     assert "iOS" in shipped
     assert shipped == read("os-names", None)
@@ -83,7 +79,6 @@ _SHIPPED = sorted((resources.shipped() / "catalogues").glob("*.txt"))
 
 @for_each("path", _SHIPPED)
 def test_shipped_catalogues(path: Path) -> None:
-    """Each is without a fault, sorted, and every entry stands under a source that has a date."""
     catalogue_file, findings = examine(path.read_bytes())
     assert len(catalogue_file.entries) > 500
     assert set(catalogue_file.entries) == read(path.stem, None)
@@ -120,7 +115,6 @@ def _warnings(data: bytes) -> list[int]:
 
 
 def test_a_good_file() -> None:
-    """Nothing to say about it; entries with their lines, by source."""
     catalogue_file, findings = examine(GOOD)
     assert findings == []
     assert catalogue_file.entries == {"Alpha": 3, "beta": 4, "Gamma": 5, "Apple": 8, "Zebra": 9}
@@ -133,7 +127,6 @@ def test_a_good_file() -> None:
 
 
 def test_an_empty_listing() -> None:
-    """It has no width, and no longest entry."""
     assert (CatalogueFile().bits, CatalogueFile().longest) == (0.0, 0)
 
 
@@ -160,7 +153,6 @@ def test_an_empty_listing() -> None:
     ],
 )
 def test_all_faults_with_their_lines(data: bytes, lines: list[int], tmp_path: Path) -> None:
-    """In one pass, all of them E107."""
     assert _faults(data) == [(line, "E107") for line in lines]
     assert _code(tmp_path, data) == "E107"
 
@@ -186,7 +178,7 @@ def test_all_faults_with_their_lines(data: bytes, lines: list[int], tmp_path: Pa
     ],
 )
 def test_what_is_about_a_person_or_one_device(entry: str) -> None:
-    """It is refused, and the sentence does not repeat it."""
+    """The message does not repeat it."""
     why = fault_of(entry)
     assert why is not None
     assert not any(word in why for word in entry.split() if len(word) > 3 and word != "iPhone")
@@ -212,12 +204,10 @@ def test_what_is_about_a_person_or_one_device(entry: str) -> None:
     ],
 )
 def test_what_products_are_called(entry: str) -> None:
-    """Numbers of models, sizes and years are no serial numbers."""
     assert fault_of(entry) is None
 
 
 def test_warnings() -> None:
-    """Names of people, near-duplicates, and the first entry of a block that is out of order."""
     assert _warnings(b"# source: x\nGalaxy Maria\n") == [2]
     assert _warnings(b"# source: x\nMac Mini\n# source: y\nmacmini\n") == [4]
     assert _warnings(b"# source: x\nb\na\nc\nb2\n# source: y\na1\n") == [3]

@@ -217,7 +217,6 @@ ONE: tuple[tuple[Any, Any, str, str], ...] = (
 def test_one_change(
     read: Callable[[Document], Schema], place: Any, value: Any, at: str, what: str
 ) -> None:
-    """Each edit is one change, called what it is; the same document differs in nothing."""
     options = {"key": "env:A", "rotate": "1d"} if value == "pseudonym" else {}
     more = [((*BATTERY, option), word) for option, word in options.items()]
     old, new = read(BASE), read(edited((place, value), *more))
@@ -296,27 +295,24 @@ def test_several_changes(
     after: list[Any],
     expected: tuple[str, str],
 ) -> None:
-    """What needs more than one edit."""
     assert expected in said(compare(read(edited(*before)), read(edited(*before, *after))))
 
 
 def test_every_rule_has_a_case() -> None:
-    """No rule is there that nothing is called by."""
     tried = {what for _, _, _, what in ONE} | {what for _, _, (_, what) in SEVERAL}
     tried |= {what for case in kind_cases() for what in case.values[3].values()}
     assert set(RULES) - tried == {"not understood"}
 
 
 def test_what_nobody_understands_is_widening() -> None:
-    """An option that differs and that no comparison speaks of is not passed over in silence."""
     (found,) = changes("fields.x", [], {"known": 1, "new": 1}, {"known": 1, "new": 2}, "because")
     assert found == SchemaChange("fields.x", "new", "not understood", 1, 2, "because")
     assert found.verdict == "widening"
 
 
 def test_every_key_is_understood(read: Callable[[Document], Schema]) -> None:
-    """Each key of a document, a purpose and a field has a case above, or one among the kinds; but
-    `language`, which has one value."""
+    """Each key of a document, a purpose and a field has a case, except `language`, which has one
+    value."""
     keys = {place[-1] if isinstance(place, tuple) else place for place, *_ in ONE}
     keys |= {at.rpartition(".")[2] for _, _, (at, _) in SEVERAL}
     keys |= {at.partition(".")[0] for _, _, (at, _) in SEVERAL}
@@ -371,7 +367,7 @@ SUBTLE: tuple[tuple[list[Any], list[Any], Any], ...] = (
 def test_subtle_widenings_are_real(
     read: Callable[[Document], Schema], before: list[Any], after: list[Any], event: Any
 ) -> None:
-    """Where less is written and more comes out: it is called widening, and an event shows it."""
+    """Less is written and more comes out; an event shows it."""
     old, new = read(edited(*before)), read(edited(*before, *after))
     was, made = _record(old, event), _record(new, event)
     assert made is not None
@@ -386,7 +382,7 @@ def test_subtle_widenings_are_real(
 def test_widening_needs_a_higher_version(
     read: Callable[[Document], Schema], version: str, newer: bool
 ) -> None:
-    """The numbers of a version are compared as numbers. What only narrows needs none."""
+    """The numbers of a version are compared as numbers."""
     wider = edited(((*OS, "retention"), "31d"), ("version", version))
     narrower = edited(((*OS, "retention"), "29d"), ("version", version))
     old = read(BASE)
@@ -395,7 +391,7 @@ def test_widening_needs_a_higher_version(
 
 
 def test_the_reason_stands_beside_a_change(read: Callable[[Document], Schema]) -> None:
-    """Of fields and purposes; and who widens for the same reason as before is told."""
+    """Widening for the same reason as before is reported."""
     wider: list[tuple[Any, Any]] = [
         ((*OS, "retention"), "31d"),
         (("purposes", "plan", "optional"), False),
@@ -413,14 +409,14 @@ def test_the_reason_stands_beside_a_change(read: Callable[[Document], Schema]) -
 
 
 def test_a_field_is_not_taken_for_its_neighbour(read: Callable[[Document], Schema]) -> None:
-    """``os`` and ``os.type`` are two fields: what widens in one does not need a reason in both."""
+    """``os`` and ``os.type`` are two fields."""
     both = edited((("fields", "os"), NEW_FIELD))
     found = compare(read(both), read(Edit((*OS, "retention"), "31d").made(both)))
     assert found.unexplained == ("fields.os.type",)
 
 
 def test_values_of_tests_are_not_shown(read: Callable[[Document], Schema]) -> None:
-    """Events are somebody's data in the worst case: only names of tests are said."""
+    """Events of tests may be somebody's data."""
     new = edited(("tests", [TEST | {"event": {"secret": "canary two"}, "keeps": {}}]))
     for pair in ((BASE, new), (new, BASE)):
         found = compare(*map(read, pair))
@@ -454,7 +450,7 @@ def test_a_test_follows_its_field(
     was: Any,
     made: Any,
 ) -> None:
-    """A coarser value in ``keeps`` is what the field now makes of the old one, and no other."""
+    """A coarser value in ``keeps`` is what the field now makes of the old one."""
     common = {"category": "system", "purposes": ["ops"], "retention": "1d", "reason": "because"}
 
     def document(kind: dict[str, Any], kept: Any) -> Schema:
@@ -467,12 +463,10 @@ def test_a_test_follows_its_field(
 
 @for_each("name", resources.names())
 def test_shipped_schemas_differ_from_themselves_in_nothing(name: str) -> None:
-    """However long their catalogues are."""
     assert compare(load_schema(name), load_schema(name)).changes == ()
 
 
 def test_the_strict_schema_is_the_narrower_one() -> None:
-    """Apart from its name and its tests, which are its own."""
     wide, strict = load_schema("conferencing"), load_schema("conferencing-strict")
     own = {"schema", "tests"}
     narrowed = [c for c in compare(wide, strict).changes if c.at not in own]

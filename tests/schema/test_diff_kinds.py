@@ -185,8 +185,7 @@ def _verdicts(old: FieldBase, new: FieldBase) -> set[str]:
 def test_what_does_not_widen_lets_nothing_more_through(
     catalogues: Path, kind: str, data: st.DataObject
 ) -> None:
-    """More values, finer or other ones are called widening; what is neutral changes none; and a
-    field differs from itself in nothing."""
+    """A neutral change changes no value, and a field differs from itself in nothing."""
     old, new = (_field(kind, catalogues, options) for options in data.draw(_revised(OPTIONS[kind])))
     now = NOW + timedelta(seconds=data.draw(st.integers(0, 90_000)))
     values = data.draw(st.lists(_values(kind, [old, new], now), min_size=1, max_size=20))
@@ -216,7 +215,7 @@ def _everything(kind: str) -> list[Any]:
 @pytest.mark.parametrize("kind", ["enum", "integer", "number", "token", "version"])
 @given(st.data())
 def test_every_value_of_small_kinds(catalogues: Path, kind: str, data: st.DataObject) -> None:
-    """The same with every value there is; and a token is called widening only if it is."""
+    """A token is called widening only if it is."""
     old, new = (_field(kind, catalogues, options) for options in data.draw(_revised(OPTIONS[kind])))
     broken = _tried(old, new, _everything(kind))
     verdicts = _verdicts(old, new)
@@ -354,13 +353,11 @@ def _cases() -> Iterator[Any]:
 def test_each_option(
     catalogues: Path, kind: str, old: dict[str, Any], new: dict[str, Any], what: dict[str, str]
 ) -> None:
-    """Every option, in every direction, is called what it is."""
     before, after = (field(kind, catalogues, **options) for options in (old, new))
     assert {shift.option: shift.what for shift in before.shifts(after)} == what
 
 
 def test_a_catalogue_that_changed_under_its_name(tmp_path: Path) -> None:
-    """Its entries count, and are what is shown."""
     texts = ["# source: a\nold\nboth\n", "# source: a\nboth\nnew\n", "# source: b\nboth\n"]
     tokens = []
     for number, text in enumerate(texts):
@@ -374,7 +371,6 @@ def test_a_catalogue_that_changed_under_its_name(tmp_path: Path) -> None:
 
 @given(_PATTERNS, _PATTERNS)
 def test_a_language_within_another(one: Counted, other: Counted) -> None:
-    """Walking both automata says of two languages what their sets of texts say."""
     first, second = Pattern(one.pattern), Pattern(other.pattern)
     both = Pattern(f"({one.pattern})|({other.pattern})")
     assert first.within(second) == (one.texts <= other.texts)
@@ -384,7 +380,7 @@ def test_a_language_within_another(one: Counted, other: Counted) -> None:
 
 
 def test_languages_too_wide_to_list() -> None:
-    """Nothing is listed: 2^60 texts take no time; what would take too much is not proven."""
+    """2^60 texts take no time; what would take too much is not proven."""
     hexadecimal, digits = Pattern("[0-9a-f]{15}"), Pattern("[0-9]{15}")
     assert digits.within(hexadecimal)
     assert not hexadecimal.within(digits)

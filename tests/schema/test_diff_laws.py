@@ -284,8 +284,7 @@ def _holds(found: Comparison, purposes: Any, today: date, some_events: Iterable[
 def test_what_does_not_widen_lets_nothing_more_through(
     data: st.DataObject, pair: tuple[Schema, Schema]
 ) -> None:
-    """A record, a field or a finer value that was not there before is called widening; what only
-    narrows adds nothing to any record; what is neutral changes none."""
+    """A narrowing change adds nothing to any record, and a neutral one changes none."""
     found = compare(*pair)
     assert found.changes or pair[0].digest == pair[1].digest
     event("widening" if found.widening else "narrowing" if found.changes else "the same")
@@ -375,8 +374,7 @@ def small_event(random: Random) -> Document:
 @settings(max_examples=3 * settings().max_examples)
 @given(st.integers(0, 2**64))
 def test_where_few_things_are_read(seed: int) -> None:
-    """The same law, where everything meets: few paths, refused values, records, user agents. These
-    are numbers of a random generator, which spreads its choices more evenly than a strategy."""
+    """A random generator spreads its choices more evenly than a strategy."""
     random = Random(seed)
     try:
         pair = small(random)
@@ -394,7 +392,6 @@ def test_where_few_things_are_read(seed: int) -> None:
 @settings(max_examples=max(1, settings().max_examples // 3))
 @given(st.data(), schemas(), schemas())
 def test_any_two_schemas(data: st.DataObject, old: Schema, new: Schema) -> None:
-    """The same for schemas that have nothing to do with each other."""
     found = compare(old, new)
     if not found.widening:
         some_events = st.lists(events(new, plain=True, now=NOW), min_size=1, max_size=12)

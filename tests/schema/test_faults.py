@@ -19,7 +19,6 @@ from tests.support.make_schemas import PLAIN, marked, one
 
 
 def test_every_fault_is_found_at_its_place(faults: Faults, tmp_path: Path) -> None:
-    """A document gives exactly the faults of its marks: line, column, code, and what to do."""
     (tmp_path / "sourceless.txt").write_text("a\n")
     for name, document in TABLE.items():
         text, expected = marked(document)
@@ -31,7 +30,6 @@ def test_every_fault_is_found_at_its_place(faults: Faults, tmp_path: Path) -> No
 
 
 def test_the_table_is_wide() -> None:
-    """The table has many documents and codes, and each of its codes is a known one."""
     codes = {fault.code for document in TABLE.values() for fault in marked(document)[1]}
     assert len(set(TABLE.values())) == len(TABLE) > 120
     assert len(codes) > 15
@@ -39,7 +37,7 @@ def test_the_table_is_wide() -> None:
 
 
 def test_faults_of_several_documents_come_together(tmp_path: Path) -> None:
-    """``load_schemas`` reports every fault of every document, in the order they were named."""
+    """The faults come in the order in which the documents were named."""
     first, second, fine = (tmp_path / f"{name}.yaml" for name in ("first", "second", "fine"))
     first.write_text(PLAIN.replace("retention: 30d", "retention: x").replace("title", "titel"))
     second.write_text(one("kind: token, pattern: '.*', from: [chat]"))
@@ -64,7 +62,7 @@ def test_faults_of_several_documents_come_together(tmp_path: Path) -> None:
 
 
 def test_no_fault_quotes_a_value(faults: Faults) -> None:
-    """Faults name keys of the document and constants; what was written for a value stays unsaid."""
+    """Faults name keys of the document and constants only."""
     text = PLAIN.replace("linux", "' canary'").replace("30d", "canary").replace("[ops]", "[canary]")
     text = text.replace("user.device,", "canary,").replace("essential.service.operations", "canary")
     text = text.replace("1.0.0", "canary").replace("contract", "canary").replace("enum", "canary")
@@ -76,7 +74,6 @@ def test_no_fault_quotes_a_value(faults: Faults) -> None:
 
 
 def test_keys_are_shown_on_one_line(faults: Faults) -> None:
-    """A hostile key cannot break a fault's line, colour the terminal, or fill the screen."""
     (fault,) = faults(f'{PLAIN}? "\\e[31m\\n{"x" * 5000}"\n: 1\n')
     assert fault.field.startswith("\\x1b[31m\\nxxx")
     assert str(fault).isprintable()

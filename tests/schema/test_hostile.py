@@ -75,7 +75,6 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @given(_TEXTS | _mutations() | _exchanged() | _PATTERNS)
 @settings(deadline=SOON, max_examples=2 * settings().max_examples)
 def test_any_document_loads_or_is_faulty(path: Path, text: str) -> None:
-    """Any text at all, a damaged document, values of any type at any key, and any pattern."""
     path.write_bytes(text.encode(errors="surrogatepass"))
     lines = len(text.splitlines()) + 2
     for fault in _faults(path):
@@ -115,7 +114,6 @@ def _faults(path: Path) -> tuple[Fault, ...]:
     ],
 )
 def test_bombs(text: str, faults: Faults) -> None:
-    """What is deep, long or self-repeating is refused before it costs much."""
     start = thread_time()
     assert faults(text)
     assert thread_time() - start < SOON.total_seconds()
@@ -136,7 +134,6 @@ def test_bombs(text: str, faults: Faults) -> None:
     ],
 )
 def test_pattern_bombs(pattern: str, faults: Faults) -> None:
-    """A pattern that is too large or too tangled is refused before it costs much."""
     start = thread_time()
     found = faults(one(f"kind: token, pattern: '{pattern}'"))
     assert {fault.code for fault in found} <= {"E116"}

@@ -47,7 +47,6 @@ def _complaints(value: Any) -> list[str]:
 
 
 def test_it_is_a_json_schema() -> None:
-    """Of the dialect that it names, and small enough for an editor."""
     Draft202012Validator.check_schema(_DOCUMENT)
     assert _DOCUMENT["$schema"] == Draft202012Validator.META_SCHEMA["$id"]
     assert len(orjson.dumps(_DOCUMENT)) < 100_000
@@ -56,12 +55,10 @@ def test_it_is_a_json_schema() -> None:
 
 @for_each("name", resources.names())
 def test_shipped_documents_are_valid(name: str) -> None:
-    """Every shipped schema, as it is written."""
     assert _complaints(_value(resources.shipped() / f"{name}.yaml")) == []
 
 
 def test_documents_of_the_reference_are_valid() -> None:
-    """What docs/schema.md shows."""
     blocks = re.findall(r"```yaml\n(.*?)```", _REFERENCE.read_text("utf-8"), re.DOTALL)
     texts = [text if text.startswith("schema:") else with_field(text) for text in blocks]
     assert len(texts) > len(KINDS)
@@ -72,7 +69,6 @@ def test_documents_of_the_reference_are_valid() -> None:
 @_FEW
 @given(schemas())
 def test_generated_documents_are_valid(schema: Schema) -> None:
-    """Whatever loads, written out again with and without what was left out."""
     for shortened in (True, False):
         plain = schema.model_dump(
             mode="json", by_alias=True, exclude_none=True, exclude_unset=shortened
@@ -104,7 +100,6 @@ tests: [{name: '1', event: null, keeps: [{}, {x: 😀}]}]
 
 
 def test_a_document_that_is_odd_and_loads(tmp_path: Path) -> None:
-    """Limits, other scripts, and spellings that are rarely used."""
     path = tmp_path / "odd.yaml"
     path.write_text(_ODD, "utf-8")
     load_schema(path)
@@ -138,8 +133,7 @@ def _codes(document: str) -> set[str]:
 
 
 def test_faults_of_form_are_seen() -> None:
-    """A document is refused exactly if one of its faults is one that can be seen, as most are. No
-    exception is left behind when its document goes."""
+    """Most faults can be seen. No exception outlives its document."""
     faulty = {name: codes for name, each in TABLE.items() if not (codes := _codes(each)) & _UNREAD}
     assert faulty.keys() >= _UNSEEN | _SEEN_TOO
     assert set(CODES) >= _SEEN
@@ -151,7 +145,7 @@ def test_faults_of_form_are_seen() -> None:
 
 
 def test_an_error_is_where_the_mistake_is() -> None:
-    """One complaint in the branch of the kind, not nine about all kinds."""
+    """There is one complaint in the branch of the kind, not nine about all kinds."""
     for text, path in (
         (one("kind: ip, truncate: {ipv4: 7}"), ["fields", "os.name", "truncate", "ipv4"]),
         (one("kind: ipx"), ["fields", "os.name", "kind"]),
@@ -173,7 +167,6 @@ def _options(model: Any) -> set[str]:
 
 
 def test_every_key_is_offered() -> None:
-    """Document, purpose, test and every kind have the keys of their models, and no other."""
     assert set(_DOCUMENT["properties"]) == _options(DocumentHead)
     for name, model in _MODELS.items():
         assert set(_DOCUMENT["$defs"][name]["properties"]) == _options(model)
@@ -182,7 +175,6 @@ def test_every_key_is_offered() -> None:
 
 
 def test_every_key_is_explained() -> None:
-    """With words of its own, and with examples that are valid."""
     parts = [_DOCUMENT["properties"], *(d["properties"] for d in _DOCUMENT["$defs"].values())]
     for properties in parts:
         for key, node in properties.items():
@@ -193,7 +185,7 @@ def test_every_key_is_explained() -> None:
 
 
 def test_closed_lists() -> None:
-    """Uses and categories are those of policy; an identifier's category is a pseudonym's."""
+    """An identifier's category is that of a pseudonym."""
     uses = _DOCUMENT["$defs"]["Purpose"]["properties"]["use"]["enum"]
     assert "essential.service.operations" in uses
     assert all(policy.use_is_allowed(use) for use in uses)
@@ -225,7 +217,6 @@ _TERMS: tuple[tuple[Any, dict[str, Any], bool], ...] = (
 @_FEW
 @given(data=st.data())
 def test_terms(term: Any, node: dict[str, Any], exact: bool, data: st.DataObject) -> None:
-    """What a term takes an editor does not underline; where it can be exact, it is."""
     text = data.draw(
         st.from_regex(node["pattern"], fullmatch=False).map(lambda t: t.rstrip("\n"))
         | st.text('a1.-_[]*0dwhmy±B" \n', max_size=9)
@@ -255,7 +246,6 @@ _LONG = (
 
 @pytest.mark.timed
 def test_patterns_are_fast() -> None:
-    """No text takes long to judge, and no pattern makes Python warn."""
     found = [node.get("pattern") for node in _nodes(_DOCUMENT)]
     patterns = {pattern for pattern in found if isinstance(pattern, str)}
     assert len(patterns) > 10

@@ -17,7 +17,6 @@ _PSEUDONYM = one("kind: pseudonym, key: 'env:ONE', rotate: 1d")
 
 
 def test_the_same_document_has_the_same_digest(load: Loader) -> None:
-    """Layout, comments, order of keys and equal durations do not change what is let through."""
     other = "# a comment\n" + PLAIN.replace(
         "{kind: enum, values: [linux], ", "{values: ['linux'], "
     )
@@ -27,7 +26,6 @@ def test_the_same_document_has_the_same_digest(load: Loader) -> None:
 
 
 def test_digests_do_not_depend_on_the_process() -> None:
-    """Hash seeds, order of sets and what else was loaded do not change a digest."""
     code = "import sys; from collector import load_schema as load;"
     code += "print(*(load(name).digest for name in sys.argv[1:]))"
     digests = {
@@ -61,26 +59,24 @@ def test_digests_do_not_depend_on_the_process() -> None:
     ],
 )
 def test_another_document_has_another_digest(load: Loader, old: str, new: str) -> None:
-    """Whatever changes what is let through, or what is said about it, changes the digest."""
     assert old in PLAIN
     assert load(PLAIN.replace(old, new)).digest != load(PLAIN).digest
 
 
 def test_tests_are_outside_the_digest(load: Loader) -> None:
-    """Tests say nothing about what is let through."""
     tested = PLAIN + "tests: [{name: one, event: {}, keeps: {}}]\n"
     assert load(tested).digest == load(PLAIN).digest
 
 
 def test_the_key_reference_is_outside_the_digest(load: Loader) -> None:
-    """Where the key of a pseudonym lies is the operator's; how long it lives is the schema's."""
+    """Where the key of a pseudonym lies is the operator's choice; how long it lives is the
+    schema's."""
     digest = load(_PSEUDONYM).digest
     assert load(_PSEUDONYM.replace("env:ONE", "file:/run/other")).digest == digest
     assert load(_PSEUDONYM.replace("rotate: 1d", "rotate: 2d")).digest != digest
 
 
 def test_a_catalogue_is_inside_the_digest(load: Loader, tmp_path: Path) -> None:
-    """Another entry is another schema; comments and order are not."""
     text, catalogue = one("kind: token, catalogue: mine"), tmp_path / "mine.txt"
     digests = []
     for entries in ("a\nb\n", "b\n# note\na\n", "a\nbb\n"):
@@ -90,7 +86,6 @@ def test_a_catalogue_is_inside_the_digest(load: Loader, tmp_path: Path) -> None:
 
 
 def test_a_schema_cannot_be_changed(load: Loader) -> None:
-    """Attributes of a schema, its fields and purposes are fixed once it is loaded."""
     schema = load(PLAIN)
     digest = schema.digest
     for part, name in ((schema, "version"), (schema.fields["os.type"], "category")):
@@ -102,7 +97,6 @@ def test_a_schema_cannot_be_changed(load: Loader) -> None:
 
 
 def test_a_schema_describes_itself_as_json(load: Loader) -> None:
-    """Dates, durations and rotations are shown as they are written, under the document's keys."""
     schema = load(_PSEUDONYM.replace("kind: enum,", "kind: enum, expires: 2030-01-01,"))
     plain = schema.model_dump(mode="json", by_alias=True, exclude_defaults=True)
     assert plain["fields"]["os.type"]["expires"] == "2030-01-01"

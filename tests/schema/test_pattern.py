@@ -77,7 +77,6 @@ _PATTERNS = st.recursive(_LEAVES, _larger, max_leaves=5).filter(
 
 @given(_PATTERNS)
 def test_the_language_is_counted_exactly(counted: Counted) -> None:
-    """Size, longest text and the texts themselves are those of the set that is described."""
     pattern = Pattern(counted.pattern)
     texts = list(pattern.texts())
     assert pattern.size == len(counted.texts) == len(texts)
@@ -92,7 +91,6 @@ _SHORT = ["".join(chars) for length in range(6) for chars in product("ab.-]", re
 
 @given(_PATTERNS)
 def test_matching_is_that_of_re(counted: Counted) -> None:
-    """Every short text matches if and only if ``re`` says so."""
     pattern = Pattern(counted.pattern)
     expected = re.compile(counted.pattern, re.ASCII).fullmatch
     assert [text for text in _SHORT if pattern.fullmatch(text)] == list(filter(expected, _SHORT))
@@ -121,7 +119,7 @@ def test_matching_is_that_of_re(counted: Counted) -> None:
     ],
 )
 def test_the_subset_means_what_re_means(text: str) -> None:
-    """What is accepted is a regular expression of the same meaning; each listed text matches it."""
+    """Each listed text matches the regular expression."""
     pattern = Pattern(text)
     expected = re.compile(text, re.ASCII).fullmatch
     texts = set(pattern.texts())
@@ -148,7 +146,6 @@ def test_the_subset_means_what_re_means(text: str) -> None:
     ],
 )
 def test_what_is_outside_the_subset(text: str) -> None:
-    """Anything endless, uncounted, empty or ambiguous is E116, with a reason."""
     with pytest.raises(PatternFault) as caught:
         Pattern(text)
     assert caught.value.code == "E116"
@@ -156,7 +153,6 @@ def test_what_is_outside_the_subset(text: str) -> None:
 
 
 def test_groups_side_by_side_are_not_nested() -> None:
-    """32 groups may be inside one another, however many stand before; not one more."""
     before = "(a)" * 31
     assert Pattern(before + "(" * 32 + "b" + ")" * 32).longest == 32
     with pytest.raises(PatternFault, match="nested"):
@@ -165,13 +161,11 @@ def test_groups_side_by_side_are_not_nested() -> None:
 
 @for_each(("text", "advice"), [("a.b", "escape"), ("^a", "`\\^`"), ("a*", "{n,m}")])
 def test_advice(text: str, advice: str) -> None:
-    """What people are used to write is answered with what to write here."""
     with pytest.raises(PatternFault, match=advice):
         Pattern(text)
 
 
 def test_the_widest_pattern() -> None:
-    """2^64 texts may match, one more may not."""
     assert Pattern("[0-9a-f]{16}").size == 1 << MAX_BITS
     for wider in ("[0-9a-f]{16}|x", "[0-9a-f]{0,16}", "[a-z]{14}"):
         with pytest.raises(PatternFault) as caught:
@@ -180,7 +174,6 @@ def test_the_widest_pattern() -> None:
 
 
 def test_the_longest_pattern() -> None:
-    """A text of 64 characters may match, a longer one may not."""
     assert Pattern("a{64}").longest == Pattern("(a{0,31}|b){2}c{0,2}").longest == 64
     for longer in ("a{64}b", "a{64}b?", "(a{0,33}){2}", "a" * 65, "b|(a{8}){8}a"):
         with pytest.raises(PatternFault) as caught:
@@ -189,7 +182,6 @@ def test_the_longest_pattern() -> None:
 
 
 def test_the_largest_pattern() -> None:
-    """A list of words that would fill a catalogue, or a pattern too tangled to count, is E116."""
     words = [f"{number:04}" for number in range(0, 10_000, 25)]
     assert Pattern("|".join(words)).size == 400
     most = "|".join(["[ab]{64}"] * 32)
@@ -215,7 +207,6 @@ def test_the_largest_pattern() -> None:
     ],
 )
 def test_no_pattern_backtracks(text: str) -> None:
-    """Patterns that choke a backtracking engine match and refuse in no time, whatever is sent."""
     pattern = Pattern(text)
     with within(5):
         for hostile in ("a" * 64, "a" * 63 + "!", "x" * 32, "a" * 1_000_000, "\ud800" * 1_000_000):
@@ -225,14 +216,12 @@ def test_no_pattern_backtracks(text: str) -> None:
 
 @given(st.text())
 def test_no_other_text_matches(text: str) -> None:
-    """Line ends, digits of other scripts and look-alikes do not match an ASCII pattern."""
     pattern = Pattern("[A-Za-z0-9]{1,4}")
     assert pattern.fullmatch(text) == bool(re.fullmatch("[A-Za-z0-9]{1,4}", text, re.ASCII))
 
 
 @given(st.text(alphabet="ab(){}[]|?,-^.*+\\01", max_size=16))
 def test_accepted_means_compilable(text: str) -> None:
-    """Whatever is accepted at random is a regular expression of the same language."""
     try:
         pattern = Pattern(text)
     except PatternFault:
@@ -249,14 +238,13 @@ def _letters(texts: Iterable[str]) -> set[str]:
 
 @given(_PATTERNS)
 def test_letters_are_counted_exactly(counted: Counted) -> None:
-    """Nor too high: the budget is the number of texts of letters, digits and punctuation apart."""
+    """The budget is the number of texts of letters; digits and punctuation are counted apart."""
     pattern = Pattern(counted.pattern)
     assert round(2**pattern.letter_bits) == len(_letters(counted.texts))
 
 
 @given(_PATTERNS)
 def test_what_can_spell(counted: Counted) -> None:
-    """More than 64 texts of letters, and a list of letters, can spell, whatever stands around."""
     spelled = _letters(counted.texts)
     if len(spelled) > CLOSED or alphabet_bits(spelled):
         assert Pattern(counted.pattern).can_spell
@@ -269,7 +257,6 @@ _LETTERED = st.lists(
 
 @given(_LETTERED, st.sampled_from(["{}", "-({})", "({})[0-9]{{2}}", "x({})?", "({}){{2}}"]))
 def test_letters_of_lists_in_patterns(listed: list[str], around: str) -> None:
-    """The same of lists of short texts, which have letters of every kind."""
     pattern = Pattern(around.format("|".join(listed)))
     if pattern.size > 20_000:
         return
@@ -281,7 +268,7 @@ def test_letters_of_lists_in_patterns(listed: list[str], around: str) -> None:
 
 @for_each("text", ["[0-9a-f]{12}", "[0-9A-F]{2}(:[0-9A-F]{2}){5}", "[0-9]{19}"])
 def test_digits_are_no_letters(text: str) -> None:
-    """Nor are up to twelve hexadecimal ones; of more, all count."""
+    """Up to twelve hexadecimal digits are no letters; of more, all count."""
     assert Pattern(text).letter_bits == 0
     assert not Pattern(text).can_spell
     assert Pattern("[0-9a-f]{13}").letter_bits == pytest.approx(log2(sum(6**n for n in range(14))))
@@ -291,7 +278,7 @@ def test_digits_are_no_letters(text: str) -> None:
 
 @pytest.mark.timed
 def test_a_pattern_too_tangled_for_its_letters_counts_whole() -> None:
-    """In a fraction of a second, and as if each text had letters of its own."""
+    """It counts as if each text had letters of its own, in a fraction of a second."""
     tangled = Pattern("((a|b1)?){4,7}((ab?|0a)){2,7}[01]((ab?|0a)){4,4}([ab0]){3,7}x?")
     with within(5):
         assert tangled.letter_bits == log2(tangled.size)
@@ -299,7 +286,7 @@ def test_a_pattern_too_tangled_for_its_letters_counts_whole() -> None:
 
 
 def test_letters_with_other_characters_behind_them_are_a_choice() -> None:
-    """A digit behind each letter hides no alphabet; words and architectures are none."""
+    """A digit behind each letter hides no alphabet."""
     hidden = "|".join(f"{letter}{number}?" for number, letter in enumerate("abcdefghij"))
     pairs = "|".join(f"{letter}{letter}" for letter in "abcdefghij")
     for pattern in (f"({hidden})(k0?|l1?)", pairs, f"({pairs})[0-9]", "x[abc]y", "a0?|b1?|c2"):

@@ -16,7 +16,6 @@ WRITE = (
 
 
 def test_it_is_up_to_date() -> None:
-    """The file is written anew whenever a shipped document changes."""
     assert (shipped() / "parsed.json").read_bytes() == parsed(), f"run: {WRITE}"
 
 
@@ -31,7 +30,7 @@ def test_values_and_places_are_those_of_the_file() -> None:
 
 
 def test_only_shipped_documents_are_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Another file is parsed, and so is a changed one; all are if what is kept is damaged."""
+    """All are parsed if the stored parse is damaged."""
     data, kept = ((shipped() / each).read_bytes() for each in ("web.yaml", "parsed.json"))
     path = tmp_path / "web.yaml"
     path.write_bytes(data)

@@ -37,7 +37,6 @@ def _filter(schema: Schema) -> Filter:
 @_FEW
 @given(schemas(), st.data())
 def test_records_of_the_filter_are_valid(schema: Schema, data: st.DataObject) -> None:
-    """Whatever comes out of the filter, under any schema."""
     validator, filter_ = _records_of(schema), _filter(schema)
     for event in data.draw(st.lists(events(schema, plain=True), max_size=3)):
         for record in filter_.admit(event).records:
@@ -48,7 +47,6 @@ def test_records_of_the_filter_are_valid(schema: Schema, data: st.DataObject) ->
 
 @for_each("name", resources.names())
 def test_records_of_shipped_samples(name: str) -> None:
-    """Valid as they are; not with one key more, another schema, or nothing."""
     schema = load_schema(name)
     validator, filter_ = _records_of(schema), _filter(schema)
     samples = resources.samples(resources.shipped() / f"{name}.yaml")
@@ -101,8 +99,7 @@ _EXACT: tuple[tuple[str, dict[str, Any]], ...] = (
 @_FEW
 @given(data=st.data())
 def test_values_of_each_kind(kind: str, options: dict[str, Any], data: st.DataObject) -> None:
-    """Every canonical value is valid; what the kind would change or refuse is not, where a JSON
-    Schema can tell: an IPv6 address and a fine fraction only by their form."""
+    """A JSON Schema sees an IPv6 address and a fine fraction only by their form."""
     of, validator = _only(kind, **options)
     value = data.draw(values(of, NOW))
     make = canonical(of)
@@ -125,7 +122,7 @@ def test_values_of_each_kind(kind: str, options: dict[str, Any], data: st.DataOb
 @given(number=st.integers(0, 2**128 - 1), zeros=st.integers(0, 127))
 @_FEW
 def test_ipv6_by_its_form(kept: int, number: int, zeros: int) -> None:
-    """Addresses with runs of zeros anywhere; not in capitals, expanded, or with a zone."""
+    """Runs of zeros may stand anywhere."""
     of, validator = _only("ip", truncate={"ipv6": kept})
     address = IPv6Address(number & ~((1 << zeros) - 1))
     made = canonical(of)(str(address))
@@ -139,7 +136,6 @@ def test_ipv6_by_its_form(kept: int, number: int, zeros: int) -> None:
 
 
 def test_several_schemas() -> None:
-    """A record of one of them is valid, and of no other."""
     names = ["conferencing", "conferencing-strict"]
     validator = Draft202012Validator(record_schema([load_schema(name) for name in names]))
     for name in names:
@@ -148,7 +144,6 @@ def test_several_schemas() -> None:
 
 
 def test_required_fields_are_required(tmp_path: Path) -> None:
-    """And others are not."""
     path = tmp_path / "a.yaml"
     path.write_text(one("kind: boolean, required: true"))
     validator = _records_of(load_schema(path))

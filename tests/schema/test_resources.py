@@ -8,7 +8,6 @@ from collector.schema import resources
 
 
 def test_names() -> None:
-    """Every shipped file but that of the claims is a schema, and every name a file."""
     files = set(resources.shipped().glob("*.yaml")) - {resources.claims()}
     assert resources.names() == sorted(path.stem for path in files)
     assert all(
@@ -25,7 +24,6 @@ def test_references() -> None:
 
 
 def test_samples(tmp_path: Path) -> None:
-    """Samples are the JSON files in a folder called like the schema, sorted."""
     folder = tmp_path / "mine.samples"
     folder.mkdir()
     for name in ("b.pass.json", "a.fail.json", "notes.txt"):

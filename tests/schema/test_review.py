@@ -174,8 +174,8 @@ def _alone(schema: Schema, names: set[str]) -> Schema:
 def test_only_what_is_approved_or_narrower_is_amended(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject, pair: tuple[Schema, Schema]
 ) -> None:
-    """With a field outside no claim says that it holds; where it is amended, no event gives a value
-    of these fields that the approved schema does not give; what only narrows keeps its approval."""
+    """Under an amended claim, no event gives a value of these fields that the approved schema does
+    not give."""
     folder = tmp_path_factory.mktemp("copies")
     old, new = pair
     copy = written(old, folder)
@@ -210,7 +210,7 @@ def test_only_what_is_approved_or_narrower_is_amended(
 
 @for_each("kind", KINDS)
 def test_an_approval_says_all_that_its_kind_may(kind: str, tmp_path: Path) -> None:
-    """What is written is read again as the same field, whatever its options."""
+    """The written approval is read again as the same field, whatever its options."""
     random = Random(7)
     for number in range(2 + _TRIED // 100):
         options = draw_options(kind, random)
@@ -303,7 +303,6 @@ def test_an_approval_ends(tmp_path: Path) -> None:
 
 
 def test_a_derived_field_is_approved_with_its_user_agent(tmp_path: Path) -> None:
-    """Another place of the user agent is another value."""
     field = f"os.type: {{kind: enum, values: [linux], derive: user_agent, {_REST}, retention: 1d}}"
     copy = approved(schema_of(tmp_path, field, more=SAID + "user_agent: [ua]\n"), tmp_path)
     for place, is_approved in (("ua", True), ("other.ua", False)):
@@ -323,7 +322,7 @@ def test_a_derived_field_is_approved_with_its_user_agent(tmp_path: Path) -> None
 def test_a_condition_tells_what_it_looks_at(
     approved_as: str, is_now: str, stays: bool, tmp_path: Path
 ) -> None:
-    """It lets less through, and whether a value is there says what stood in another member."""
+    """Whether a value is there tells what stood in the member of the condition."""
     before = jitter(_JITTER.replace("[jitter]", f"[{approved_as}]"))
     copy = approved(schema_of(tmp_path, before), tmp_path)
     now = schema_of(tmp_path, jitter(_JITTER.replace("[jitter]", f"[{is_now}]")))
@@ -331,7 +330,6 @@ def test_a_condition_tells_what_it_looks_at(
 
 
 def test_a_condition_of_records_tells_what_it_looks_at(tmp_path: Path) -> None:
-    """The same, of the records that are selected."""
     copy = approved(schema_of(tmp_path, jitter()), tmp_path)
     more = SAID + "records: {path: ., when: {illness: flu}}\n"
     (field,) = review(schema_of(tmp_path, jitter(), more=more), copy, TODAY).fields
@@ -339,7 +337,7 @@ def test_a_condition_of_records_tells_what_it_looks_at(tmp_path: Path) -> None:
 
 
 def test_choices_of_events_are_part_of_what_may_be_refused(tmp_path: Path) -> None:
-    """Where nothing is read of them any more, or elsewhere, nobody refuses by them."""
+    """Where choices are no longer read, nobody can refuse by them."""
     folder, path = tmp_path, tmp_path / "calls.yaml"
 
     def schema(consent: str) -> Schema:
@@ -358,7 +356,7 @@ def test_choices_of_events_are_part_of_what_may_be_refused(tmp_path: Path) -> No
 
 
 def test_catalogues_are_approved_entry_by_entry(tmp_path: Path) -> None:
-    """A catalogue keeps its name while its entries change: more are wider, fewer are not."""
+    """A catalogue keeps its name while its entries change."""
     catalogue = tmp_path / "codecs.txt"
     field = f"audio.codec: {{kind: token, catalogue: codecs, {_REST}, retention: 1d}}"
     catalogue.write_text("# source: tests\nopus\n#1 codec\nvp8 lite\n")
@@ -437,7 +435,7 @@ FAULTY = {
 
 
 def test_the_form_that_is_documented(tmp_path: Path) -> None:
-    """An entry may be written by hand: what it does not state has the value of a schema."""
+    """What an entry does not state has the value of a schema."""
     schema = schema_of(tmp_path, jitter())
     path = tmp_path / "calls.reviewed.yaml"
     path.write_text(_WHOLE)
@@ -446,7 +444,7 @@ def test_the_form_that_is_documented(tmp_path: Path) -> None:
 
 @for_each("name", FAULTY)
 def test_a_copy_with_a_fault_approves_nothing(name: str, tmp_path: Path) -> None:
-    """Not even the field whose entry is sound; and no fault shows a value."""
+    """It does not even approve the field whose entry is sound."""
     schema, path = schema_of(tmp_path, jitter()), tmp_path / "calls.reviewed.yaml"
     path.write_text(FAULTY[name])
     copy = read_copy(path)
@@ -460,7 +458,6 @@ def test_a_copy_with_a_fault_approves_nothing(name: str, tmp_path: Path) -> None
 
 
 def test_a_copy_of_another_schema(tmp_path: Path) -> None:
-    """It approves nothing of this one, and so does a copy of an older, narrower version."""
     schema, path = schema_of(tmp_path, jitter()), tmp_path / "calls.reviewed.yaml"
     path.write_text("schema: other\n" + _WHOLE)
     assert set(verdicts(schema, read_copy(path)).values()) == {"unproven"}
@@ -501,7 +498,6 @@ def test_a_copy_that_is_no_regular_file(tmp_path: Path) -> None:
 
 
 def test_other_entries_stay(tmp_path: Path) -> None:
-    """An approval has its place by name, and answers of before give way to those of now."""
     schema = schema_of(tmp_path, jitter(), *(jitter().replace("jitter", n) for n in ("b", "loss")))
     path = tmp_path / "calls.reviewed.yaml"
     loss = _ENTRY.replace("from: [jitter]", "from: [loss]")
@@ -519,7 +515,6 @@ def test_other_entries_stay(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("answer", ["a\U000e0100", "\u202eb", "x" * (1 << 20)])
 def test_what_would_be_faulty_is_not_approved(tmp_path: Path, answer: str) -> None:
-    """An answer that hides text, or makes the copy too large; the fault says which."""
     schema, copy = schema_of(tmp_path, jitter()), read_copy(tmp_path / "calls.reviewed.yaml")
     with pytest.raises(SchemaError, match="hides text" if len(answer) < 9 else "too large") as told:
         approve(copy, schema, "network.jitter", STATED, {"What could go wrong?": answer})
@@ -533,7 +528,6 @@ def test_what_would_be_faulty_is_not_approved(tmp_path: Path, answer: str) -> No
 def test_whatever_is_approved_in_any_order(
     tmp_path_factory: pytest.TempPathFactory, order: list[str], answer: str
 ) -> None:
-    """The copy has exactly these entries, sorted, whatever the answers are."""
     folder = tmp_path_factory.mktemp("copies")
     schema = schema_of(folder, *(jitter().replace("jitter", name) for name in "abcdef"))
     path = folder / "calls.reviewed.yaml"

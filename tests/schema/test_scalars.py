@@ -37,8 +37,6 @@ _EIGHT, _NINE = ".".join("abcdefgh"), ".".join("abcdefghi")
     ],
 )
 def test_what_is_taken(of: Any, texts: list[str]) -> None:
-    """Names are lower case words joined by single - or _; those of fields are up to 8 words joined
-    by dots, and paths up to 8 names that JSON need not escape. A reason has three letters."""
     assert [_read(of, text) for text in texts] == texts
 
 
@@ -67,8 +65,6 @@ def test_what_is_taken(of: Any, texts: list[str]) -> None:
     ],
 )
 def test_what_is_refused(of: Any, texts: list[object]) -> None:
-    """What could be no part of a file name, a table name or a record, keys that a record has
-    anyway, what an author would have to guess: all with one code."""
     assert {_read(of, text) for text in texts} == {"E107"}
 
 
@@ -88,13 +84,13 @@ def test_what_is_refused(of: Any, texts: list[object]) -> None:
     ],
 )
 def test_spans(of: Any, text: str, meaning: object) -> None:
-    """A number and a unit; a year is 365 days."""
+    """A year is 365 days."""
     assert _read(of, text) == meaning
 
 
 @given(st.integers(1, 36500 * 24))
 def test_durations_are_written_as_they_are_read(hours: int) -> None:
-    """Writing a duration and reading it again changes nothing, so digests are stable."""
+    """Digests are stable because of it."""
     span = timedelta(hours=hours)
     adapter: TypeAdapter[timedelta] = TypeAdapter(scalars.Duration)
     assert adapter.validate_python(adapter.dump_python(span)) == span
@@ -102,7 +98,6 @@ def test_durations_are_written_as_they_are_read(hours: int) -> None:
 
 
 def test_equal_durations_are_written_alike() -> None:
-    """A year is written as its days, however its author wrote it."""
     adapter: TypeAdapter[timedelta] = TypeAdapter(scalars.Duration)
     for text in ("365d", "8760h"):
         assert adapter.dump_python(adapter.validate_python(text)) == "365d"
@@ -123,7 +118,6 @@ def test_equal_durations_are_written_alike() -> None:
     ],
 )
 def test_keys_of_paths(path: str, keys: tuple[object, ...], is_exact: bool, spoken: str) -> None:
-    """Quotes keep dots in a name; brackets at its end are an element of a list."""
     assert _read(scalars.Path, path) == path
     found = scalars.keys(path)
     assert found == keys
@@ -142,7 +136,6 @@ def test_keys_of_paths(path: str, keys: tuple[object, ...], is_exact: bool, spok
     ],
 )
 def test_levels_of_ways(way: str, levels: tuple[str, ...]) -> None:
-    """A way to records is cut after each list."""
     assert _read(scalars.RecordsPath, way) == way
     assert scalars.levels(way) == levels
 

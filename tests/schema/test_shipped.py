@@ -30,13 +30,11 @@ _FICTIONAL = [
 
 
 def test_what_is_shipped() -> None:
-    """The default schema and its stricter sister are among the shipped ones."""
     assert {"conferencing", "conferencing-strict", "participants-qos"} <= set(_NAMES)
 
 
 @for_each("name", _NAMES)
 def test_each_loads_and_is_tested(name: str) -> None:
-    """A shipped schema is called like its file, has a width of its own, tests and samples."""
     schema = load_schema(name)
     assert schema.name == name
     assert schema.max_bits is not None
@@ -54,7 +52,7 @@ def test_each_loads_and_is_tested(name: str) -> None:
 
 @for_each("name", _NAMES)
 def test_tests_of_shipped_schemas_plant_content(name: str) -> None:
-    """What a test forbids is in its event; what it keeps is canonical and of a listed field."""
+    """The event of a test contains what the test forbids."""
     schema = load_schema(name)
     for test in schema.tests:
         event = orjson.dumps(test.event).decode()
@@ -70,7 +68,6 @@ def test_tests_of_shipped_schemas_plant_content(name: str) -> None:
 
 @for_each(("name", "bits"), [("conferencing", 300), ("conferencing-strict", 110)])
 def test_widths(name: str, bits: int) -> None:
-    """No record of the default schema can carry 300 bits, none of the strict one 110."""
     assert 50 < record_bits(load_schema(name)) < bits
 
 
@@ -83,7 +80,7 @@ def test_strict_is_narrower_than_the_default() -> None:
 
 @for_each("path", _DOCUMENTS)
 def test_no_real_address(path: Path) -> None:
-    """Only documentation and private addresses appear in what is shipped."""
+    """Only documentation and private addresses appear."""
     found = 0
     for word in re.findall(r"[0-9A-Fa-f:]*[.:][0-9A-Fa-f.:]*", path.read_text("utf-8")):
         try:
@@ -99,7 +96,6 @@ def test_no_real_address(path: Path) -> None:
 
 @for_each("name", _NAMES)
 def test_no_field_outlives_a_year(name: str) -> None:
-    """Retention is measured in days, addresses go first."""
     schema = load_schema(name)
     days = {field: part.retention.days for field, part in schema.fields.items()}
     assert 1 <= days["client.address"] == min(days.values())
@@ -107,7 +103,6 @@ def test_no_field_outlives_a_year(name: str) -> None:
 
 
 def test_the_taxonomy_names_its_source() -> None:
-    """The keys are fideslang's, and the file says of which version and under which licence."""
     taxonomy = orjson.loads((resources.shipped() / "taxonomy.json").read_bytes())
     assert re.search(r"fideslang \d+\.\d+\.\d+ .*CC BY 4\.0", taxonomy["source"])
     for key in ("data_categories", "data_uses"):

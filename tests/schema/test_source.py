@@ -64,7 +64,7 @@ def _source(text: str) -> Document:
     ],
 )
 def test_core_schema(written: str, value: Any) -> None:
-    """A scalar is what the YAML 1.2 core schema says, and nothing else is ever guessed."""
+    """Plain scalars are those of the YAML 1.2 core schema."""
     for head in ("", "%YAML 1.1\n---\n"):
         source = _source(f"{head}a:\n  {written}\n")
         assert source.faults == []
@@ -77,7 +77,6 @@ def test_core_schema(written: str, value: Any) -> None:
     ["18446744073709551616", "-9223372036854775809", "9" * 5000, "0x" + "f" * 17, "1e309", "-.INF"],
 )
 def test_numbers_that_json_cannot_carry(written: str) -> None:
-    """A number that is not finite or beyond 64 bits is one fault at its place."""
     source = _source(f"a:\n  - 1\n  - {written}\n")
     assert [fault[1:4] + fault[5:] for fault in source.faults] == [(3, 5, "a.1", "E107")]
     source.report(("a", 1), "E107", "a fault that follows from it")
@@ -85,7 +84,7 @@ def test_numbers_that_json_cannot_carry(written: str) -> None:
 
 
 def test_places() -> None:
-    """Keys and list items are found again; what is unknown is put at what holds it."""
+    """An unknown place is put at what holds it."""
     source = _source('é: 1\n"b c": [x,\n  {d: 2}]\n')
     assert source.places[("é",)] == (1, 1)
     assert source.places[("b c",)] == (2, 1)
@@ -98,14 +97,13 @@ def test_places() -> None:
 
 
 def test_the_first_of_two_equal_keys_stays() -> None:
-    """A key written twice is a fault, and reading goes on with the first."""
     source = _source("a: 1\nb: 2\na: 3\n")
     assert source.value == {"a": 1, "b": 2}
     assert [(fault.line, fault.code) for fault in source.faults] == [(3, "E122")]
 
 
 def test_an_empty_document_is_an_empty_mapping() -> None:
-    """So that everything that is missing can be said; a written null is no mapping."""
+    """Everything that is missing can be reported then; a written null is no mapping."""
     assert _source("# nothing\n").value == {}
     assert _source("~\n").value is None
 
@@ -113,7 +111,6 @@ def test_an_empty_document_is_an_empty_mapping() -> None:
 @for_each("bom", [b"", b"\xef\xbb\xbf"])
 @for_each("end", [b"\n", b"\r\n"])
 def test_files(tmp_path: Path, bom: bytes, end: bytes) -> None:
-    """A byte order mark and Windows line ends do not matter."""
     path = tmp_path / "a.yaml"
     path.write_bytes(bom + b"a: 1" + end + b"b: 2" + end)
     source = read(path, "called")
@@ -123,7 +120,6 @@ def test_files(tmp_path: Path, bom: bytes, end: bytes) -> None:
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
-    """No file, a directory, a loop of links, an impossible name: one E101 each."""
     loop = tmp_path / "loop.yaml"
     loop.symlink_to(loop)
     for path in (tmp_path / "none", tmp_path, loop, Path("a\0b"), Path("x" * 5000)):
@@ -133,7 +129,6 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_the_largest_file(tmp_path: Path) -> None:
-    """256 KiB may be read, one byte more may not."""
     path = tmp_path / "large.yaml"
     path.write_bytes(b"a: 1\n" + b"#" * ((256 << 10) - 5))
     assert read(path, "large").value == {"a": 1}

@@ -15,7 +15,7 @@ from tests.support.rows import for_each
 
 @for_each("name", resources.names())
 def test_every_shipped_schema_comes_back(name: str) -> None:
-    """It lets through what it did; tests, and the order in which things stand, are not kept."""
+    """Tests, and the order in which things stand, are not kept."""
     schema = load_schema(name)
     assert hashlib.sha256(schema.document).hexdigest() == schema.digest
     kept = load_stored(schema.document)
@@ -51,7 +51,7 @@ tests:
 
 
 def test_what_lies_beside_a_schema_is_in_its_document(tmp_path: Path) -> None:
-    """The entries of its catalogues as they were then; neither its tests nor where its keys are."""
+    """It has the entries of catalogues, but neither tests nor key references."""
     catalogue = tmp_path / "things.txt"
     catalogue.write_text("# source: https://example.com/things\none\ntwo\n")
     old = load(tmp_path, _TEXT)
@@ -83,5 +83,4 @@ def test_what_lies_beside_a_schema_is_in_its_document(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_schema_today_is_none(document: bytes) -> None:
-    """No error, as nobody can do anything about it."""
     assert load_stored(document) is None

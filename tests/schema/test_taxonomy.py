@@ -43,7 +43,6 @@ def package() -> dict[str, Any]:
 
 
 def test_the_version_is_the_one_that_is_named(package: dict[str, Any]) -> None:
-    """The file says which version its keys are from."""
     source = orjson.loads(resources.taxonomy().read_bytes())["source"]
     named = re.search(r"fideslang (\S+) ", source)
     assert named is not None
@@ -54,6 +53,5 @@ def test_the_version_is_the_one_that_is_named(package: dict[str, Any]) -> None:
     ("ours", "theirs"), [("data_categories", "data_category"), ("data_uses", "data_use")]
 )
 def test_the_keys_are_the_same(package: dict[str, Any], ours: str, theirs: str) -> None:
-    """Every key of the package that it has not given up is here, and no other."""
     current = {key for key, given_up in package[theirs].items() if given_up is None}
     assert policy.taxonomy()[ours] == current

@@ -34,7 +34,6 @@ _FACTS: dict[str, tuple[dict[str, Any], set[type], str, bool]] = {
 
 @for_each("kind", KINDS)
 def test_facts(kind: str) -> None:
-    """Types, column and repetition of each kind; a field is optional and does not expire."""
     options, wire, column, repeats = _FACTS[kind]
     of = field(kind, **options)
     assert of.wire == frozenset(wire)
@@ -45,7 +44,6 @@ def test_facts(kind: str) -> None:
 
 
 def test_every_kind_can_be_drawn() -> None:
-    """The tables of drawn options and values have a line for each kind."""
     assert list(OPTIONS) == list(DRAWN) == list(KINDS)
 
 
@@ -85,7 +83,6 @@ def _nearly(value: Any, random: Random) -> Any:
 
 
 def test_every_kind_says_what_it_is() -> None:
-    """A kind has a canonical form and a size of its own."""
     for kind, model in KINDS.items():
         assert {"canonical", "size"} <= set(vars(model)), kind
         assert model.canonical is not FieldBase.canonical

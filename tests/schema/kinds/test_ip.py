@@ -109,14 +109,12 @@ _PREFIXES = st.tuples(
 
 @given(_TEXTS)
 def test_whole_addresses(text: str) -> None:
-    """Any text at all is what ``ipaddress`` says it is."""
     of = field("ip")
     assert canonical(of)(text) == of_ip(of, text)
 
 
 @given(_TEXTS, _PREFIXES)
 def test_truncated_addresses(text: str, prefixes: tuple[int, int]) -> None:
-    """A truncated address is the network that ``ipaddress`` finds, and is canonical itself."""
     of = field("ip", truncate=dict(zip(("ipv4", "ipv6"), prefixes, strict=True)))
     found = canonical(of)(text)
     assert found == of_ip(of, text)
@@ -132,7 +130,7 @@ def test_truncated_addresses(text: str, prefixes: tuple[int, int]) -> None:
     ],
 )
 def test_the_system_reads_strictly(text: str) -> None:
-    """An IPv4 address has one spelling. Nothing else may pass, whatever the system's library."""
+    """An IPv4 address has one spelling, whatever the system's library accepts."""
     assert canonical(field("ip"))(text) is None
 
 
@@ -157,7 +155,7 @@ def test_the_system_reads_strictly(text: str) -> None:
     ],
 )
 def test_canonical_forms(text: str, result: str) -> None:
-    """Compressed, lower case (RFC 5952); IPv4 in IPv6 clothes is IPv4."""
+    """They are those of RFC 5952; an IPv4 address in IPv6 is IPv4."""
     assert canonical(field("ip"))(text) == result
 
 
@@ -177,7 +175,6 @@ def test_canonical_forms(text: str, result: str) -> None:
     ],
 )
 def test_refusals(text: str) -> None:
-    """No zones, ports, brackets, prefixes, names, leading zeros, foreign digits; only unicast."""
     assert canonical(field("ip"))(text) is None
     assert canonical(field("ip", truncate={"ipv4": 24, "ipv6": 48}))(text) is None
 
@@ -194,7 +191,7 @@ def test_refusals(text: str) -> None:
     ],
 )
 def test_truncation_cannot_be_dodged(text: str, result: str) -> None:
-    """Clothes come off before truncation, so that no host bits travel in them."""
+    """IPv4 is taken out of IPv6 before truncation, so no host bits travel in it."""
     assert canonical(field("ip", truncate={"ipv4": 24, "ipv6": 48}))(text) == result
 
 
@@ -209,7 +206,6 @@ def test_truncation_cannot_be_dodged(text: str, result: str) -> None:
 def test_an_ipv4_address_is_truncated_wherever_it_stands(
     form: str, inner: int, other: int, rest: int, prefixes: tuple[int, int], scope: str
 ) -> None:
-    """Two addresses of one network of IPv4 become one value, in all that IPv6 holds them in."""
     ipv4, ipv6 = prefixes
     other = inner >> 32 - ipv4 << 32 - ipv4 | other % 2 ** (32 - ipv4)
     of = canonical(field("ip", truncate={"ipv4": ipv4, "ipv6": ipv6}, scope=scope))
@@ -232,7 +228,6 @@ def test_an_ipv4_address_is_truncated_wherever_it_stands(
     ],
 )
 def test_truncation_within_ipv6(text: str, result: str) -> None:
-    """What is no address of IPv4 stays one of IPv6."""
     of = canonical(field("ip", truncate={"ipv4": 24}))
     assert of(text) == result
     assert of(result) == result
@@ -261,8 +256,6 @@ _LOCAL6 = [
 
 @given(_TEXTS, _PREFIXES)
 def test_global_addresses(text: str, prefixes: tuple[int, int]) -> None:
-    """None of this host or of a network of its own, before and after it is truncated; all others
-    as without a scope. What is looked for may be any."""
     truncate = dict(zip(("ipv4", "ipv6"), prefixes, strict=True))
     of, any_scope = field("ip", truncate=truncate, scope="global"), field("ip", truncate=truncate)
     usual = of_ip(any_scope, text)
@@ -283,7 +276,6 @@ def test_global_addresses(text: str, prefixes: tuple[int, int]) -> None:
     ],
 )
 def test_no_global_addresses(text: str) -> None:
-    """Whatever clothes they wear."""
     assert canonical(field("ip", scope="global"))(text) is None
 
 
@@ -296,13 +288,11 @@ def test_no_global_addresses(text: str) -> None:
     ],
 )
 def test_global_neighbours(text: str) -> None:
-    """What lies beside these networks, and what is for documentation."""
     assert canonical(field("ip", scope="global"))(text) == text
 
 
 @for_each("ipv6", [16, 32, 64, 96, 127, 128])
 def test_size_of_global_addresses(ipv6: int) -> None:
-    """The networks that are canonical themselves."""
     excluded4, excluded6 = [*_EXCLUDED4, *_LOCAL4], [*_EXCLUDED6, *_LOCAL6]
     for ipv4 in range(8, 33):
         of = field("ip", truncate={"ipv4": ipv4, "ipv6": ipv6}, scope="global")
@@ -355,7 +345,6 @@ def test_size(ipv6: int) -> None:
 
 
 def test_options() -> None:
-    """Prefixes have limits; one of them may be left out."""
     assert field("ip", truncate={}) == field("ip")
     assert canonical(field("ip", truncate={"ipv4": 24}))("2001:db8::7") == "2001:db8::7"
     assert canonical(field("ip", truncate={"ipv6": 48}))("203.0.113.7") == "203.0.113.7"

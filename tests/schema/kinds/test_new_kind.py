@@ -179,7 +179,6 @@ def _run(folder: Path, code: str) -> str:
 
 
 def test_every_command_takes_a_new_kind(planted: Path) -> None:
-    """No command fails, and each shows what it shows of the kinds that were there before."""
     commands = [command.split() for command in _COMMANDS]
     code = (
         "from typer.testing import CliRunner\n"
@@ -196,10 +195,9 @@ def test_every_command_takes_a_new_kind(planted: Path) -> None:
 
 
 def test_batches_of_a_new_kind_are_checked(planted: Path) -> None:
-    """Value by value, as the kind offers nothing else."""
+    """They are checked value by value, as the kind offers nothing else."""
     assert _run(planted, _RECHECK).split() == ["True", "E513", "E513", "E513", "E513"]
 
 
 def test_the_test_helpers_take_a_new_kind(planted: Path) -> None:
-    """The law holds for a schema of it, and generated schemas have fields of it."""
     _run(planted, _LAW)

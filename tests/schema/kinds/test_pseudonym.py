@@ -30,7 +30,7 @@ def _key(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @given(st.text(max_size=300))
 def test_form(text: str) -> None:
-    """26 characters of base32, lower case, made of 128 bits; too long or empty is refused."""
+    """It is 128 bits as 26 characters of base32 in lower case."""
     found = canonical(field("pseudonym", **_OPTIONS))(text)
     if not 1 <= len(text.encode(errors="surrogatepass")) <= 256:
         assert found is None
@@ -50,13 +50,11 @@ def test_it_is_hmac_sha_256() -> None:
 
 @pytest.mark.parametrize("text", ["", "x" * 257, "é" * 129, "\ud800", "a" * 10**6])
 def test_refusals(text: str) -> None:
-    """Nothing, more than 256 bytes, and what is no text."""
     assert canonical(field("pseudonym", **_OPTIONS))(text) is None
 
 
 @pytest.mark.parametrize("text", ["x", "x" * 256, "é" * 128, "\0", " "])
 def test_edges(text: str) -> None:
-    """From 1 to 256 bytes of any text."""
     assert canonical(field("pseudonym", **_OPTIONS))(text) is not None
 
 
@@ -79,7 +77,6 @@ def _at(keys: Keyring, now: datetime, text: str = "a", key: str = _OPTIONS["key"
 
 
 def test_equal_within_a_period_only() -> None:
-    """Equal from midnight to midnight, unrelated the next day; the old day does not come back."""
     keys = Keyring()
     midnight = NOW.replace(hour=0, minute=0, second=0, microsecond=0)
     first = _at(keys, midnight)
@@ -89,7 +86,6 @@ def test_equal_within_a_period_only() -> None:
 
 
 def test_different_values_keys_and_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pseudonyms differ for other values, other keys, and other key rings with the same secret."""
     monkeypatch.setenv("COLLECTOR_OTHER_KEY", "a secret of the tests, long enough")
     keys = Keyring()
     made = {_at(keys, NOW), _at(keys, NOW, "b"), _at(keys, NOW, key="env:COLLECTOR_OTHER_KEY")}
@@ -111,7 +107,6 @@ def test_no_secret(monkeypatch: pytest.MonkeyPatch, secret: str | None) -> None:
 
 
 def test_size_and_types() -> None:
-    """128 bits, of texts only."""
     of = field("pseudonym", **_OPTIONS)
     assert of.size() == 1 << 128
     assert of.wire == {str}
@@ -133,7 +128,6 @@ def test_size_and_types() -> None:
     ],
 )
 def test_options(options: dict[str, Any], code: str | None) -> None:
-    """A reference, never the key itself, and a period, never none."""
     assert refuses("pseudonym", **options) == code
 
 
@@ -149,7 +143,7 @@ def test_what_is_stored_is_not_hashed_again(text: str) -> None:
 
 @pytest.mark.parametrize("end", ["b", "2", "7", "aa", "", "A", " ", "\n"])
 def test_what_no_hash_becomes(end: str) -> None:
-    """26 characters, of which the last carries three bits only."""
+    """The last of 26 characters carries three bits only."""
     around = Circumstances(lambda: NOW, lambda _reference, _period: b"k" * 32)
     stored = field("pseudonym", **_OPTIONS).stored(around)
     assert stored("a" * 25 + "4") == "a" * 25 + "4"

@@ -16,14 +16,12 @@ from tests.support.rows import for_each
 
 @given(st.text(alphabet="SMsm-0123456789 \n", max_size=8) | st.text())
 def test_patterns(text: str) -> None:
-    """A member of the pattern's language passes unchanged, anything else is refused."""
     make = canonical(field("token", pattern="SM-[0-9]{3}"))
     member = len(text) == 6 and text.startswith("SM-") and text[3:].isascii() and text[3:].isdigit()
     assert make(text) == (text if member else None)
 
 
 def test_catalogues(tmp_path: Path) -> None:
-    """A member passes unchanged; other spellings, prefixes and longer texts do not."""
     (tmp_path / "mine.txt").write_text("# source: made up\niPhone 15\niPhone 15 Pro\n")
     of = field("token", tmp_path, catalogue="mine")
     make = canonical(of)
@@ -38,7 +36,7 @@ def test_catalogues(tmp_path: Path) -> None:
 
 @for_each(("most", "code"), [(5, "E116"), (6, None), (64, None)])
 def test_max_length(tmp_path: Path, most: int, code: str | None) -> None:
-    """``max_length`` is a promise about the whole set, not a pair of scissors."""
+    """``max_length`` is a promise about the whole set; it cuts no text."""
     (tmp_path / "mine.txt").write_text("# source: made up\na\nlonger\n")
     assert refuses("token", tmp_path, catalogue="mine", max_length=most) == code
     assert refuses("token", pattern="a|longer", max_length=most) == code
@@ -62,7 +60,6 @@ def test_max_length(tmp_path: Path, most: int, code: str | None) -> None:
     ],
 )
 def test_options(options: dict[str, Any], code: str | None) -> None:
-    """Exactly one closed set, of texts of at most 64 characters."""
     assert refuses("token", **options) == code
 
 
@@ -79,7 +76,7 @@ def test_options(options: dict[str, Any], code: str | None) -> None:
 def test_an_alphabet_is_letters_in_a_catalogue_as_in_an_enum(
     written: str, bits: float, tmp_path: Path
 ) -> None:
-    """Several fields with letters spell a word, whatever stands around each."""
+    """Several fields with letters can spell a word."""
     entries = [written.format(letter) for letter in ascii_lowercase]
     (tmp_path / "mine.txt").write_text("\n".join(["# source: made up", *entries]))
     for of in (field("token", tmp_path, catalogue="mine"), field("enum", values=entries)):
@@ -88,7 +85,7 @@ def test_an_alphabet_is_letters_in_a_catalogue_as_in_an_enum(
 
 
 def test_what_is_no_alphabet(tmp_path: Path) -> None:
-    """Numbered classes and grades are none, nor is a shipped list, which has a few short names."""
+    """Numbered classes and grades are none."""
     classes = [f"{letter}{number}" for letter in "abcdefgh" for number in range(7)]
     assert field("enum", values=classes).letter_bits() == 0
     for name in ("device-manufacturers", "device-models", "os-names"):
@@ -96,7 +93,6 @@ def test_what_is_no_alphabet(tmp_path: Path) -> None:
 
 
 def test_an_alphabet_in_a_long_list(tmp_path: Path) -> None:
-    """Words around the letters hide none of them."""
     words = [f"word number {number}" for number in range(100)]
     (tmp_path / "mine.txt").write_text("\n".join(["# source: made up", *ascii_lowercase, *words]))
     of = field("token", tmp_path, catalogue="mine")

@@ -24,7 +24,6 @@ _TEXTS = st.lists(
 
 @given(_OPTIONS, _TEXTS)
 def test_against_splitting(options: tuple[int, list[int]], text: str) -> None:
-    """A version is its first parts, as they are written, if every part is within its maximum."""
     parts, maximum = options
     of = field("version", parts=parts, maximum=maximum)
     make = canonical(of)
@@ -34,7 +33,6 @@ def test_against_splitting(options: tuple[int, list[int]], text: str) -> None:
 
 
 def test_defaults() -> None:
-    """Without options: up to four parts, each of up to five digits."""
     of = field("version")
     one = sum(10**digits for digits in range(1, 6))
     assert of.size() == one + one**2 + one**3 + one**4
@@ -114,7 +112,6 @@ def test_leading_zeros_are_no_way_around_a_maximum(text: str, result: str | None
     ],
 )
 def test_refusals(text: str) -> None:
-    """Only ASCII digits and single dots between them."""
     assert canonical(field("version"))(text) is None
 
 
@@ -134,5 +131,4 @@ def test_refusals(text: str) -> None:
     ],
 )
 def test_options(options: dict[str, Any], code: str | None) -> None:
-    """One maximum for each part that is kept, and for those that are not if one likes."""
     assert refuses("version", **options) == code
