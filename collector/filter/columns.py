@@ -45,7 +45,7 @@ class RecordColumns:
     """The columns of one plan's records. ``lasting`` are the checks that remember values, by field
     name, for all plans of a schema. Only ``whole`` records need all required fields."""
 
-    def __init__(self, plan: Plan, lasting: dict[str, ColumnCheck], *, whole: bool = True) -> None:
+    def __init__(self, plan: Plan, lasting: dict[str, ColumnCheck], *, whole: bool) -> None:
         self._decode = msgspec.json.Decoder(_record_type(plan)).decode_lines
         self._checked = [
             column for column in plan.columns if not column.withheld and not _closed_list(column)

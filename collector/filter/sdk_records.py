@@ -191,7 +191,7 @@ class SdkRecordFilter:
         self._reader = Reader(self._plan, record_type(plan), str)
         self._decode = members_decoder(dict.fromkeys(_BESIDE, _SCALAR))
         self._decode_raw = members_decoder(dict.fromkeys(_BESIDE, msgspec.Raw))
-        self._columns = RecordColumns(plan, {})
+        self._columns = RecordColumns(plan, {}, whole=True)
         self._checks_at = lru_cache(_MAX_MINUTES)(self._columns.checks)
         self._judge_at = lru_cache(_MAX_MINUTES)(self._make_judge)
         self._memos: dict[tuple[str, bool], Memo] = {}

@@ -155,7 +155,7 @@ class Shape:
             field for at, (_, node) in enumerate(named) for field in _fields(at, node, records)
         ]
         names = {name: str(key) for key, node in named if node for name in node.slots.values()}
-        self.kind = self._struct(fields, names if self.is_typed else {}, frozen=True)
+        self.kind = self._struct(fields, names if self.is_typed else {})
         self.nothing = self.kind()
         loose = [(name, Any, default) for name, _, default in fields]
         self.loose = self._struct(loose, names if self.is_typed else {})
@@ -179,16 +179,14 @@ class Shape:
             if node is not None and raw is not None:
                 yield node, raw
 
-    def _struct(
-        self, fields: list[Any], names: dict[str, str], *, frozen: bool = False
-    ) -> type[msgspec.Struct]:
+    def _struct(self, fields: list[Any], names: dict[str, str]) -> type[msgspec.Struct]:
         return msgspec.defstruct(
             "Event",
             fields,
             namespace={"__repr__": _shows_nothing},
             rename=None if self.is_list else names,
             array_like=self.is_list,
-            frozen=frozen,
+            frozen=True,
             gc=False,
         )
 

@@ -140,6 +140,15 @@ def test_records_of_an_sdk(monkeypatch: pytest.MonkeyPatch) -> None:
             assert batch.received == f"2026-06-01T12:{minute}:00Z"
 
 
+@pytest.mark.parametrize("member", ['"os.type":"linux"', '"os.name":"linux"'])
+def test_a_record_of_an_sdk_without_a_required_field(member: str) -> None:
+    both = f"{OS}  os.name: {{kind: enum, values: [linux], REST}}\n"
+    tested = Filter(sample(both.replace("REST", "required: true, REST", 1)), as_of=NOW)
+    line = f'{{"schema":"sample/1.0.0",{member},"received":"2026-06-01T12:30:00Z"}}\n'
+    (batch,) = tested.admit_records(line.encode())
+    assert batch.tally.rejected == ({} if "type" in member else {"missing_required": 1})
+
+
 def test_an_event_refuses_a_purpose_and_has_a_sender() -> None:
     """Two plans share one event, which stays a single one."""
     fields = f"{OS}  client.address: {{kind: ip, source: peer, REST}}\n"

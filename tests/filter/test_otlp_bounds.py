@@ -74,7 +74,7 @@ def encoded(signal: Signal, resources: list[list[int]]) -> bytes:
 def tally_of(body: bytes, signal: Signal = "logs", *, protobuf: bool = False) -> tuple[int, Any]:
     """How many items are admitted, and how many are rejected for which reason."""
     found = TESTED.admit_otlp(signal, body, protobuf=protobuf)
-    assert sum(record.get("count", 1) for record in found.records) == found.tally.admitted
+    assert sum(int(record.get("count", 1)) for record in found.records) == found.tally.admitted
     return found.tally.admitted, dict(found.tally.rejected)
 
 
@@ -221,8 +221,8 @@ def test_values(value: str, expected: Any) -> None:
     reader = OtlpFilter(TESTED.router.plan).reader
     for others in ("", "5,"):
         attributes = f'[{others}{{"key":"o","value":{value}}}]'
-        item = f'{{"attributes":{attributes}}}'
-        text = f'{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{item}]}}]}}]}}'
+        written_item = f'{{"attributes":{attributes}}}'
+        text = f'{{"resourceLogs":[{{"scopeLogs":[{{"logRecords":[{written_item}]}}]}}]}}'
         body = json_body.JsonBody("logs", text.encode())
         ((_, _, (item,)),) = body.scopes()
         assert repr(body.item_members(item, reader)) == repr({"o": expected})
