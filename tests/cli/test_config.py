@@ -390,7 +390,6 @@ def test_without_git(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_every_setting_is_there_with_its_default(tmp_path: Path) -> None:
-    """As it is, the file changes nothing; nor does it with each default written out."""
     file = tmp_path / "mine.yaml"
     assert run("config", "init", file).code == 0
     assert stat.S_IMODE(file.stat().st_mode) == 0o600

@@ -60,7 +60,6 @@ _TABLES = [
 
 @for_each("command", _TABLES)
 def test_tables_fit_eighty_columns(command: tuple[str, ...]) -> None:
-    """Only sentences may be longer; the terminal wraps them."""
     narrow = run(*command, env={"COLUMNS": "80"}).out.decode()
     wide = run(*command, env={"COLUMNS": "1000"}).out.decode()
     bars = re.compile("[█▏▎▍▌▋▊▉]+")

@@ -64,7 +64,6 @@ def test_what_was_not_looked_at_is_not_said_to_be_absent(tmp_path: Path) -> None
 
 
 def test_nothing_unlisted_and_nothing_refused_is_shown() -> None:
-    """Neither as JSON nor as a table."""
     data = orjson.dumps(_EVENT)
     for arguments in (["explain"], ["explain", "--json"]):
         ended = run(*arguments, stdin=data)

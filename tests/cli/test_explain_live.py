@@ -81,7 +81,6 @@ def _send(sidecar: Sidecar, said: str) -> None:
 
 @pytest.mark.long
 def test_twins_look_alike(tmp_path: Path) -> None:
-    """Whatever values and unlisted names are, the output is the same, and says why."""
     folders = [tmp_path / "a", tmp_path / "b"]
     for folder in folders:
         folder.mkdir()
@@ -142,6 +141,5 @@ def test_questions(tmp_path: Path) -> None:
     ],
 )
 def test_what_cannot_be_asked(words: list[str], code: int, said: bytes) -> None:
-    """Is refused in a sentence."""
     ended = run("explain", *words)
     assert (ended.code, said in ended.err) == (code, True)

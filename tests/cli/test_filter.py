@@ -378,7 +378,6 @@ done.set()
     ["fork", "end", *(pytest.param(each, marks=pytest.mark.long) for each in _OTHER_MOMENTS)],
 )
 def test_ctrl_c_while_processes_start_or_end(corpus: Path, when: str) -> None:
-    """Only the parent is interrupted, and it ends its children."""
     ended = script(_INTERRUPTED_AT_START, corpus, when, start_new_session=True)
     assert (ended.stdout, ended.stderr) == ("shutdown\ninterrupted\n", "")
 

@@ -77,7 +77,6 @@ def test_of_stdin_the_counts_alone_speak() -> None:
 
 
 def test_what_is_fine_gets_no_hint(tmp_path: Path) -> None:
-    """Neither does a file with a broken event among good ones, nor one whose people refused."""
     (tmp_path / "a.ndjson").write_bytes(_LINE + b"\n" + _LINE + b"\n{\n")
     ended = run("filter", "a.ndjson", directory=tmp_path)
     assert "hints" not in ended.tally

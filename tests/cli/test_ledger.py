@@ -129,7 +129,6 @@ def test_a_checkpoint_can_be_asked_for(data: Path) -> None:
 
 
 def test_where_there_is_no_checkpoint(tmp_path: Path) -> None:
-    """Where there is no spool, none is made."""
     with Spool(tmp_path / "spool.db"):
         pass
     done = run("ledger", "checkpoint", "--data", tmp_path)

@@ -307,7 +307,6 @@ def test_wide_answers(lives: PopulatedDirectory) -> None:
 
 
 def test_nobody_reads_unnoted(lives: PopulatedDirectory) -> None:
-    """Where the ledger cannot be written, neither rows nor tables are shown."""
     with Spool(lives.data / "spool.db"), closing(sqlite3.connect(lives.data / "spool.db")) as db:
         db.execute("CREATE TRIGGER no BEFORE INSERT ON entries BEGIN SELECT RAISE(ABORT, ''); END")
         for arguments in ((), ("SELECT * FROM conferencing",), (f"{_MANY} LIMIT 300000",)):

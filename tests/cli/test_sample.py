@@ -46,7 +46,6 @@ def _is_silent(ended: Ended) -> bool:
 
 
 def test_what_never_matched_and_what_is_near() -> None:
-    """Of the events only their number is shown."""
     ended = run("schema", "check", "conferencing", "--against", "events.ndjson", "--json")
     assert ended.code == 0
     notes = [each for each in orjson.loads(ended.out) if each["code"] == "never-matched"]

@@ -21,7 +21,6 @@ _SHIPPED = resources.names()
 
 
 def test_list_names_every_shipped_schema() -> None:
-    """As a table and as JSON, and the templates after them."""
     table, listed = run("schema", "list"), run("schema", "list", "--json").json
     names = [row["schema"].partition("/")[0] for row in listed]
     assert names == [*_SHIPPED, *resources.templates()]
@@ -41,7 +40,6 @@ def test_show_gives_every_field_with_its_reason() -> None:
 
 
 def test_show_tells_what_a_person_may_refuse(tmp_path: Path) -> None:
-    """Which purposes, and where an event says so, if the schema names a place."""
     path = tmp_path / "choosing.yaml"
     text = (resources.shipped() / "conferencing.yaml").read_text()
     path.write_text(f"consent: '[b]told'\n{text}")
@@ -243,7 +241,6 @@ def test_jsonschema_of_documents() -> None:
 
 
 def test_jsonschema_of_records() -> None:
-    """Of the default schema, or of those that are named."""
     default = run("schema", "jsonschema", "--records").json
     assert default == record_schema([load_schema("conferencing")])
     several = run("schema", "jsonschema", "--records", *resources.names()).json
@@ -307,7 +304,6 @@ def _file(directory: Path, name: str, text: str) -> Path:
     [(_GOOD, 0, 0), (_NOTE, 0, 0), (_WARNING, 0, 1), (_ERROR, 1, 1), (_FAULT, 78, 78)],
 )
 def test_exit_codes(text: str, code: int, strict: int, tmp_path: Path) -> None:
-    """Only an error fails, with --strict a warning too; a fault is a fault either way."""
     path = _file(tmp_path, "sample", text)
     for options, expected in (([], code), (["--strict"], strict)):
         for form in ([], ["--json"]):

@@ -427,7 +427,6 @@ def test_what_tells_requests_apart() -> None:
 
 
 def test_tokens_are_forgotten_when_they_have_expired(db: sqlite3.Connection) -> None:
-    """Until then the same token would be valid."""
     replays = Replays(db)
     replays.add(_ADA, _START, StoredAnswer(204, b""))
     replays.forget(NOW + 329)

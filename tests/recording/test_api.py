@@ -156,7 +156,6 @@ def test_wrong_roles(recorder: Meeting, method: str, path: str, may: str) -> Non
 
 
 def test_only_a_host_requests(meeting: Meeting) -> None:
-    """Nor does a host of another meeting."""
     for role in ("platform", "participant", "media", "viewer", "auditor"):
         answer = meeting.call(role, "ana", "POST", "", {**TERMS, "meeting": meeting.name})
         assert meeting.code(answer) == "forbidden"
@@ -280,7 +279,6 @@ def test_a_token_serves_once(meeting: Meeting) -> None:
 
 
 def test_expired_tokens(meeting: Meeting) -> None:
-    """Only the sender of a validly signed token learns that it has expired."""
     meeting.request()
     token = _expired(meeting)
     answer = meeting.call("", "", "GET", "/manifest", token=token)
@@ -374,7 +372,6 @@ def test_events(meeting: Meeting) -> None:
 
 
 def test_members_are_told_of_an_erasure(meeting: Meeting) -> None:
-    """Also who reads the events at that moment, and who comes later; no other meeting is."""
     meeting.opened("ben")
     meeting.control("stop")
     token = meeting.token("participant", "ben")

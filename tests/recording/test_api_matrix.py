@@ -181,8 +181,6 @@ _READS = {"notice_wav", "notice_png", "events", "track", "manifest"}
 
 @pytest.mark.parametrize("state", STATES)
 def test_each_endpoint_for_each_caller(recorder: Meeting, state: str) -> None:
-    """Is answered by the table: refused by the code that says what to do, with nothing changed, or
-    done."""
     desk = Desk(recorder)
     shared, refused = desk.recording(state), 0
     for other in ("chloe", "eve"):
@@ -232,7 +230,6 @@ def _answer(answer: Answer) -> tuple[int, bytes, tuple[str, ...]]:
 
 
 def test_every_endpoint_is_in_the_table() -> None:
-    """And every role."""
     assert set(_WHO) == {route.name for route in ROUTES}
     assert {person.role for person in PEOPLE} == {
         *("platform", "host", "participant", "media", "viewer", "auditor")

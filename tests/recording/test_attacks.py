@@ -59,7 +59,6 @@ def _refusals(recorder: Meeting) -> int:
 
 
 def test_no_answer_log_or_file_has_a_canary(recorder: Meeting) -> None:
-    """Wherever a caller can write one: tokens, paths, headers, bodies, whole and broken ones."""
     meeting = _meeting(recorder, "canaries")
     meeting.opened("ben")
     token, shown = meeting.token("participant", CANARY), list[bytes]()
@@ -203,8 +202,6 @@ def test_garbage_is_no_request(recorder: Meeting) -> None:
 
 
 def test_smuggled_requests_are_not_answered(recorder: Meeting) -> None:
-    """Where it is not clear where a body ends, nothing after it is a request; a header that is
-    there twice is none."""
     meeting = _meeting(recorder, "smuggled")
     meeting.opened("ben")
     place = f"PUT /v1/recordings/{meeting.recording}/tracks/b/chunks/0 HTTP/1.1\r\nHost: localhost"

@@ -90,8 +90,6 @@ def test_work_that_fails_fails_alone(database: Database) -> None:
 
 
 def test_work_raises_what_it_raises(database: Database) -> None:
-    """As it is; nothing of it is in the file."""
-
     def work(db: sqlite3.Connection) -> None:
         db.execute("INSERT INTO numbers VALUES (1)")
         raise LookupError

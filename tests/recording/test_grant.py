@@ -137,7 +137,6 @@ def test_after_the_close_nothing_opens_again() -> None:
 
 
 def test_reading_and_erasing_wait_for_the_close() -> None:
-    """While the grant lives they are refused; after the erasure there is nothing to read."""
     grant = opened("ann")
     grant.admit("ann", "participant", "t", "ann", "audio", 1.0)
     assert refused(grant.check_readable, 1.0) == "open"
@@ -251,7 +250,6 @@ def test_what_has_expired_is_not_announced() -> None:
 
 
 def test_time_never_goes_back() -> None:
-    """After a clock's jump forward, what is called earlier counts as made then."""
     grant = opened("ann")
     grant.tick(900.0)
     grant.pause("host", 5.0)
@@ -302,7 +300,6 @@ def test_a_choice_needs_presence_a_notice_and_is_final_when_it_is_to_leave() -> 
 
 
 def test_a_member_who_comes_back_has_the_choice_of_before() -> None:
-    """While the member is away no chunk is taken; a pending one who departs is forgotten."""
     grant = opened("ann")
     grant.join("bob", 1.0)
     grant.depart("ann", 1.0)
@@ -315,7 +312,6 @@ def test_a_member_who_comes_back_has_the_choice_of_before() -> None:
 
 
 def test_a_withdrawal_destroys_the_members_tracks_and_mixed_ones_and_no_other() -> None:
-    """Also after the close, also of a departed member, and once only."""
     grant = opened("ann", "bob")
     for track, owner in (("a1", "ann"), ("a2", "ann"), ("b", "bob"), ("m", MIXED)):
         grant.admit("egress", "media", track, owner, "audio", 1.0)
@@ -329,8 +325,6 @@ def test_a_withdrawal_destroys_the_members_tracks_and_mixed_ones_and_no_other() 
 
 
 def test_a_destroyed_track_takes_no_chunk_again() -> None:
-    """Nor does any other that would hold the member who left: the others begin a new mixed track
-    when that one has departed."""
     grant = opened("ann")
     grant.admit("egress", "media", "m", MIXED, "audio", 1.0)
     assert grant.choose("ann", "leave", NOTICE, 2.0) == {"m"}
@@ -371,7 +365,6 @@ def test_who_delivers(role: str) -> None:
 
 
 def test_the_first_chunk_fixes_owner_and_kind() -> None:
-    """Neither media nor another member changes them; kinds are those of the grant."""
     grant = opened("ann", "bob")
     grant.admit("ann", "participant", "t", "ann", "audio", 1.0)
     assert refused(grant.admit, "bob", "participant", "t", "bob", "audio", 2.0) == "owner"
@@ -433,14 +426,12 @@ def test_terms_that_are_not_valid_cannot_be_made(changes: dict[str, Any]) -> Non
 
 @for_each("name", ["", "a/b", "..", "é", "x" * 65, "a\n", MIXED])
 def test_a_pseudonym_is_a_name(name: str) -> None:
-    """Neither host nor member has another; a mixed track's owner is no member."""
     with pytest.raises(Refused, match="malformed"):
         Grant.request(TERMS, name, 0.0, longest_seconds=1.0)
     assert refused(announced().join, name, 0.0) == "malformed"
 
 
 def test_a_restored_grant_is_the_same() -> None:
-    """At any time; a process that starts closes it."""
     grant = opened("ann")
     grant.admit("ann", "participant", "t", "ann", "audio", 7.0)
     grant.handover("host", "ann", 8.0)

@@ -52,7 +52,6 @@ def _delivery(meeting: Meeting, *options: str) -> subprocess.Popen[bytes]:
 
 
 def test_a_local_recording_opens_with_age_alone(tmp_path: Path) -> None:
-    """By the commands of the page; the service cannot open it."""
     for program in ("age", "curl"):
         if shutil.which(program) is None:
             required(program)

@@ -175,7 +175,6 @@ def test_the_state_of_keys(tmp_path: Path, clock: Clock) -> None:
 
 @for_each("text", ["", "{}", '{"keys": []}', json.dumps({"keys": [{**_KEY, "d": "x"}]})])
 def test_a_file_that_is_none(tmp_path: Path, text: str) -> None:
-    """Is a fault of the setting."""
     (tmp_path / "jwks").write_text(text)
     for path in (tmp_path / "jwks", tmp_path, tmp_path / "none", Path("/dev/zero")):
         with pytest.raises(ConfigError, match=r"recorder\.keys"):
@@ -183,7 +182,6 @@ def test_a_file_that_is_none(tmp_path: Path, text: str) -> None:
 
 
 def test_keys_that_are_too_old(tmp_path: Path, clock: Clock) -> None:
-    """Are refreshed by themselves, and not used where that fails for an hour."""
     platform = Platform(tmp_path)
     source = KeySource(str(platform.path))
     platform.path.write_text("{")
@@ -274,7 +272,6 @@ def _source(endpoint: Endpoint) -> KeySource:
 
 
 def test_an_address(endpoint: Endpoint) -> None:
-    """Is asked for its document alone, by https, with a verified certificate."""
     source = _source(endpoint)
     assert source.find("one") is not None
     endpoint.document(_document(_KEY, _OTHER))
@@ -333,7 +330,6 @@ _CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 def test_answers_without_an_end(
     endpoint: Endpoint, head: bytes, piece: bytes, pause: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Are given up after their seconds and bytes; keys that are known serve meanwhile."""
     source = _source(endpoint)
     assert _found(source, "one")
     monkeypatch.setattr(jwks, "_FETCH_SECONDS", 0.2)
@@ -346,7 +342,6 @@ def test_answers_without_an_end(
 
 
 def test_a_handshake_without_an_end(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Is given up as well, though each byte comes in time; then the address is asked again."""
     source, ends = _source(endpoint), threading.Event()
     assert _found(source, "one")
     monkeypatch.setattr(jwks, "_FETCH_SECONDS", 0.3)
@@ -428,7 +423,6 @@ def test_keys_that_rotate(endpoint: Endpoint, clock: Clock) -> None:
 
 
 def test_known_keys_do_not_wait(endpoint: Endpoint) -> None:
-    """While a refresh hangs, tokens of known keys are verified at once."""
     source, ends = _source(endpoint), threading.Event()
     endpoint.say = lambda _: ends.wait(WAIT_SECONDS)
     with threads(partial(source.find, "two")) as (waiting,):
@@ -439,7 +433,6 @@ def test_known_keys_do_not_wait(endpoint: Endpoint) -> None:
 
 
 def test_few_tokens_wait(endpoint: Endpoint) -> None:
-    """While a refresh hangs, a flood of unknown keys takes two threads, and no more."""
     source, ends = _source(endpoint), threading.Event()
     endpoint.say = lambda _: ends.wait(WAIT_SECONDS)
     with threads(*(partial(source.find, f"{n}") for n in range(2))) as waiting:
@@ -467,7 +460,6 @@ def test_a_flood_of_unknown_keys(
 
 
 def test_an_address_that_comes_late(endpoint: Endpoint, tmp_path: Path) -> None:
-    """Until then every token gets the same answer, which says to come again."""
     platform = Platform(tmp_path)
     endpoint.document(b"", b"503 Later\r\n")
     verifier = Verifier(_source(endpoint))
@@ -479,7 +471,6 @@ def test_an_address_that_comes_late(endpoint: Endpoint, tmp_path: Path) -> None:
 
 
 def test_nothing_listens() -> None:
-    """That is no fault of the settings."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         address = f"https://127.0.0.1:{closed.getsockname()[1]}/jwks"
     source = KeySource(address)

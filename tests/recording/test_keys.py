@@ -92,7 +92,6 @@ def _opened(keys: Keys, track: str = "cam") -> str:
 
 
 def test_identities_are_wrapped(tmp_path: Path) -> None:
-    """Neither an identity nor a secret is in a file, and the files are their owner's alone."""
     keys = _made(tmp_path)
     identity, secret = _opened(keys), keys.secret(RECORDING)
     assert identity.encode() not in _bytes(tmp_path)
@@ -282,7 +281,6 @@ def test_a_rotation_keeps_the_key_that_an_earlier_one_could_not_put_in_place(
 def test_a_rotation_that_ended_is_finished_at_the_next_start(
     tmp_path: Path, step: str, on_step: OnStep
 ) -> None:
-    """Or begun anew, if nothing was wrapped: one master key is left."""
     failing = [step]
 
     def end(name: str) -> None:
@@ -344,7 +342,6 @@ def test_a_rotation_while_a_reader_opens(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_reader_opens_no_key_that_was_exchanged(tmp_path: Path) -> None:
-    """Another master key would not help."""
     keys = _made(tmp_path)
     other = keys.add_track(RECORDING, "other", "video", "owner", None)
     with keys.database.transaction() as db:

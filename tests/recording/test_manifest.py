@@ -80,7 +80,6 @@ def test_a_manifest_as_it_was_signed_holds() -> None:
 
 
 def test_every_flipped_bit_is_found() -> None:
-    """Whichever byte of the text has one, line feeds included."""
     text = _signed(_lines())
     for place in range(len(text)):
         changed = bytearray(text)
@@ -89,7 +88,6 @@ def test_every_flipped_bit_is_found() -> None:
 
 
 def test_every_truncation_is_found() -> None:
-    """Wherever it is cut, but for the last line feed."""
     text = _signed(_lines())
     for length in range(0, len(text) - 1, 3):
         assert _faults(text[:length]), length
@@ -134,7 +132,6 @@ def test_a_manifest_of_an_open_recording_says_so() -> None:
 
 @given(st.binary(max_size=300))
 def test_any_bytes_are_read(text: bytes) -> None:
-    """Whatever a file holds becomes findings, and no exception."""
     assert _faults(text)
     assert _faults(_signed(_lines()) + text) or not text.strip(b"\n")
 

@@ -30,7 +30,6 @@ def _sine(hertz: int, milliseconds: int, loudness: int = 6_000) -> array[int]:
 
 
 def test_the_search_finds_each_tone_and_colour(media: Any) -> None:
-    """Also in a mix of five, also one frame of 20 ms in a second of silence or of another tone."""
     people = [media.Person(f"p{n}", (500 + 400 * n, 700 + 400 * n)) for n in range(5)]
     for person in people:
         for name, hertz in zip((person.name, person.name.upper()), person.tones, strict=True):

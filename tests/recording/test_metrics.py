@@ -15,7 +15,6 @@ _NOTHING = RecorderState({}, {}, {})
 
 
 def test_every_series_is_there_from_the_start() -> None:
-    """None is added later: labels are words of closed tables."""
     text = RecorderMetrics(lambda: _NOTHING, dict).text().decode()
     for name, kind in METRICS.items():
         for value in LABELS[kind.labels[0]] if kind.labels else ("",):

@@ -40,7 +40,6 @@ def test_names(name: str) -> None:
     ],
 )
 def test_what_is_no_name(text: str) -> None:
-    """Whatever could be a path, a line's end or another script is none."""
     assert not is_name(text)
     assert not is_pseudonym(text)
     assert not is_recording(text)

@@ -72,13 +72,11 @@ STORAGE_WORDS = {
 
 @pytest.mark.parametrize("key", TEXTS, ids="-".join)
 def test_a_text_says_what_it_has_to(key: tuple[Language, Storage]) -> None:
-    """Whose decision, what a member may do, and who will have the recording."""
     text = " ".join(TEXTS[key]).lower()
     assert {words for words in WORDS[key[0]] | STORAGE_WORDS[key] if words not in text} == set()
 
 
 def test_the_script_makes_sounds_and_pictures() -> None:
-    """Where the programs are there, files of the same form come out of it."""
     pytest.importorskip("PIL", reason="Pillow is for the script only")
     if shutil.which("espeak-ng") is None:
         required("espeak-ng")

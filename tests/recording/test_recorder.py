@@ -177,7 +177,6 @@ def test_other_meetings_find_nothing(recorder: Recorder) -> None:
 
 
 def test_reads_are_in_the_ledger_first(recorder: Recorder, tmp_path: Path) -> None:
-    """Before the first byte of a track, the ledger has the access; and the refused one."""
     recording = opened_recording(recorder)
     with pytest.raises(Refused, match="open"):
         recorder.open_track(caller("viewer", "victor"), recording, "a")
@@ -271,7 +270,6 @@ def test_operators(recorder: Recorder, tmp_path: Path) -> None:
 
 
 def test_a_bucket_holds_no_content(tmp_path: Path) -> None:
-    """Nor pseudonym nor name of a track; what is erased is not in it any more."""
     (tmp_path / "bucket").mkdir()
     recorder = Recorder(tmp_path / "r", bucket=(tmp_path / "bucket").as_uri())
     recording, digest = recorder.request(caller("host", "Canary-4711"), terms())
@@ -413,7 +411,6 @@ def test_a_withdrawal_waits_for_the_chunk_that_is_being_sealed(recorder: Recorde
 
 
 def test_nothing_is_read_without_an_entry(recorder: Recorder) -> None:
-    """While the ledger cannot be written."""
     recording = opened_recording(recorder)
     recorder.control(caller("host"), recording, "stop")
     with (

@@ -28,12 +28,10 @@ _BODIES = [
 
 
 def test_it_is_sound() -> None:
-    """As OpenAPI."""
     DOCUMENT.check_sound()
 
 
 def test_every_endpoint_is_in_it() -> None:
-    """And no other; each parameter is declared with its grammar."""
     routes = {(route.method, route.path): route for route in ROUTES}
     assert DOCUMENT.operations.keys() == routes.keys()
     for (method, path), operation in DOCUMENT.operations.items():

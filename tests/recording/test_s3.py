@@ -210,7 +210,6 @@ def test_what_a_bucket_carries_out_late_is_removed_again(
 def test_an_erasure_that_the_bucket_carried_out_holds(
     tmp_path: Path, proxy: Proxy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """While it is made again, a quarter of an hour later, nothing is wrong; a restart waits too."""
     options = _options(proxy.port)
     _carry_out_within(monkeypatch, 3600)
     for _ in range(2):
@@ -242,7 +241,6 @@ def test_a_slow_bucket_does_not_hold_up_the_end(tmp_path: Path, proxy: Proxy) ->
 
 
 def test_no_plaintext_in_the_bucket(tmp_path: Path, s3: int, proxy: Proxy) -> None:
-    """Neither content nor names of tracks, nor keys, in objects and in their names."""
     text, track = canaries(2)
     with opened(tmp_path / "vault", **_options(proxy.port)) as vault:
         create(vault)

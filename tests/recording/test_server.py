@@ -109,7 +109,6 @@ def test_a_stop_closes_recordings(tmp_path: Path) -> None:
 
 
 def test_no_content_token_or_pseudonym_is_anywhere(tmp_path: Path) -> None:
-    """Not in the directory, the log, the ledger; nor is there any while it runs."""
     host, member = "Canary-Host-4711", "Canary-Member-4711"
     with running(tmp_path) as meeting:
         meeting.request(host)
@@ -207,8 +206,6 @@ def test_commands_while_it_runs(tmp_path: Path) -> None:
 
 
 def test_who_asks_wrongly_disturbs_no_other(tmp_path: Path) -> None:
-    """Whatever comes over the control socket: no answer, and no line of the log; nor does a
-    connection that says nothing hold up the end."""
     with running(tmp_path) as meeting, ExitStack() as stack:
         meeting.opened("ben")
         directory = tmp_path / "recorder"
@@ -262,7 +259,6 @@ def test_a_stop_while_it_erases(tmp_path: Path) -> None:
 
 @for_each("words", [["recording", "list"], ["recording", "rotate"]])
 def test_the_extra_is_named(words: list[str]) -> None:
-    """Without a library there is one clear error, which says how to install it."""
     has = ("typer", "rich").__contains__
     found = patch("collector.extras.is_installed", side_effect=has)
     with found:
@@ -306,7 +302,6 @@ def test_without_keys_it_is_not_ready(tmp_path: Path) -> None:
 
 
 def test_a_full_disk_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As is a full queue, and the log says when it begins and ends."""
     create_key(tmp_path / "key")
     (tmp_path / "keys").write_bytes(key_set(tmp_path / "key"))
     config = Config.model_validate({"recorder": {"keys": str(tmp_path / "keys")}})
@@ -404,7 +399,6 @@ def test_one_process_for_a_directory(tmp_path: Path) -> None:
 
 
 def test_a_recorder_that_is_off_does_not_start(tmp_path: Path) -> None:
-    """Without the switch, the keys or an address there is one clear error."""
     ended = run_process("recording", "serve", directory=tmp_path)
     assert ended.code == 78
     assert b"recorder.enabled" in ended.err

@@ -76,7 +76,6 @@ def test_every_fault_is_found(tmp_path: Path) -> None:
 
 
 def test_a_missing_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Is said with the command that installs it."""
     Platform(tmp_path)
     monkeypatch.setattr(settings, "MODULES", ("no_such_module",))
     (fault,) = _faults(_recorder(tmp_path))
@@ -85,7 +84,6 @@ def test_a_missing_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_references(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Are resolved to what obstore takes; where nothing is set it looks by itself."""
     assert bucket_options(RecorderSection()) == {}
     monkeypatch.setenv("NAME_OF_KEY", "AKIA")
     (tmp_path / "secret").write_text(f"{_SECRET}\n")

@@ -86,7 +86,6 @@ def test_files_are_private_and_replaced(tmp_path: Path) -> None:
 def test_all_files_are_removed_although_one_goes_meanwhile(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As the file of an upload does that has ended: the others of its track do not stay."""
     files, others = ChunkFiles(tmp_path / "objects"), list[Path]()
     with ThreadPoolExecutor() as pool:
         for number in range(4):
@@ -228,7 +227,6 @@ def test_a_removal_that_is_refused_holds_up_no_upload(
 def test_a_list_that_cannot_be_read_now_ends_no_upload(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whichever of its queries fails: the loop goes on, and counts it."""
     _pause(monkeypatch, 0.01)
     with opened(tmp_path / "here", bucket=(tmp_path / "bucket").as_uri()) as vault:
         for name in ("uploads", "due", "next_due"):
@@ -286,7 +284,6 @@ def _queued_files(vault: Vault, object_: str) -> list[Path]:
 
 
 def test_the_queue_is_bounded(tmp_path: Path) -> None:
-    """While the bucket fails, chunks are taken up to the bound, and refused before any work."""
     bucket = tmp_path / "bucket"
     options: dict[str, Any] = {"bucket": bucket.as_uri(), "queue_bytes": 100_000}
     with opened(tmp_path / "vault", **options) as vault:

@@ -90,7 +90,6 @@ def test_the_words(tmp_path: Path) -> None:
 
 
 def test_pseudonyms(tmp_path: Path) -> None:
-    """Are those of a directory, as long as its secret is there."""
     first, second = Store(tmp_path / "a"), Store(tmp_path / "b")
     before = first.who("ada")
     assert before not in (first.who("bob"), second.who("ada"))
@@ -149,7 +148,6 @@ def test_many_threads(tmp_path: Path) -> None:
 
 
 def test_one_process_has_a_directory(tmp_path: Path) -> None:
-    """Another one is refused, and gets it afterwards."""
     store = Store(tmp_path)
     with pytest.raises(InUse):
         Store(tmp_path)
@@ -173,7 +171,6 @@ def test_a_ledger_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_a_directory_that_cannot_be_used(tmp_path: Path) -> None:
-    """Is said, and unlocked."""
     (tmp_path / SECRET_NAME).write_bytes(b"short")
     with pytest.raises(ConfigError, match="E203"):
         Store(tmp_path)

@@ -188,7 +188,6 @@ def test_a_local_recording_is_sealed_for_its_host_only(tmp_path: Path) -> None:
 
 
 def test_one_process_at_a_time(small: Vault, tmp_path: Path) -> None:
-    """Another process may only read."""
     with pytest.raises(InUse):
         Store(tmp_path)
     with opened_to_read(tmp_path) as reader:

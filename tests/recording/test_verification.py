@@ -60,7 +60,6 @@ def test_tracks_are_assembled(handed_out: Path, tmp_path: Path) -> None:
 
 
 def test_age_opens_them_alone(handed_out: Path) -> None:
-    """With the host's identity file, chunk by chunk, in the order of their numbers."""
     if shutil.which("age") is None:
         required("age")
     loop = 'for n in $(seq 0 11); do age -d -i ../key.txt "cam/$n.age"; done'
@@ -70,7 +69,6 @@ def test_age_opens_them_alone(handed_out: Path) -> None:
 
 @pytest.mark.parametrize("change", ["manifest", "cut", "chunk", "swapped", "missing", "key"])
 def test_what_was_changed_is_not_assembled(handed_out: Path, tmp_path: Path, change: str) -> None:
-    """Whichever part it is; what was written of the track by then is removed."""
     manifest, chunk = handed_out / MANIFEST_NAME, handed_out / "cam" / "7.age"
     if change == "manifest":
         manifest.write_bytes(manifest.read_bytes().replace(b'"video"', b'"audio"', 1))

@@ -161,7 +161,6 @@ def test_number(low: float, high: float, step: float) -> None:
     ],
 )
 def test_time(precision: str, within: str) -> None:
-    """At the best moment there are as many values as counted, at none more."""
     of = field("time", precision=precision, within=f"±{within}")
     step = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}[precision]
     grain = max(1, step // 60)

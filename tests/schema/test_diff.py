@@ -367,7 +367,6 @@ SUBTLE: tuple[tuple[list[Any], list[Any], Any], ...] = (
 def test_subtle_widenings_are_real(
     read: Callable[[Document], Schema], before: list[Any], after: list[Any], event: Any
 ) -> None:
-    """Less is written and more comes out; an event shows it."""
     old, new = read(edited(*before)), read(edited(*before, *after))
     was, made = _record(old, event), _record(new, event)
     assert made is not None

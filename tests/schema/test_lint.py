@@ -117,7 +117,6 @@ def _is_well_said(finding: Finding, text: str) -> None:
 
 
 def test_findings_are_in_order_of_lines(tmp_path: Path) -> None:
-    """Whatever the order of the table."""
     text = _BASE.replace("basis: contract", "basis: consent").replace("30d", "3y")
     text = text.replace("[linux]", "[linux, Maria]").replace(
         "[canary]\npurposes", "[absent]\npurposes"
@@ -285,7 +284,6 @@ def test_what_looks_personal(text: str) -> None:
     "text", ["(" * 63 + "x", "1(" * 31 + "x", "+" + "1 " * 31 + "x", "a'" * 32]
 )
 def test_looking_is_fast(text: str) -> None:
-    """However a value is spelled."""
     with within(1):
         for _ in range(100):
             looks_personal(text)

@@ -126,7 +126,6 @@ def test_faults_are_in_order_of_lines_and_the_same_every_time(faults: Faults) ->
 
 
 def test_parse_gives_a_schema_or_faults(tmp_path: Path) -> None:
-    """Never both, never neither."""
     path = tmp_path / "a.yaml"
     for text in (PLAIN, "~", "", "a: 1", "[", PLAIN + "title: x\n"):
         path.write_text(text)

@@ -69,8 +69,6 @@ def test_tests_are_outside_the_digest(load: Loader) -> None:
 
 
 def test_the_key_reference_is_outside_the_digest(load: Loader) -> None:
-    """Where the key of a pseudonym lies is the operator's choice; how long it lives is the
-    schema's."""
     digest = load(_PSEUDONYM).digest
     assert load(_PSEUDONYM.replace("env:ONE", "file:/run/other")).digest == digest
     assert load(_PSEUDONYM.replace("rotate: 1d", "rotate: 2d")).digest != digest

@@ -23,7 +23,6 @@ FORBIDDEN = (
 
 
 def test_every_use_of_the_taxonomy(faults: Faults) -> None:
-    """Of all uses that fideslang knows, only the allowed leaves load."""
     allowed = set()
     for use in sorted(policy.taxonomy()["data_uses"]):
         found = faults(PLAIN.replace("essential.service.operations", use))
@@ -42,7 +41,6 @@ def test_every_use_of_the_taxonomy(faults: Faults) -> None:
 
 
 def test_every_category_of_the_taxonomy() -> None:
-    """Of all categories, only device, telemetry and system are about a field."""
     inside = set(filter(policy.category_is_allowed, policy.taxonomy()["data_categories"]))
     assert {key for key in inside if not key.startswith("user.device")} == {
         "system",
@@ -138,7 +136,6 @@ def test_content_can_be_added_not_shortened() -> None:
     ],
 )
 def test_a_name_on_a_path(path: str, found: str) -> None:
-    """However it is spelled, whichever element is read, and with dots of its own."""
     assert policy.name_on(path, ["chat", "meeting.notes", "_"]) == found
 
 

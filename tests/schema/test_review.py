@@ -322,7 +322,6 @@ def test_a_derived_field_is_approved_with_its_user_agent(tmp_path: Path) -> None
 def test_a_condition_tells_what_it_looks_at(
     approved_as: str, is_now: str, stays: bool, tmp_path: Path
 ) -> None:
-    """Whether a value is there tells what stood in the member of the condition."""
     before = jitter(_JITTER.replace("[jitter]", f"[{approved_as}]"))
     copy = approved(schema_of(tmp_path, before), tmp_path)
     now = schema_of(tmp_path, jitter(_JITTER.replace("[jitter]", f"[{is_now}]")))
@@ -337,7 +336,6 @@ def test_a_condition_of_records_tells_what_it_looks_at(tmp_path: Path) -> None:
 
 
 def test_choices_of_events_are_part_of_what_may_be_refused(tmp_path: Path) -> None:
-    """Where choices are no longer read, nobody can refuse by them."""
     folder, path = tmp_path, tmp_path / "calls.yaml"
 
     def schema(consent: str) -> Schema:

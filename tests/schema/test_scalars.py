@@ -141,7 +141,6 @@ def test_levels_of_ways(way: str, levels: tuple[str, ...]) -> None:
 
 
 def test_threads_that_need_the_same_models_at_once() -> None:
-    """None of them sees one that is half built."""
     script(
         """
         import sys

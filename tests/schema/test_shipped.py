@@ -80,7 +80,6 @@ def test_strict_is_narrower_than_the_default() -> None:
 
 @for_each("path", _DOCUMENTS)
 def test_no_real_address(path: Path) -> None:
-    """Only documentation and private addresses appear."""
     found = 0
     for word in re.findall(r"[0-9A-Fa-f:]*[.:][0-9A-Fa-f.:]*", path.read_text("utf-8")):
         try:

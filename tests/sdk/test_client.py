@@ -178,7 +178,6 @@ def test_a_batch_goes_when_it_is_full(tmp_path: Path) -> None:
 
 
 def test_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With mode ``off``, events are ignored, and no file appears."""
     monkeypatch.setenv("COLLECTOR_SDK_MODE", "off")
     with Collector(to=f"sqlite:///{tmp_path}/t.db", mode="on") as telemetry:
         assert telemetry.emit(_EVENT) is False
@@ -189,7 +188,6 @@ def test_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("local", [None, "ndjson"])
 def test_local(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, local: str | None) -> None:
-    """With mode ``local``, a sidecar is replaced by a store, and a file is not."""
     monkeypatch.setenv("COLLECTOR_SDK_MODE", "local")
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home"))
     where = tmp_path / "home" / "collector" / "telemetry.db"

@@ -169,7 +169,6 @@ def test_a_record_that_is_being_spooled(
 def test_a_record_that_arrives_late(
     monkeypatch: pytest.MonkeyPatch, opened: Callable[..., Collector], tmp_path: Path
 ) -> None:
-    """Without a spool it is lost as unsent when closing is over, and found as delivered later."""
     with _held_up(monkeypatch, NdjsonFile, "deliver") as gate:
         telemetry = opened(spooled=False)
         assert telemetry.emit(_EVENT)

@@ -62,7 +62,6 @@ def records(path: Path) -> list[set[str]]:
 def test_an_application_refuses(
     tmp_path: Path, schema: Schema, consent: Any, fields: set[str]
 ) -> None:
-    """At the start, later, or for one event."""
     path = tmp_path / "x.ndjson"
     with Collector(schema, f"ndjson:///{path}", consent=consent) as telemetry:
         assert telemetry.emit(_EVENT)

@@ -105,7 +105,6 @@ def test_a_model() -> None:
 
 
 def test_a_dataclass() -> None:
-    """With and without a ``__dict__``; dictionaries in it."""
     assert _record(Slotted("::1", {"type": "linux", "name": "canary" * 99})) == {
         "client.address": "::1",
         "os.type": "linux",
@@ -146,14 +145,12 @@ def test_what_is_no_plain_value_is_of_the_wrong_type() -> None:
 
 
 def test_a_class_is_no_event() -> None:
-    """Only mappings and records are events."""
     for event in (Join, Device, 5, object(), [1]):
         assert _OBJECTS.plain(event) is event
 
 
 @for_each("as_tuple", [False, True])
 def test_lists_of_records(as_tuple: bool) -> None:
-    """Where a schema looks for records in a list, they may be objects too."""
     schema = load_schema("participants-qos")
     filter_ = Filter(schema)
     way = filter_.plan.records[0].paths[0]
@@ -267,7 +264,6 @@ class _Event:
 
 @for_each("name", ["class", "always", "hash", "look-up", "a type"])
 def test_no_code_of_an_event_ends_the_program(tmp_path: Path, name: str) -> None:
-    """Neither an event, nor a member of it or another argument, is asked for its class."""
     foreign = _foreign(name)
     events = [
         foreign,

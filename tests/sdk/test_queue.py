@@ -194,7 +194,6 @@ def test_its_log_may_be_emitted_to_it() -> None:
 
 
 def test_what_is_spooled_is_not_delivered(tmp_path: Path) -> None:
-    """While the sink behind a spool fails, the account says so, also when the spool takes more."""
     to = f"http://127.0.0.1:{free_port()}"
     with Collector(to=to, spool=tmp_path / "spool", interval=0, exit_timeout=0) as telemetry:
         assert telemetry.emit(_EVENT)
@@ -349,7 +348,6 @@ def test_a_batch_in_flight_is_redacted_between_attempts() -> None:
 
 
 def test_the_oldest_are_dropped_instead(tmp_path: Path) -> None:
-    """With ``when_full="oldest"`` the newest are delivered."""
     path = tmp_path / "t.ndjson"
     with Collector(
         to=f"ndjson:///{path}", queue=10, when_full="oldest", interval=3600, batch=1000

@@ -102,7 +102,6 @@ def test_one_at_the_beginning(
 
 
 def test_threads_say_it_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """However many of them are rejected at once."""
     with _telemetry(tmp_path) as telemetry, ThreadPoolExecutor(8) as pool:
         for _ in pool.map(telemetry.emit, [_BAD] * 2_000):
             pass
@@ -147,7 +146,6 @@ _GETSTATS = ["getstats", "PC_0", {"a": {"type": "outbound-rtp", "kind": "audio"}
 
 @for_each("form", [list, tuple])
 def test_lists_are_events_where_the_schema_reads_them(tmp_path: Path, form: type) -> None:
-    """As an element of a JSON text is; elsewhere they are none."""
     schema = Path(__file__).parents[2] / "schemas" / "templates" / "rtcstats.yaml"
     with _telemetry(tmp_path, str(schema)) as telemetry:
         assert telemetry.emit(form(_GETSTATS))

@@ -25,7 +25,6 @@ def read(arguments: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
 
 
 def test_defaults() -> None:
-    """Without arguments every setting has its default."""
     assert read({}, {}) == Settings()
     assert read(dict.fromkeys(setting.name for setting in settings()), {}) == Settings()
 
@@ -182,7 +181,6 @@ def test_settings_show_nothing() -> None:
 
 
 def test_all_wrong_arguments_are_said_at_once() -> None:
-    """Also a schema that is not there and purposes that cannot be refused; no value is quoted."""
     with pytest.raises(ConfigFaults) as caught:
         Collector("canary", "ftp://canary", queue=-1, local="https://canary")
     assert [(fault.field, fault.code) for fault in caught.value.faults] == [

@@ -133,9 +133,6 @@ def test_it_goes_away_and_comes_back(sidecar: Sidecar) -> None:
 
 
 def test_tokens_and_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both are required; without them nothing is accepted, and nothing is lost. The SDK uses no
-    proxy that the environment names, and gives no session key away: the standard library's own
-    context would obey the environment."""
     log = tmp_path / "keys.log"
     authority = Authority(tmp_path)
     pair, token = authority.issue("server"), "a token that is long enough".replace(" ", "-")
@@ -235,8 +232,6 @@ _WHY = {
 def test_a_response_of_another_server(
     answer: bytes, request: pytest.FixtureRequest, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Only the counts of a sidecar are an acknowledgement. The log and the tally say of which kind
-    it was, and nothing of it."""
     why = _WHY[request.node.callspec.id]
 
     def serve(end: socket.socket) -> None:
@@ -354,9 +349,6 @@ _REUSED = b',"error":{"code":"E435","message":"a sentence."}'
     ],
 )
 def test_what_a_response_says_of_a_batch(status: int, body: bytes, delivered: int | None) -> None:
-    """Of five records at most so many are delivered as were admitted, now or before, and the others
-    are refused. A 409 that is none of a sidecar's for the key says nothing: the batch waits."""
-
     def serve(end: socket.socket) -> None:
         while b'"client.address"' not in end.recv(1 << 16):
             pass

@@ -118,7 +118,6 @@ def test_the_largest_batch_fits_the_default_limits(tmp_path: Path) -> None:
 
 
 def test_a_batch_of_too_many_events_is_made_smaller(tmp_path: Path) -> None:
-    """As one of too many bytes does."""
     environ = {"COLLECTOR__LIMITS__EVENTS": "40"}
     with started(tmp_path, environ=environ) as sidecar, wire(sidecar.ports["http"]) as between:
         served = _Served(sidecar, between)

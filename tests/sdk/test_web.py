@@ -195,7 +195,6 @@ def test_an_app_that_fails_fails_as_before(telemetry: Collector, tmp_path: Path)
 
 
 def test_telemetry_that_is_over_stops_no_request(telemetry: Collector) -> None:
-    """After ``close`` there are responses and no events."""
     telemetry.close()
     sent = _asked(ClientMiddleware(_answering, telemetry), _scope([_agent()]))
     assert sent[0]["type"] == "answered"

@@ -76,8 +76,6 @@ def test_records_outside_of_the_window_stay(tmp_path: Path) -> None:
 
 
 def test_a_batch_in_flight_is_redacted(sidecar: Sidecar) -> None:
-    """While the sidecar is away, a batch is retried: once it is back, the redacted batch arrives.
-    The result names the sidecar as a place beyond reach."""
     with wire(sidecar.ports["http"]) as between:
         between.is_cut = True
         with Collector(to=f"http://127.0.0.1:{between.port}", interval=0) as telemetry:
@@ -197,7 +195,6 @@ def _withdraw_often(telemetry: Collector) -> None:
 
 @both_ways
 def test_a_sidecar_that_hangs_is_not_waited_for_too_long(tmp_path: Path, with_spool: bool) -> None:
-    """While records are in flight to it nothing is done, and an error says so."""
     spool = spool_of(tmp_path, with_spool)
     with (
         hung() as port,
@@ -223,7 +220,6 @@ def test_a_sidecar_that_hangs_is_not_waited_for_too_long(tmp_path: Path, with_sp
 def test_a_field_that_identifies_no_person_is_an_error(
     tmp_path: Path, field: str, value: str, since: str, code: str
 ) -> None:
-    """As with the command; no message quotes the arguments."""
     with Collector(to=f"sqlite:///{tmp_path}/t.db") as telemetry:
         with pytest.raises(InputError) as caught:
             telemetry.withdraw(field, value, since=since)

@@ -103,8 +103,6 @@ def test_what_is_no_log_record_is_counted() -> None:
 
 
 def test_logging_goes_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From ``logging`` through a handler of the SDK: nothing of message, arguments and exception is
-    exported."""
     marks = Marks()
     monkeypatch.setenv("OTEL_SERVICE_NAME", marks.text("service name"))
     inner = _InMemory()

@@ -45,7 +45,6 @@ def test_other_things_are_refused(exporter: Any) -> None:
 
 
 def test_schemas() -> None:
-    """By name, or loaded; a faulty one is refused at once."""
     exporter = minimise(InMemorySpanExporter(), load_schema("conferencing-strict"))
     assert "conferencing-strict" in repr(exporter)
     with pytest.raises(SchemaError):

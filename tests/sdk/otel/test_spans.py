@@ -92,7 +92,6 @@ def test_ids_that_a_schema_lists(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("time", [None, 0, -1, 1 << 63, 1 << 70, 1.5, True, "2026", Marks()])
 def test_odd_times_are_unknown(time: Any) -> None:
-    """Only a number of nanoseconds is a time; zero is OTLP's unknown."""
     odd = ReadableSpan("", attributes={"os.type": "linux"}, resource=Resource({}), start_time=time)
     (found,) = _minimised(odd)
     assert found.start_time == 0
