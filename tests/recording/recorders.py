@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from collector.recording import Caller, NewChunk, Recorder, Terms
+import pytest
+
+from collector.recording import Caller, NewChunk, Recorder, Refused, Terms
 
 DAY = 86_400.0
 NOW = 1_800_000_000.0
@@ -39,6 +42,13 @@ def opened_recording(recorder: Recorder, **changes: Any) -> str:
     recorder.control(caller("host"), recording, "start")
     recorder.add_chunk(caller("participant"), recording, NewChunk("a", 0, b"content", "audio"))
     return recording
+
+
+def refused(code: str, call: Callable[..., object], *values: object) -> None:
+    """Make a call, which must be refused with this code."""
+    with pytest.raises(Refused) as caught:
+        call(*values)
+    assert caught.value.code == code
 
 
 def content(recorder: Recorder, recording: str, track: str = "a") -> bytes:

@@ -41,7 +41,7 @@ _OTHER = member(Ed25519PrivateKey.generate(), "two")
 
 @pytest.fixture(autouse=True)
 def _times(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Keys are refreshed at once, and there is time for a busy machine."""
+    """Keys are refreshed at once, and a busy machine has time."""
     monkeypatch.setattr(jwks, "_REFRESH_SECONDS", 0.0)
     monkeypatch.setattr(jwks, "_FETCH_SECONDS", WAIT_SECONDS)
     monkeypatch.setattr(jwks, "_WAIT_SECONDS", WAIT_SECONDS)
@@ -126,7 +126,6 @@ def test_what_is_no_key_set(document: bytes) -> None:
     max_leaves=12,
 ).map(lambda value: json.dumps({"keys": value}).encode()))  # fmt: skip
 def test_no_document_breaks_it(document: bytes) -> None:
-    """Any is a set of keys or none."""
     with suppress(ValueError):
         assert all(kid.isascii() for kid in parse_keys(document))
 
@@ -134,43 +133,48 @@ def test_no_document_breaks_it(document: bytes) -> None:
 # -- files ----------------------------------------------------------------------------------------
 
 
-def test_a_file_that_changes(tmp_path: Path) -> None:
+@pytest.fixture
+def platform(tmp_path: Path) -> Platform:
+    return Platform(tmp_path)
+
+
+@pytest.fixture
+def keys(platform: Platform) -> KeySource:
+    """The keys in the platform's file."""
+    return KeySource(str(platform.path))
+
+
+def test_a_file_that_changes(platform: Platform, keys: KeySource) -> None:
     """A new key is found when a token names it; a withdrawn one is gone by then."""
-    platform = Platform(tmp_path)
-    source = KeySource(str(platform.path))
     platform.publish(_OTHER)
-    assert source.find("two") is not None
-    assert source.find("one") is None
+    assert keys.find("two") is not None
+    assert keys.find("one") is None
 
 
-def test_a_file_that_breaks(tmp_path: Path) -> None:
-    """Leaves the keys before it; that is known."""
-    platform = Platform(tmp_path)
-    source = KeySource(str(platform.path))
+def test_a_file_that_breaks(platform: Platform, keys: KeySource) -> None:
+    """The keys that were read before serve on, and the fault is known."""
     for text in ("{", '{"keys": []}', json.dumps({"keys": [_KEY, _KEY]})):
         platform.path.write_text(text)
-        assert source.find("two") is None
-        assert source.is_failing
-        assert source.find("one") is not None
+        assert keys.find("two") is None
+        assert keys.is_failing
+        assert keys.find("one") is not None
     platform.path.unlink()
-    assert source.find("two") is None
+    assert keys.find("two") is None
     platform.publish(_OTHER)
-    assert source.find("two") is not None
-    assert not source.is_failing
+    assert keys.find("two") is not None
+    assert not keys.is_failing
 
 
-def test_the_state_of_keys(tmp_path: Path, clock: Clock) -> None:
-    """It is read anew while it fails, though no token comes."""
-    platform = Platform(tmp_path)
-    source = KeySource(str(platform.path))
-    assert source.state() == "ok"
+def test_the_state_of_keys(platform: Platform, keys: KeySource, clock: Clock) -> None:
+    """The file is read again while it fails, even if no token comes."""
+    assert keys.state() == "ok"
     platform.path.write_text("{")
-    source.find("two")
-    assert source.state() == "late"
+    keys.find("two")
+    assert keys.state() == "late"
     clock.now += 1e9
-    wait_until(lambda: source.state() == "failing")
+    wait_until(lambda: keys.state() == "failing")
     platform.publish(_OTHER)
-    wait_until(lambda: source.state() == "ok")
+    wait_until(lambda: keys.state() == "ok")
 
 
 @for_each("text", ["", "{}", '{"keys": []}', json.dumps({"keys": [{**_KEY, "d": "x"}]})])
@@ -181,17 +185,16 @@ def test_a_file_that_is_none(tmp_path: Path, text: str) -> None:
             KeySource(str(path))
 
 
-def test_keys_that_are_too_old(tmp_path: Path, clock: Clock) -> None:
-    platform = Platform(tmp_path)
-    source = KeySource(str(platform.path))
+def test_keys_that_are_too_old(platform: Platform, keys: KeySource, clock: Clock) -> None:
+    """Keys are refreshed without being asked for, and expire after an hour of failures."""
     platform.path.write_text("{")
     clock.now += 3500.0
-    assert source.find("one") is not None
+    assert keys.find("one") is not None
     clock.now += 200.0
     with pytest.raises(Refused, match=r"^unavailable"):
-        source.find("one")
+        keys.find("one")
     platform.publish(_KEY)
-    assert _found(source, "one")
+    assert _found(keys, "one")
 
 
 def _found(source: KeySource, kid: str) -> bool:
@@ -272,6 +275,7 @@ def _source(endpoint: Endpoint) -> KeySource:
 
 
 def test_an_address(endpoint: Endpoint) -> None:
+    """The document is fetched by https, with a verified certificate and without cookies."""
     source = _source(endpoint)
     assert source.find("one") is not None
     endpoint.document(_document(_KEY, _OTHER))
@@ -302,7 +306,6 @@ def test_an_address(endpoint: Endpoint) -> None:
     ids=range(12),
 )
 def test_answers_that_are_no_key_set(endpoint: Endpoint, head: bytes, body: bytes) -> None:
-    """Change nothing, and lead nowhere."""
     source = _source(endpoint)
     endpoint.document(body, head)
     assert source.find("two") is None
@@ -330,6 +333,7 @@ _CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 def test_answers_without_an_end(
     endpoint: Endpoint, head: bytes, piece: bytes, pause: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """They are given up after some seconds or bytes. Known keys serve meanwhile."""
     source = _source(endpoint)
     assert _found(source, "one")
     monkeypatch.setattr(jwks, "_FETCH_SECONDS", 0.2)
@@ -342,6 +346,7 @@ def test_answers_without_an_end(
 
 
 def test_a_handshake_without_an_end(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is given up although each byte comes in time. Then the address is asked again."""
     source, ends = _source(endpoint), threading.Event()
     assert _found(source, "one")
     monkeypatch.setattr(jwks, "_FETCH_SECONDS", 0.3)
@@ -366,7 +371,6 @@ def test_a_handshake_without_an_end(endpoint: Endpoint, monkeypatch: pytest.Monk
 def test_certificates_that_do_not_fit(
     endpoint: Endpoint, tmp_path: Path, fault: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Bring no keys, whatever document is behind them."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority, pair = _certificate(fault, tmp_path)
     context.load_cert_chain(pair)
@@ -422,23 +426,16 @@ def test_keys_that_rotate(endpoint: Endpoint, clock: Clock) -> None:
     assert source.find("two") is not None
 
 
-def test_known_keys_do_not_wait(endpoint: Endpoint) -> None:
-    source, ends = _source(endpoint), threading.Event()
-    endpoint.say = lambda _: ends.wait(WAIT_SECONDS)
-    with threads(partial(source.find, "two")) as (waiting,):
-        for _ in range(1000):
-            assert source.find("one") is not None
-        assert waiting.is_alive()
-        ends.set()
-
-
 def test_few_tokens_wait(endpoint: Endpoint) -> None:
+    """While a refresh hangs, a flood of unknown keys takes two threads and no more. Known keys are
+    found at once."""
     source, ends = _source(endpoint), threading.Event()
     endpoint.say = lambda _: ends.wait(WAIT_SECONDS)
     with threads(*(partial(source.find, f"{n}") for n in range(2))) as waiting:
         wait_until(lambda: source.waiting == 2)
         for n in range(1000):
             assert source.find(f"{n}") is None
+            assert source.find("one") is not None
         assert all(thread.is_alive() for thread in waiting)
         ends.set()
 
@@ -446,7 +443,7 @@ def test_few_tokens_wait(endpoint: Endpoint) -> None:
 def test_a_flood_of_unknown_keys(
     endpoint: Endpoint, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Causes one refresh in each interval, from any number of threads."""
+    """It causes one refresh in each interval, from any number of threads."""
     source = _source(endpoint)
     monkeypatch.setattr(jwks, "_REFRESH_SECONDS", 3600.0)
     monkeypatch.setattr(jwks, "_WAIT_SECONDS", 0.01)
