@@ -139,8 +139,8 @@ def platform(tmp_path: Path) -> Platform:
 
 
 @pytest.fixture
-def keys(platform: Platform) -> KeySource:
-    """The keys in the platform's file."""
+def keys(platform: Platform, clock: Clock) -> KeySource:
+    """The keys in the platform's file. They are read at the time of the test's clock."""
     return KeySource(str(platform.path))
 
 
