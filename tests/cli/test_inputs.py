@@ -127,12 +127,8 @@ def test_a_document_is_read_up_to_its_limit_only(tmp_path: Path) -> None:
 @for_each(
     ("name", "form"),
     [
-        ("a.json", "json"),
-        ("a.json.gz", "json"),
-        ("a.ndjson", "ndjson"),
-        ("a.jsonl.zst", "ndjson"),
-        ("a.log", "ndjson"),
-        ("a", "ndjson"),
+        *(("a.json", "json"), ("a.json.gz", "json"), ("a.ndjson", "ndjson")),
+        *(("a.jsonl.zst", "ndjson"), ("a.log", "ndjson"), ("a", "ndjson")),
     ],
 )
 def test_the_form_follows_the_name(name: str, form: str) -> None:

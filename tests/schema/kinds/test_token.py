@@ -65,13 +65,7 @@ def test_options(options: dict[str, Any], code: str | None) -> None:
 
 @for_each(
     ("written", "bits"),
-    [
-        ("{}", 4.7),
-        ("{}.", 4.7),
-        ("-{}7", 4.7),
-        ("v{}", 4.7),
-        ("word{}", 0.0),
-    ],
+    [("{}", 4.7), ("{}.", 4.7), ("-{}7", 4.7), ("v{}", 4.7), ("word{}", 0.0)],
 )
 def test_an_alphabet_is_letters_in_a_catalogue_as_in_an_enum(
     written: str, bits: float, tmp_path: Path
