@@ -24,7 +24,7 @@ NIGHTLY := COLLECTOR_EXAMPLES=100 COLLECTOR_FRESH=1 COLLECTOR_KILLS=1000 COLLECT
 	COLLECTOR_ERASURES=20 COLLECTOR_ERASED=600 COLLECTOR_BROKER_KILLS=200 COLLECTOR_AWAY=600 \
 	COLLECTOR_GRANT_STEPS=100000 COLLECTOR_HISTORY_STEPS=100000 COLLECTOR_SPARK_EVENTS=20000 COLLECTOR_SDK_EVENTS=20000 COLLECTOR_FUZZED=10
 # In these rooms every mutant is either found by a test or listed with a reason.
-MUTANTS := grant consent policy flow rules limits
+MUTANTS := grant consent policy flow rules limits plan
 SCHEMAS := $(filter-out claims,$(basename $(notdir $(wildcard schemas/*.yaml))))
 
 .DEFAULT_GOAL := help
