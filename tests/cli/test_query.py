@@ -396,10 +396,7 @@ def _loop(store: Path) -> None:
     ("change", "code"),
     [
         (Path.unlink, b"E203"),
-        (_directory, b"E203"),
-        (_loop, b"E203"),
-        (_damaged, b"E501"),
-        (_another, b"E501"),
+        *((_directory, b"E203"), (_loop, b"E203"), (_damaged, b"E501"), (_another, b"E501")),
         (_unknown, b"E501"),
     ],
 )

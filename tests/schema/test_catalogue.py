@@ -133,10 +133,7 @@ def test_an_empty_listing() -> None:
 @for_each(
     ("data", "lines"),
     [
-        (b"", [1, 1]),
-        (b"a\n", [1]),
-        (b"# a note\na\n", [1]),
-        (b"\n# source: x\na\n", [1]),
+        *((b"", [1, 1]), (b"a\n", [1]), (b"# a note\na\n", [1]), (b"\n# source: x\na\n", [1])),
         (b"# source:  \na\n", [1]),
         (b"# source: x\na\n# source:\nb\n", [3]),
         (b"# source: x\n# only a note\n", [2]),

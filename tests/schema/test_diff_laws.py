@@ -195,11 +195,7 @@ def options(draw: st.DrawFn, document: Document) -> None:
 
 
 _READING: tuple[Document, ...] = (
-    {},
-    {"text": True},
-    {"unit": "ms"},
-    {"unit": "s"},
-    {"text": False, "unit": "s"},
+    *({}, {"text": True}, {"unit": "ms"}, {"unit": "s"}, {"text": False, "unit": "s"}),
 )
 
 

@@ -38,12 +38,9 @@ def test_digests_do_not_depend_on_the_process() -> None:
 @for_each(
     ("old", "new"),
     [
-        ("[linux]", "[linux, windows]"),
-        ("[linux]", "[windows]"),
-        ("retention: 30d", "retention: 31d"),
-        ("user.device,", "user.telemetry,"),
-        ("1.0.0", "1.0.1"),
-        ("schema: sample", "schema: other"),
+        *(("[linux]", "[linux, windows]"), ("[linux]", "[windows]")),
+        *(("retention: 30d", "retention: 31d"), ("user.device,", "user.telemetry,")),
+        *(("1.0.0", "1.0.1"), ("schema: sample", "schema: other")),
         ("reason: Keep the call up", "reason: Keep calls up"),
         ("basis: contract", "basis: consent"),
         ("basis: contract", "basis: contract, optional: true"),

@@ -73,11 +73,7 @@ def test_what_lies_beside_a_schema_is_in_its_document(tmp_path: Path) -> None:
 @for_each(
     "document",
     [
-        b"",
-        b"[]",
-        b"{}",
-        b'{"fields": []}',
-        b'{"fields": {"a": 1}}',
+        *(b"", b"[]", b"{}", b'{"fields": []}', b'{"fields": {"a": 1}}'),
         orjson.dumps(orjson.loads(load_schema("web").document) | {"purposes": {}}),
         orjson.dumps(orjson.loads(load_schema("web").document) | {"party": True}),
     ],

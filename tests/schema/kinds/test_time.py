@@ -167,11 +167,8 @@ def test_the_clock_is_read_each_time() -> None:
 @for_each(
     ("options", "code"),
     [
-        ({"precision": "week"}, "literal_error"),
-        ({"precision": 1}, "literal_error"),
-        ({"within": "7"}, "E107"),
-        ({"within": 7}, "E107"),
-        ({"within": "+7d"}, "E107"),
+        *(({"precision": precision}, "literal_error") for precision in ("week", 1)),
+        *(({"within": within}, "E107") for within in ("7", 7, "+7d")),
         ({"within": "7d"}, None),
     ],
 )

@@ -70,23 +70,9 @@ def test_leading_zeros_are_no_way_around_a_maximum(text: str, result: str | None
 @for_each(
     "text",
     [
-        *[
-            *("", ".", "1.", ".1", "1..2", "1.2.3.4.5", "v1", "1.0-rc1", "1.0 ", " 1.0", "1.0\n"),
-            "1,0",
-        ],
-        *[
-            "-1",
-            "+1",
-            "1e3",
-            "0x1",
-            "１.0",
-            "١.٠",
-            "1.²",
-            "1\u00a0",
-            "1.0\0",
-            "9" * 5000,
-            "meet me at 9",
-        ],
+        *("", ".", "1.", ".1", "1..2", "1.2.3.4.5", "v1", "1.0-rc1", "1.0 ", " 1.0", "1.0\n"),
+        *("1,0", "-1", "+1", "1e3", "0x1", "１.0", "١.٠", "1.²", "1\u00a0", "1.0\0", "9" * 5000),
+        "meet me at 9",
     ],
 )
 def test_refusals(text: str) -> None:
@@ -94,19 +80,15 @@ def test_refusals(text: str) -> None:
 
 
 @for_each(
-    ("options", "code"),
+    ("code", "refused"),
     [
-        ({"parts": 3, "maximum": [9, 9]}, "E122"),
-        ({"maximum": [9, 9, 9]}, "E122"),
-        ({"parts": 1, "maximum": []}, "E122"),
-        ({"parts": 1, "maximum": [1, 2, 3, 4, 5]}, "E122"),
-        ({"parts": 0}, "greater_than_equal"),
-        ({"parts": 5}, "less_than_equal"),
-        ({"parts": 1, "maximum": [-1]}, "greater_than_equal"),
-        ({"parts": 1, "maximum": [10**9]}, "less_than_equal"),
-        ({"parts": 1, "maximum": [1.5]}, "int_type"),
-        ({"parts": 2, "maximum": [99, 99, 99999]}, None),
+        ("E122", [{"parts": 3, "maximum": [9, 9]}, {"maximum": [9, 9, 9]}]),
+        ("E122", [{"parts": 1, "maximum": []}, {"parts": 1, "maximum": [1, 2, 3, 4, 5]}]),
+        ("greater_than_equal", [{"parts": 0}, {"parts": 1, "maximum": [-1]}]),
+        ("less_than_equal", [{"parts": 5}, {"parts": 1, "maximum": [10**9]}]),
+        ("int_type", [{"parts": 1, "maximum": [1.5]}]),
+        (None, [{"parts": 2, "maximum": [99, 99, 99999]}]),
     ],
 )
-def test_options(options: dict[str, Any], code: str | None) -> None:
-    assert refuses("version", **options) == code
+def test_options(code: str | None, refused: list[dict[str, Any]]) -> None:
+    assert [refuses("version", **options) for options in refused] == [code] * len(refused)
