@@ -12,12 +12,20 @@ from collector.config import read
 from collector.config.model import settings
 from collector.schema import resources
 from tests.cli.repository import commit
-from tests.support.command import run, run_process
+from tests.support.command import Ended, run, run_process
 from tests.support.packages import offered
 from tests.support.rows import for_each
 
 _SECRET = "hunter2secret"
 _HASH = "cd" * 32
+
+
+def _of(command: str, path: Path, *more: object, **env: str) -> Ended:
+    return run("config", command, "--config", path, *more, env=env)
+
+
+def _places(done: Ended) -> list[str]:
+    return [line.partition(" ")[0] for line in done.err.decode().splitlines()]
 
 
 def test_nothing_to_complain_about(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -38,17 +46,17 @@ def test_a_server_that_does_not_answer_is_a_warning(tmp_path: Path) -> None:
     path.write_text(
         f"data: {tmp_path}/d\nsinks:\n  lake: {{type: postgres, party: first, url: '{url}'}}\n"
     )
-    done = run("config", "check", "--config", path)
+    done = _of("check", path)
     assert (done.code, done.out) == (0, b"no faults\n")
     assert done.err.startswith(f"warning: {path}:3:3: sinks.lake: ".encode()), done.err
     assert b"E514" in done.err
-    found = run("config", "check", "--config", path, "--json").json
+    found = _of("check", path, "--json").json
     assert (found["ok"], found["faults"]) == (True, [])
     assert [(each["field"], each["code"]) for each in found["warnings"]] == [("sinks.lake", "E514")]
     assert _SECRET.encode() not in done.out + done.err
     file = tmp_path / "none"
     path.write_text(f"{path.read_text()}tls: {{certificate: {file}, key: {file}}}\n")
-    done = run("config", "check", "--config", path, "--json")
+    done = _of("check", path, "--json")
     assert (done.code, len(done.json["faults"])) == (78, 1)
     assert done.json["warnings"] == found["warnings"]
 
@@ -56,22 +64,14 @@ def test_a_server_that_does_not_answer_is_a_warning(tmp_path: Path) -> None:
 def test_every_fault_of_settings(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text(f"http:\n  address: {_SECRET}\nauth:\n  tokens: [{_SECRET}]\nfoo: 1\n")
-    done = run("config", "check", "--config", path, env={"COLLECTOR__LOG__LEVEL": _SECRET})
-    assert done.code == 78
-    lines = done.err.decode().splitlines()
-    assert [line.partition(" ")[0] for line in lines] == [
-        f"{path}:2:12:",
-        f"{path}:4:12:",
-        f"{path}:5:1:",
-        "environment:",
-    ]
-    assert _SECRET.encode() not in done.err + done.out
-    done = run(
-        "config", "check", "--config", path, "--json", env={"COLLECTOR__LOG__LEVEL": _SECRET}
+    plain, listed = (
+        _of("check", path, *more, COLLECTOR__LOG__LEVEL=_SECRET) for more in ((), ("--json",))
     )
-    found = done.json
-    assert (done.code, found["ok"], len(found["faults"])) == (78, False, 4)
-    assert _SECRET.encode() not in done.err + done.out
+    assert _places(plain) == [f"{path}:{at}:" for at in ("2:12", "4:12", "5:1")] + ["environment:"]
+    assert (listed.json["ok"], len(listed.json["faults"])) == (False, 4)
+    for done in (plain, listed):
+        assert done.code == 78
+        assert _SECRET.encode() not in done.err + done.out
 
 
 def test_every_fault_of_what_settings_name(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_every_fault_of_what_settings_name(tmp_path: Path) -> None:
         f"auth: {{tokens: [{_HASH}]}}\n"
         f"sinks:\n  ndjson: {{path: {tmp_path}/file/out.ndjson}}\n"
     )
-    done = run("config", "check", "--config", path)
+    done = _of("check", path)
     assert done.code == 78
     said = done.err.decode()
     for setting in ("tls.certificate", "data", "http.unix", "sinks.ndjson.path", "admin.address"):
@@ -105,7 +105,7 @@ def test_faults_of_both_at_once(tmp_path: Path) -> None:
         f"schema: {_SECRET}\nspool: {{limit: lots}}\ndata: {tmp_path}/file/below\n"
         "http: {address: everywhere}\n"
     )
-    done = run("config", "check", "--config", path)
+    done = _of("check", path)
     assert done.code == 78
     said = sorted(line.split(" ")[:2] for line in done.err.decode().splitlines())
     assert said == [
@@ -116,17 +116,17 @@ def test_faults_of_both_at_once(tmp_path: Path) -> None:
     ]
     assert _SECRET.encode() not in done.err
     path.write_text(f"schema: {tmp_path}/none.yaml\n")
-    assert f"{path}:1:9: schema: ".encode() in run("config", "check", "--config", path).err
+    assert f"{path}:1:9: schema: ".encode() in _of("check", path).err
 
 
 def test_a_size_is_written_as_a_size(tmp_path: Path) -> None:
     path = tmp_path / "c.yaml"
     path.write_text("sinks: {store: {limit: 1KiB}}\nlimits: {body: 9MiB}\n")
-    said = run("config", "check", "--config", path).err.decode()
+    said = _of("check", path).err.decode()
     assert "sinks.store.limit: this must be at least 1MiB [E107]" in said
     assert "limits.body: this must be at most 8MiB [E107]" in said
     path.write_text("sinks: {store: {limit: 204800KiB}}\n")
-    found = run("config", "show", "--config", path, "--json").json
+    found = _of("show", path, "--json").json
     assert found["sinks.store.limit"]["value"] == "200MiB"
 
 
@@ -137,9 +137,7 @@ def test_show(tmp_path: Path) -> None:
         f"auth:\n  tokens: [{_HASH}, {_HASH}]\nlimits: {{body: 3MiB, header_time: 1500ms}}\n"
         "http: {origins: [https://a.example]}\n"
     )
-    done = run(
-        "config", "show", "--config", path, "--json", env={"COLLECTOR__GRPC__ADDRESS": "off"}
-    )
+    done = _of("show", path, "--json", COLLECTOR__GRPC__ADDRESS="off")
     assert done.code == 0
     found = done.json
     assert list(found) == [one.name for one in settings()]
@@ -149,14 +147,15 @@ def test_show(tmp_path: Path) -> None:
     assert found["grpc.address"] == {"value": "off", "origin": "environment"}
     assert found["http.address"] == {"value": "127.0.0.1:4318", "origin": "default"}
     assert found["http.origins"]["value"] == ["https://a.example"]
-    done = run("config", "show", "--config", path)
+    done = _of("show", path)
     assert _HASH.encode() not in done.out
     assert b"limits.body" in done.out
 
 
 def test_show_of_a_faulty_file(tmp_path: Path) -> None:
-    (tmp_path / "c.yaml").write_text(f"log: {{level: {_SECRET}}}\n")
-    done = run("config", "show", "--config", tmp_path / "c.yaml")
+    path = tmp_path / "c.yaml"
+    path.write_text(f"log: {{level: {_SECRET}}}\n")
+    done = _of("show", path)
     assert (done.code, done.out) == (78, b"")
     assert b"[E107]" in done.err
     assert _SECRET.encode() not in done.err
@@ -199,14 +198,14 @@ def _sinks(folder: Path, party: str, more: str = "") -> Path:
 
 def test_flows(tmp_path: Path) -> None:
     path = _sinks(tmp_path, "processor")
-    table = run("config", "flows", "--config", path).out.decode().splitlines()
+    table = _of("flows", path).out.decode().splitlines()
     assert 'ndjson (processor, A "b" [c], DE)' in table[0]
     assert table[1].split() == ["client.address", "service_operations,", "security", "-"]
-    found = run("config", "flows", "--config", path, "--json").json
+    found = _of("flows", path, "--json").json
     assert found["sinks"]["ndjson"]["recipient"] == 'A "b" [c]'
     reached = [flow["field"] for flow in found["flows"] if flow["sink"] == "ndjson"]
     assert (len(found["flows"]), len(reached), "client.address" in reached) == (17, 8, False)
-    chart = run("config", "flows", "--config", path, "--mermaid").out.decode()
+    chart = _of("flows", path, "--mermaid").out.decode()
     assert chart.startswith("flowchart LR\n")
     assert chart.count(" -->|") == 17
     assert 's1[("ndjson<br>processor, A #34;b#34; [c], DE")]' in chart
@@ -231,14 +230,10 @@ def test_flows_of_the_environment() -> None:
 def test_a_third_party_is_refused(tmp_path: Path) -> None:
     """Every command that reads the sinks refuses it at its line."""
     path = _sinks(tmp_path, "third")
-    checked = run("config", "check", "--config", path)
+    checked = _of("check", path)
     assert checked.code == 78
     assert checked.err.startswith(f"{path}:2:".encode())
-    for done in (
-        checked,
-        run("config", "flows", "--config", path),
-        run_process("serve", "--config", path),
-    ):
+    for done in (checked, _of("flows", path), run_process("serve", "--config", path)):
         assert done.code == 78
         assert b"sinks.ndjson.party: a third party" in done.err
         assert b"`no-third-party-ads` and `no-sale`" in done.err
@@ -249,14 +244,14 @@ def test_a_third_party_is_refused(tmp_path: Path) -> None:
 def test_faults_of_sinks_stand_beside_others(tmp_path: Path) -> None:
     """A sink's purposes are checked only where they are sound."""
     path = _sinks(tmp_path, "processor", "  store: {purposes: [securty]}\nlog: {level: x}\n")
-    said = run("config", "check", "--config", path).err.decode().splitlines()
+    said = _of("check", path).err.decode().splitlines()
     assert [line.rpartition("[")[2] for line in said] == ["E107]", "E132]"]
     assert "did you mean `security`?" in said[1]
     path.write_text("sinks: {store: {purposes: [' ']}}\n")
-    assert run("config", "check", "--config", path).err.count(b"\n") == 1
+    assert _of("check", path).err.count(b"\n") == 1
     (tmp_path / "s.yaml").write_text("schema: x\n")
     path.write_text(f"schema: {tmp_path}/s.yaml\nsinks: {{store: {{purposes: [x]}}}}\n")
-    said = run("config", "check", "--config", path).err.decode().splitlines()
+    said = _of("check", path).err.decode().splitlines()
     assert len(said) == len(set(said)) > 3
 
 
@@ -286,24 +281,22 @@ def test_what_is_refused_is_not_compared(tmp_path: Path) -> None:
     done = run("config", "diff", old, new)
     assert _SECRET.encode() not in done.err
     assert (done.code, done.out) == (78, b"")
-    assert [line.partition(" ")[0] for line in done.err.decode().splitlines()] == [
-        f"{old}:2:37:",
-        f"{new}:1:9:",
-    ]
+    assert _places(done) == [f"{old}:2:37:", f"{new}:1:9:"]
 
 
 _SCHEMA = (resources.shipped() / "conferencing.yaml").read_text()
 
 
+_NAMED = "schema: etc/schema.yaml\nsinks: {store: {purposes: [security]}}\n"
+
+
 def _documents(folder: Path) -> tuple[Path, Path]:
     """A configuration that names a schema file, and that file, below the working directory."""
-    (folder / "etc").mkdir()
-    for name in ("schema.yaml", "collector.yaml"):
-        (folder / "etc" / name).write_text(_SCHEMA if "schema" in name else _NAMED)
-    return folder / "etc" / "collector.yaml", folder / "etc" / "schema.yaml"
-
-
-_NAMED = "schema: etc/schema.yaml\nsinks: {store: {purposes: [security]}}\n"
+    config, schema = folder / "etc" / "collector.yaml", folder / "etc" / "schema.yaml"
+    config.parent.mkdir()
+    config.write_text(_NAMED)
+    schema.write_text(_SCHEMA)
+    return config, schema
 
 
 def test_diff_of_revisions(repository: Path) -> None:
@@ -318,15 +311,16 @@ def test_diff_of_revisions(repository: Path) -> None:
         assert found == ["schema widened", "other purposes", *["flow added"] * 8]
         assert done.code == 1
     commit()
-    done = run("config", "diff", "HEAD~1:etc/collector.yaml", "HEAD:etc/collector.yaml")
+    before, after = "HEAD~1:etc/collector.yaml", "HEAD:etc/collector.yaml"
+    done = run("config", "diff", before, after)
     assert (done.code, done.out.count(b"flow added")) == (1, 8)
-    assert b"HEAD:etc/collector.yaml lets more flow than HEAD~1:etc/collector.yaml" in done.err
-    done = run("config", "diff", "HEAD:etc/collector.yaml", "HEAD~1:etc/collector.yaml")
+    assert f"{after} lets more flow than {before}" in done.err.decode()
+    done = run("config", "diff", after, before)
     assert (done.code, done.err) == (0, b"")
     config.write_text(config.read_text().replace("etc/schema.yaml", str(schema)))
     commit()
     schema.unlink()
-    done = run("config", "diff", "HEAD~1:etc/collector.yaml", "HEAD:etc/collector.yaml")
+    done = run("config", "diff", before, after)
     assert (done.code, done.out) == (0, b"no difference\n")
     config.write_text("schema: conferencing\n")
     commit()
@@ -352,12 +346,9 @@ def test_diff_of_revisions(repository: Path) -> None:
 def test_what_cannot_be_had_of_a_revision(repository: Path, reference: str, says: str) -> None:
     config, _ = _documents(repository)
     (config.parent / "broken.yaml").write_text(f"sinks: {{stor: {_SECRET}}}\n")
-    for name, named in (
-        ("far", "../../etc/schema.yaml"),
-        ("gone", "etc/none.yaml"),
-        ("unknown", "conferencin"),
-    ):
-        (config.parent / f"{name}.yaml").write_text(f"schema: {named}\n")
+    named = {"far": "../../etc/schema.yaml", "gone": "etc/none.yaml", "unknown": "conferencin"}
+    for name, schema in named.items():
+        (config.parent / f"{name}.yaml").write_text(f"schema: {schema}\n")
     _sinks(config.parent, "third")
     commit()
     done = run("config", "diff", reference, "etc/collector.yaml")

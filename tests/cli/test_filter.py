@@ -19,6 +19,7 @@ from collector.schema import load_schema
 from collector.synthetic import events
 from tests.support.command import COMMAND, run, run_process, started
 from tests.support.deadline import WAIT_SECONDS
+from tests.support.make_schemas import HEAD
 from tests.support.programs import script
 from tests.support.rows import for_each
 from tests.support.terminal import Terminal
@@ -80,28 +81,15 @@ def test_jobs_do_not_copy_a_process_that_has_threads(corpus: Path, expected: byt
 
 
 _KEY = {"COLLECTOR_TEST_KEY": "a secret of this test, long enough"}
-_PSEUDONYMS = """
-schema: ids
-version: 1.0.0
-title: Pseudonyms only
-owner: tests
-purposes:
-  security: {use: essential.service.security, basis: contract, reason: for this test}
-fields:
-  device.id:
-    kind: pseudonym
-    key: env:COLLECTOR_TEST_KEY
-    rotate: 1d
-    category: user.device
-    purposes: [security]
-    retention: 1d
-    reason: for this test
+_PSEUDONYM = """
+  device.id: {kind: pseudonym, key: 'env:COLLECTOR_TEST_KEY', rotate: 1d, category: user.device,
+    purposes: [ops], retention: 1d, reason: for this test}
 """
 
 
 def test_jobs_share_one_key_for_pseudonyms(tmp_path: Path) -> None:
     schema = tmp_path / "ids.yaml"
-    schema.write_text(_PSEUDONYMS)
+    schema.write_text(HEAD + "fields:" + _PSEUDONYM)
     data = tmp_path / "ids.ndjson"
     padding = "x" * 1000
     with data.open("wb") as handle:
@@ -120,7 +108,7 @@ def test_jobs_share_one_key_for_pseudonyms(tmp_path: Path) -> None:
 def test_one_run_has_one_key_for_pseudonyms(tmp_path: Path, jobs: int) -> None:
     """The next run has another key."""
     schema = tmp_path / "ids.yaml"
-    schema.write_text(_PSEUDONYMS)
+    schema.write_text(HEAD + "fields:" + _PSEUDONYM)
     event = b'{"device.id": "id-1"}\n'
     for name in ("1.ndjson", "2.ndjson", "3.json"):
         (tmp_path / name).write_bytes(event)
@@ -152,13 +140,11 @@ def test_stdin_is_ndjson_and_documents_go_by_their_name(tmp_path: Path) -> None:
     assert run("filter", packed).out == document.out
 
 
-def test_a_byte_order_mark_counts_only_at_the_start(tmp_path: Path) -> None:
+def test_a_byte_order_mark_counts_only_at_the_start() -> None:
     """A BOM before another line makes that line malformed."""
     line = b'{"ip":"203.0.113.7"}\n'
     ended = run("filter", stdin=b"\xef\xbb\xbf" + line + b"\xef\xbb\xbf" + line)
-    assert ended.tally["admitted"] == 1
-    assert ended.tally["rejected"] == {"malformed": 1}
-    del tmp_path
+    assert (ended.tally["admitted"], ended.tally["rejected"]) == (1, {"malformed": 1})
 
 
 def test_merge_counts_identical_records(corpus: Path) -> None:
