@@ -68,8 +68,11 @@ def document(folder: Path, name: str, text: str, devices: str = DEVICES) -> Path
 
 
 def diff(*arguments: object) -> Ended:
-    """Run the command."""
     return run("schema", "diff", *arguments)
+
+
+def changed(folder: Path, new: str, *options: str, old: str = TEXT) -> Ended:
+    return diff(document(folder, "old", old), document(folder, "new", new), *options)
 
 
 @for_each(
@@ -85,8 +88,7 @@ def diff(*arguments: object) -> Ended:
 )
 def test_exit_codes(tmp_path: Path, new: str, options: list[str], code: int, says: str) -> None:
     """1 where it widens without a higher version or, if strict, without a new reason."""
-    old = document(tmp_path, "old", TEXT)
-    ended = diff(old, document(tmp_path, "new", new), *options)
+    ended = changed(tmp_path, new, *options)
     assert ended.code == code
     assert says in ended.out.decode()
     unexplained = b"fields.os.type widens, " in ended.err
@@ -95,12 +97,8 @@ def test_exit_codes(tmp_path: Path, new: str, options: list[str], code: int, say
 
 
 def test_the_table(tmp_path: Path) -> None:
-    new = (
-        EXPLAINED.replace("the one test", "one test")
-        .replace("30d", "7d")
-        .replace("ios, chat", "linux, chat")
-    )
-    ended = diff(document(tmp_path, "old", TEXT), document(tmp_path, "new", new))
+    new = EXPLAINED.replace("the one test", "one test").replace("30d", "7d")
+    ended = changed(tmp_path, new.replace("ios, chat", "linux, chat"))
     title, head, *rows = ended.out.decode().splitlines()
     assert title.endswith("new.yaml: sample/1.0.0 → sample/1.1.0")
     assert re.split(r"\s{2,}", head.strip()) == ["verdict", "where", "what", "old → new", "because"]
@@ -111,19 +109,16 @@ def test_the_table(tmp_path: Path) -> None:
         *("widening", "fields.os.type.values", "more values", "+ android"),
         "Which systems and phones to test on",
     ]
-    assert any(
-        re.search(r"narrowing +fields\.os\.type\.retention +kept shorter +30d → 7d", row)
-        for row in rows
-    )
+    shorter = r"narrowing +fields\.os\.type\.retention +kept shorter +30d → 7d"
+    assert any(re.search(shorter, row) for row in rows)
     assert b"canary" not in ended.out + ended.err
 
 
 def test_json(tmp_path: Path) -> None:
-    old, new = document(tmp_path, "old", TEXT), document(tmp_path, "new", WIDER)
-    ended = diff(old, new, "--json")
+    ended = changed(tmp_path, WIDER, "--json")
     assert ended.code == 1
     assert ended.json == {
-        "file": str(new),
+        "file": str(tmp_path / "new.yaml"),
         "old": "sample/1.0.0",
         "new": "sample/1.0.0",
         "changes": [
@@ -145,10 +140,8 @@ def test_json(tmp_path: Path) -> None:
 
 
 def test_schemas_are_no_markup(tmp_path: Path) -> None:
-    new = NEWER.replace("android", "'[red]x[/]'").replace(
-        "Which systems to", "'[link=x]Which'  # to"
-    )
-    ended = diff(document(tmp_path, "old", TEXT), document(tmp_path, "new", new))
+    new = NEWER.replace("android", "'[red]x[/]'")
+    ended = changed(tmp_path, new.replace("Which systems to", "'[link=x]Which'  # to"))
     assert ended.code == 0
     assert b"[red]x[/]" in ended.out
     assert b"[link=x]Which" in ended.out
@@ -159,11 +152,8 @@ def test_faults_of_both_are_reported_at_once(tmp_path: Path) -> None:
     new = document(tmp_path, "new", TEXT.replace("retention: 30d", "retention: long"))
     ended = diff(old, new)
     assert ended.code == 1
-    assert re.findall(rb"(\w+): [^:\n]+ \[E107\]", ended.err) == [
-        b"kind",
-        b"retention",
-        b"retention",
-    ]
+    named = re.findall(rb"(\w+): [^:\n]+ \[E107\]", ended.err)
+    assert named == [b"kind", b"retention", b"retention"]
     assert not ended.out
     listed = diff(old, new, "--json").json
     assert {fault["code"] for fault in listed["faults"]} == {"E107"}
@@ -196,17 +186,11 @@ def test_a_revision(repository: Path) -> None:
     git("tag", "first")
     path.write_text(NEWER)
     commit()
-    for old in (
-        "HEAD~1:schemas/sample.yaml",
-        f"{first[:10]}:./schemas/sample.yaml",
-        "first:schemas/sample.yaml",
-    ):
-        listed = diff(old, path, "--json").json
+    for revision in ("HEAD~1:", f"{first[:10]}:./", "first:"):
+        listed = diff(f"{revision}schemas/sample.yaml", path, "--json").json
         assert (listed["old"], listed["new"]) == ("sample/1.0.0", "sample/1.1.0")
-        assert [change["at"] for change in listed["changes"]] == [
-            "version",
-            "fields.os.type.values",
-        ]
+        found = [change["at"] for change in listed["changes"]]
+        assert found == ["version", "fields.os.type.values"]
     os.chdir(repository / "schemas")
     assert diff("first:./sample.yaml", "main:../schemas/sample.yaml", "--json").json["widening"]
 
@@ -370,12 +354,8 @@ def hook(identity: str) -> list[str]:
 def attempt(message: str) -> bool:
     """Whether a commit of everything goes through the hook."""
     git("add", "--all")
-    done = subprocess.run(
-        ["git", "commit", "--quiet", "--message", message],
-        capture_output=True,
-        check=False,
-        timeout=WAIT_SECONDS,
-    )
+    command = ["git", "commit", "--quiet", "--message", message]
+    done = subprocess.run(command, capture_output=True, check=False, timeout=WAIT_SECONDS)
     assert b"Traceback" not in done.stderr
     return done.returncode == 0
 
@@ -449,18 +429,14 @@ def test_the_workflow(repository: Path) -> None:
 
     def review() -> bool:
         environment = os.environ | {"BASE": "origin/main", "PATH": f"{shim}:{os.environ['PATH']}"}
-        done = [
+        codes = [
             subprocess.run(
-                ["sh", "-ec", command],
-                env=environment,
-                capture_output=True,
-                check=False,
-                timeout=WAIT_SECONDS,
-            )
-            for command in commands
+                ["sh", "-ec", each], env=environment, check=False, timeout=WAIT_SECONDS
+            ).returncode
+            for each in commands
         ]
-        assert (done[0].returncode, done[1].returncode) == (0, 0)
-        return done[2].returncode == 0
+        assert codes[:2] == [0, 0]
+        return codes[2] == 0
 
     here = Path("schemas", path.name)
     for text, passes in ((NEWER, False), (EXPLAINED, True)):
@@ -488,21 +464,14 @@ def test_the_examples_are_the_files(tmp_path: Path) -> None:
         r"```console\n\$ collector schema diff conferencing wider.yaml\n(.*?)```", REVIEW, re.DOTALL
     )
     text = (resources.shipped() / "conferencing.yaml").read_text()
-    wider = tmp_path / "wider.yaml"
-    wider.write_text(_wider(text))
-    ended = diff("conferencing", wider)
-    plain = (ended.out + ended.err).decode().replace(str(wider), "wider.yaml")
-    assert [line.rstrip() for line in plain.splitlines()] == [
-        line.rstrip() for line in shown.splitlines()
-    ]
-
-
-def _wider(text: str) -> str:
-    """The change that the page speaks of."""
     start = text.index("  client.address:")
     head, address, rest = text[:start], text[start : start + 400], text[start + 400 :]
     address = address.replace("retention: 30d", "retention: 90d", 1).replace(", ip]", "]", 1)
-    return head + address + rest.replace("parts: 3", "parts: 2", 1)
+    wider = tmp_path / "wider.yaml"
+    wider.write_text(head + address + rest.replace("parts: 3", "parts: 2", 1))
+    ended = diff("conferencing", wider)
+    plain = (ended.out + ended.err).decode().replace(str(wider), "wider.yaml")
+    assert [line.rstrip() for line in plain.splitlines()] == shown.splitlines()
 
 
 @pytest.mark.timed

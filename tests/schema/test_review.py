@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
+from ruamel.yaml import YAML
 
 from collector.claims.document import CHECKS, SERVING_CHECKS, load_claims
 from collector.claims.findings import Found, verdict
@@ -88,6 +89,11 @@ def written(schema: Schema, folder: Path) -> ApprovedCopy:
     entries = {n: approved_entry(schema, n, STATED) for n in sorted(scope(schema).outside)}
     path.write_text(written_copy(schema.name, entries) if entries else "fields: {}")
     return read_copy(path)
+
+
+def is_approved(schema: Schema, copy: ApprovedCopy) -> bool:
+    (found,) = review(schema, copy, TODAY).fields
+    return found.is_approved
 
 
 def verdicts(schema: Schema, copy: ApprovedCopy, today: date = TODAY) -> dict[str, str]:
@@ -215,20 +221,9 @@ def test_an_approval_says_all_that_its_kind_may(kind: str, tmp_path: Path) -> No
     for number in range(2 + _TRIED // 100):
         options = draw_options(kind, random)
         value: Document = {
-            "schema": "calls",
-            "version": "1.0.0",
-            "title": "Calls",
-            "owner": "tests",
+            **YAML(typ="safe").load(HEAD.replace("sample", "calls")),
             "also_collected": {"more": "We count: \"calls\" & 'more' # here."},
             "records": [{"path": "a.b", "when": {"kind": ["x", 1, True]}}, "."],
-            "purposes": {
-                "ops": {
-                    "use": "essential.service.operations",
-                    "basis": "consent",
-                    "optional": True,
-                    "reason": "Run the service",
-                }
-            },
             "fields": {
                 "os.load": {
                     "kind": kind,
@@ -244,6 +239,7 @@ def test_an_approval_says_all_that_its_kind_may(kind: str, tmp_path: Path) -> No
                 }
             },
         }
+        value["purposes"]["ops"] |= {"basis": "consent", "optional": True}
         schema = _loaded(value)
         copy = approved(schema, tmp_path)
         assert not copy.faults
@@ -252,22 +248,15 @@ def test_an_approval_says_all_that_its_kind_may(kind: str, tmp_path: Path) -> No
         assert not found.unapproved
         approval, _ = copy.entries["os.load"]
         assert (approval.by, approval.optional) == ("A. Example", True)
-        (other,) = review(_narrower(schema), copy, TODAY).fields
-        assert other.is_approved
+        narrower = {"expires": date(2029, 1, 1), "required": True, "reason": "No."}
+        assert is_approved(_with(schema, retention=timedelta(hours=1), **narrower), copy)
         for wider in _wider(schema):
-            (other,) = review(wider, copy, TODAY).fields
-            assert not other.is_approved, wider
+            assert not is_approved(wider, copy), wider
 
 
 def _with(schema: Schema, **options: Any) -> Schema:
     field = schema.fields["os.load"].model_copy(update=options)
     return schema.model_copy(update={"fields": {"os.load": field}})
-
-
-def _narrower(schema: Schema) -> Schema:
-    return _with(
-        schema, retention=timedelta(hours=1), expires=date(2029, 1, 1), required=True, reason="No."
-    )
 
 
 def _wider(schema: Schema) -> Iterator[Schema]:
@@ -305,10 +294,9 @@ def test_an_approval_ends(tmp_path: Path) -> None:
 def test_a_derived_field_is_approved_with_its_user_agent(tmp_path: Path) -> None:
     field = f"os.type: {{kind: enum, values: [linux], derive: user_agent, {_REST}, retention: 1d}}"
     copy = approved(schema_of(tmp_path, field, more=SAID + "user_agent: [ua]\n"), tmp_path)
-    for place, is_approved in (("ua", True), ("other.ua", False)):
+    for place, stays in (("ua", True), ("other.ua", False)):
         schema = schema_of(tmp_path, field, more=f"{SAID}user_agent: [{place}]\n")
-        (found,) = review(schema, copy, TODAY).fields
-        assert found.is_approved is is_approved
+        assert is_approved(schema, copy) is stays
 
 
 @for_each(
@@ -325,7 +313,7 @@ def test_a_condition_tells_what_it_looks_at(
     before = jitter(_JITTER.replace("[jitter]", f"[{approved_as}]"))
     copy = approved(schema_of(tmp_path, before), tmp_path)
     now = schema_of(tmp_path, jitter(_JITTER.replace("[jitter]", f"[{is_now}]")))
-    assert review(now, copy, TODAY).fields[0].is_approved is stays
+    assert is_approved(now, copy) is stays
 
 
 def test_a_condition_of_records_tells_what_it_looks_at(tmp_path: Path) -> None:
@@ -347,10 +335,10 @@ def test_choices_of_events_are_part_of_what_may_be_refused(tmp_path: Path) -> No
     text = path.read_text()
     copy = approved(schema("consent: choices\n"), folder)
     for consent, stays in (("consent: choices\n", True), ("consent: other\n", False), ("", False)):
-        assert review(schema(consent), copy, TODAY).fields[0].is_approved is stays, consent
+        assert is_approved(schema(consent), copy) is stays, consent
     path.with_name("calls.reviewed.yaml").unlink()
     copy = approved(schema(""), folder)
-    assert review(schema("consent: choices\n"), copy, TODAY).fields[0].is_approved
+    assert is_approved(schema("consent: choices\n"), copy)
 
 
 def test_catalogues_are_approved_entry_by_entry(tmp_path: Path) -> None:
@@ -359,10 +347,9 @@ def test_catalogues_are_approved_entry_by_entry(tmp_path: Path) -> None:
     field = f"audio.codec: {{kind: token, catalogue: codecs, {_REST}, retention: 1d}}"
     catalogue.write_text("# source: tests\nopus\n#1 codec\nvp8 lite\n")
     copy = approved(schema_of(tmp_path, field), tmp_path)
-    for entries, is_approved in (("opus\n", True), ("opus\nsmoking\n", False)):
+    for entries, stays in (("opus\n", True), ("opus\nsmoking\n", False)):
         catalogue.write_text("# source: tests\n" + entries)
-        (found,) = review(schema_of(tmp_path, field), copy, TODAY).fields
-        assert found.is_approved is is_approved
+        assert is_approved(schema_of(tmp_path, field), copy) is stays
 
 
 # -- what is never approved ------------------------------------------------------------------------
@@ -471,17 +458,8 @@ def test_a_copy_that_is_no_regular_file(tmp_path: Path) -> None:
     schema, path = schema_of(tmp_path, jitter()), tmp_path / "calls.reviewed.yaml"
     other = tmp_path / "other.yaml"
     other.write_text(_WHOLE)
-
-    def linked() -> None:
-        path.symlink_to(other)
-
-    def looping() -> None:
-        path.symlink_to(path)
-
-    def piped() -> None:
-        os.mkfifo(path)
-
-    for make in (linked, looping, piped, path.mkdir):
+    links = [lambda to=to: path.symlink_to(to) for to in (other, path)]
+    for make in (*links, lambda: os.mkfifo(path), path.mkdir):
         make()
         copy = read_copy(path)
         assert [fault.code for fault in copy.faults] == ["E101"]
