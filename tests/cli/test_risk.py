@@ -8,7 +8,7 @@ import pytest
 
 from collector.ledger import opened
 from collector.spool import Spool
-from tests.support.command import run
+from tests.support.command import Ended, run
 from tests.support.populated import PopulatedDirectory
 
 
@@ -20,8 +20,12 @@ def lives(tmp_path: Path) -> PopulatedDirectory:
     return lives
 
 
+def _risk(lives: PopulatedDirectory, *more: str) -> Ended:
+    return run("store", "risk", "--config", lives.config_file, *more)
+
+
 def test_figures(lives: PopulatedDirectory) -> None:
-    done = run("store", "risk", "--config", lives.config_file, "--json")
+    done = _risk(lives, "--json")
     (table,) = done.json["tables"]
     assert table["table"] == "conferencing"
     assert table["events"] == {"groups": 5, "total": 5, "smallest": 1, "alone": 5}
@@ -31,7 +35,7 @@ def test_figures(lives: PopulatedDirectory) -> None:
 
 
 def test_for_people(lives: PopulatedDirectory) -> None:
-    shown = run("store", "risk", "--config", lives.config_file).out.decode()
+    shown = _risk(lives).out.decode()
     assert "conferencing: 5 events in 5 groups, 1 in the smallest, 5 alone, by all fields" in shown
     assert "by the fields besides client.address: 5 people in 2 groups, 2 in the" in shown
     rows = [line.split() for line in shown.splitlines()]
@@ -43,16 +47,13 @@ def test_for_people(lives: PopulatedDirectory) -> None:
 def test_nothing_would_help(tmp_path: Path) -> None:
     lives = PopulatedDirectory(tmp_path)
     lives.deliver_aged((range(0), 0))
-    assert (
-        "no single option would help"
-        in run("store", "risk", "--config", lives.config_file).out.decode()
-    )
+    assert b"no single option would help" in _risk(lives).out
 
 
 def test_reading_is_noted(lives: PopulatedDirectory) -> None:
-    assert run("store", "risk", "--config", lives.config_file).code == 0
+    assert _risk(lives).code == 0
     with Spool(lives.data / "spool.db"):
-        assert run("store", "risk", "--config", lives.config_file).code == 0
+        assert _risk(lives).code == 0
     with opened(lives.data / "spool.db") as ledger:
         noted = [entry for entry in ledger.entries() if entry.kind == "read"]
     assert [dict(entry.facts) for entry in noted] == [{"command": "store risk", "rows": "5"}] * 2

@@ -9,32 +9,14 @@ import pytest
 from collector.schema import resources
 from collector.schema.catalogue import read
 from tests.support.command import run, run_measured
+from tests.support.make_schemas import HEAD, REST
 
 SOURCE = "the vendor's list, https://example.org/models, 2026-11-25"
 GOOD = f"# source: {SOURCE}\n# A note.\nAlpha\nGamma\n"
-SCHEMA = """
-schema: devices
-version: 1.0.0
-title: Devices
-owner: team
-max_bits: 8
-purposes:
-  ops: {use: essential.service.operations, basis: contract, reason: Keep it up}
+SCHEMA = f"""{HEAD}max_bits: 8
 fields:
-  device.type:
-    kind: enum
-    values: [phone, tablet]
-    category: user.device
-    purposes: [ops]
-    retention: 1d
-    reason: Layout
-  device.model.name:
-    kind: token
-    catalogue: mine
-    category: user.device
-    purposes: [ops]
-    retention: 1d
-    reason: What to test on
+  device.type: {{kind: enum, values: [phone, tablet], {REST}}}
+  device.model.name: {{kind: token, catalogue: mine, {REST}}}
 """
 
 
@@ -47,11 +29,8 @@ def mine(tmp_path: Path) -> Path:
 
 
 def _snapshot(folder: Path) -> dict[Path, tuple[bytes, int]]:
-    return {
-        path: (path.read_bytes(), path.stat().st_mtime_ns)
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
 
 
 def test_a_file_that_is_too_large(tmp_path: Path) -> None:

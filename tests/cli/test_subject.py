@@ -28,9 +28,13 @@ def lives(tmp_path: Path) -> PopulatedDirectory:
     return lives
 
 
-def _run(lives: PopulatedDirectory, command: str, number: int, *more: object) -> Ended:
+def _words(lives: PopulatedDirectory, command: str, number: int) -> tuple[object, ...]:
     who = f"client.address={address(number)}"
-    return run("subject", command, "--config", lives.config_file, "--field", who, *_WINDOW, *more)
+    return ("subject", command, "--config", lives.config_file, "--field", who, *_WINDOW)
+
+
+def _run(lives: PopulatedDirectory, command: str, number: int, *more: object) -> Ended:
+    return run(*_words(lives, command, number), *more)
 
 
 def test_export(lives: PopulatedDirectory) -> None:
@@ -39,10 +43,8 @@ def test_export(lives: PopulatedDirectory) -> None:
     found = done.json
     assert found["schema"] == "conferencing/1.0.0"
     assert (found["field"], found["before"]) == ("client.address", "9000-01-02T00:00:00Z")
-    assert [row["client.address"] for row in found["sinks"]["store"]["conferencing"]] == [
-        address(3)
-    ]
-    assert [line["client.address"] for line in found["sinks"]["ndjson"]["ndjson"]] == [address(3)]
+    for rows in (found["sinks"]["store"]["conferencing"], found["sinks"]["ndjson"]["ndjson"]):
+        assert [row["client.address"] for row in rows] == [address(3)]
     assert found["spool"] == []
     assert found["unreadable"] == {"batches": 0, "files": []}
     assert f"backups and snapshots of {lives.data}" in found["beyond"]
@@ -62,8 +64,7 @@ def test_erase(lives: PopulatedDirectory) -> None:
 
 @pytest.mark.parametrize("command", ["erase", "object"])
 def test_on_a_terminal_it_asks(lives: PopulatedDirectory, command: str) -> None:
-    who = f"client.address={address(4)}"
-    words = ("subject", command, "--config", lives.config_file, "--field", who, *_WINDOW)
+    words = _words(lives, command, 4)
     for answer in (b"\n", b"n\n", b""):
         done = run(*words, stdin=answer, typed=True)
         assert (done.code, b"sink store: 1 records" in done.out) == (1, True)
@@ -94,11 +95,8 @@ def test_where_nothing_is_optional_that_is_said(lives: PopulatedDirectory) -> No
 
 def test_the_value_may_come_from_stdin(lives: PopulatedDirectory) -> None:
     """There it is in no list of processes and in no history of a shell."""
-    done = run(
-        *("subject", "erase", "--data", lives.data, "--field", "client.address=-", *_WINDOW),
-        "--json",
-        stdin=f"{address(3)}\n".encode(),
-    )
+    words = ("--data", lives.data, "--field", "client.address=-", *_WINDOW, "--json")
+    done = run("subject", "erase", *words, stdin=f"{address(3)}\n".encode())
     assert done.json["sinks"]["store"] == 1
 
 
@@ -123,31 +121,24 @@ def test_what_is_refused_is_said_without_the_value(
 def test_a_window_is_needed(lives: PopulatedDirectory) -> None:
     """An address is shared and changes hands."""
     who = f"client.address={address(3)}"
-    done = run("subject", "erase", "--data", lives.data, "--field", who, "--from", "2026-01-01")
-    assert done.code == 2
-    done = run(
-        *("subject", "erase", "--data", lives.data, "--field", who),
-        *("--from", "2026-01-02", "--to", "2026-01-01"),
-    )
+    erase = ("subject", "erase", "--data", lives.data, "--field", who)
+    assert run(*erase, "--from", "2026-01-01").code == 2
+    done = run(*erase, "--from", "2026-01-02", "--to", "2026-01-01")
     assert (done.code, b"E107" in done.err) == (2, True)
     assert lives.left([3]) == {3}
-
-
-def test_where_nothing_is_nothing_is_made(tmp_path: Path) -> None:
-    who = ("--field", "client.address=203.0.113.7", *_WINDOW)
-    done = run("subject", "erase", "--data", tmp_path / "no", *who)
-    assert (done.code, b"E203" in done.err) == (78, True)
-    assert list(tmp_path.iterdir()) == []
 
 
 @for_each("command", ["export", "erase", "object"])
 def test_a_wrong_path_does_not_look_as_if_nothing_were_kept(tmp_path: Path, command: str) -> None:
     """Nothing is made at such a path."""
     who = ("--field", "client.address=203.0.113.7", *_WINDOW)
-    (tmp_path / "usage-spool" / "0").mkdir(parents=True)
-    with Spool(tmp_path / "usage-spool" / "0" / "spool.db"):
-        pass
+    done = run("subject", command, "--data", tmp_path / "no", *who)
+    assert (done.code, b"E203" in done.err) == (78, True)
+    assert list(tmp_path.iterdir()) == []
     root, place = tmp_path / "usage-spool", tmp_path / "usage-spool" / "0"
+    place.mkdir(parents=True)
+    with Spool(place / "spool.db"):
+        pass
     done = run("subject", command, "--data", root, *who)
     assert (done.code, done.out, b"DIR/0" in done.err) == (78, b"", True)
     done = run("subject", command, "--data", place, "--store", tmp_path / "no.db", *who)
@@ -173,10 +164,8 @@ def test_a_running_sidecar_and_a_reader_are_said(lives: PopulatedDirectory) -> N
 @pytest.mark.parametrize("seconds", [0.0, 0.02, 0.04, 0.08])
 def test_killed_it_is_done_by_doing_it_again(lives: PopulatedDirectory, seconds: float) -> None:
     """Killed at any time, it loses nothing of other persons."""
-    who = f"client.address={address(3)}"
-    words = ("subject", "erase", "--config", lives.config_file, "--field", who, *_WINDOW)
     log = lives.data / "spool.db-wal"
-    with started(*words) as running:
+    with started(*_words(lives, "erase", 3)) as running:
         wait_until(lambda: log.exists() or running.process.poll() is not None)
         time.sleep(seconds)
     assert lives.left(range(20)) >= set(range(20)) - {3}
