@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterator
 from copy import deepcopy
 from datetime import date, timedelta
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -458,8 +459,12 @@ def test_a_copy_that_is_no_regular_file(tmp_path: Path) -> None:
     schema, path = schema_of(tmp_path, jitter()), tmp_path / "calls.reviewed.yaml"
     other = tmp_path / "other.yaml"
     other.write_text(_WHOLE)
-    links = [lambda to=to: path.symlink_to(to) for to in (other, path)]
-    for make in (*links, lambda: os.mkfifo(path), path.mkdir):
+    for make in (
+        partial(path.symlink_to, other),
+        partial(path.symlink_to, path),
+        partial(os.mkfifo, path),
+        path.mkdir,
+    ):
         make()
         copy = read_copy(path)
         assert [fault.code for fault in copy.faults] == ["E101"]
