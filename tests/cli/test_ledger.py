@@ -241,6 +241,8 @@ def test_the_auditor_finds(data: Path, tmp_path: Path, statement: str, flaw: str
     done, verified = audit(tmp_path, output), ledger("verify", data)
     assert (done.returncode, verified.code) == (1, 1)
     assert flaw in done.stdout
+    assert flaw.encode() in verified.err
+    assert b"does not hold" in verified.out
     assert done.stdout == (verified.err + verified.out).decode()
     first, _, _ = done.stdout.partition(": ")
     assert f"the ledger does not hold; the first flaw is at {first}\n" in done.stdout

@@ -11,6 +11,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, suppress
 from pathlib import Path
 from time import sleep
@@ -353,32 +354,43 @@ def test_what_is_no_statement(lives: PopulatedDirectory) -> None:
     assert noted(lives) == [read(0)] * 4
 
 
-def _becomes(store: Path, what: str) -> None:
-    if what == "of another format":
-        query(store, "PRAGMA user_version = 99")
-        return
-    other = (store.parent / "spool.db").read_bytes()
+def _damaged(store: Path) -> None:
+    store.write_bytes(b"SQLite format 3\0" + b"\xff" * 9000)
+
+
+def _of_another_format(store: Path) -> None:
+    query(store, "PRAGMA user_version = 99")
+
+
+def _a_spool(store: Path) -> None:
+    store.write_bytes((store.parent / "spool.db").read_bytes())
+
+
+def _a_directory(store: Path) -> None:
     store.unlink()
-    if what == "a directory":
-        store.mkdir()
-    elif what == "a link to itself":
-        store.symlink_to(store)
-    elif what != "missing":
-        store.write_bytes(other if what == "a spool" else b"SQLite format 3\0" + b"\xff" * 9000)
+    store.mkdir()
+
+
+def _a_link_to_itself(store: Path) -> None:
+    store.unlink()
+    store.symlink_to(store)
 
 
 @pytest.mark.parametrize(
-    ("what", "code"),
+    ("change", "code"),
     [
-        *(("missing", b"E203"), ("a directory", b"E203"), ("a link to itself", b"E203")),
-        *(("damaged", b"E501"), ("a spool", b"E501"), ("of another format", b"E501")),
+        *((change, b"E203") for change in (Path.unlink, _a_directory, _a_link_to_itself)),
+        *((change, b"E501") for change in (_damaged, _a_spool, _of_another_format)),
     ],
 )
 @pytest.mark.parametrize("arguments", [(), ("SELECT 1 AS n",)])
 def test_what_is_no_store(
-    lives: PopulatedDirectory, what: str, code: bytes, arguments: tuple[str]
+    lives: PopulatedDirectory,
+    change: Callable[[Path], object],
+    code: bytes,
+    arguments: tuple[str],
 ) -> None:
-    _becomes(lives.data / "store.db", what)
+    change(lives.data / "store.db")
     done = ask(lives, *arguments)
     assert (done.code, done.out, code in done.err) == (78, b"", True)
     assert done.err.count(b"\n") == 1

@@ -214,8 +214,7 @@ def test_chunks_whose_lines_find_no_room_leave_no_file(tmp_path: Path) -> None:
         db.execute(f"PRAGMA max_page_count = {db.execute('PRAGMA page_count').fetchone()[0]}")
         tracks = ("cam", "mix", "chat")
         for track in tracks:
-            with pytest.raises(Refused, match="full"):
-                add(vault, track, range(1000), size=10)
+            assert _refusal(partial(add, vault, track, range(1000), size=10)) == "full"
         added = dict.fromkeys(tracks, 0) | {t.name: t.chunks for t in vault.tracks(RECORDING)}
         files = [path for path in tmp_path.rglob("*.age") if path.is_file()]
         assert len(files) == sum(added.values())
@@ -317,7 +316,8 @@ def test_a_full_disk_refuses_and_loses_nothing(
     with monkeypatch.context() as patch:
         patch.setattr("collector.recording.vault._SPARE_BYTES", 1 << 60)
         assert not vault.has_room()
-        assert _refusal(lambda: add(vault, "cam", range(5, 6))) == "full"
+        for track, number in (("cam", 5), ("new", 0)):
+            assert _refusal(partial(add, vault, track, range(number, number + 1))) == "full"
     assert verify(vault, RECORDING) == []
     add(vault, "cam", range(5, 6))
     assert _read(vault) == _whole(numbers=range(6))

@@ -206,6 +206,8 @@ def test_batches_together_are_kept_all_or_none(tmp_path: Path, schema: Schema) -
         assert store.count() == 215
         store.deliver()
         assert store.count() == 215
+        store.deliver(_batch(4, _RECORDS))
+        assert store.count() == 415
 
 
 def test_places_that_are_taken_are_drawn_again(

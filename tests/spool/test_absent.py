@@ -95,7 +95,7 @@ def test_a_drop_is_an_entry_and_final(path: Path) -> None:
     assert b"canary" not in every_byte(path.parent)
     (dropped,) = entries_of(path, "drop")
     facts = {"command": "store drop", "sink": "b", "rows": "3", "batches": "2"}
-    assert dict(dropped.facts) == facts
+    assert dropped.facts == tuple(facts.items())
     with Spool(path, sinks=["a", "b"]) as spool:
         assert drained(spool, "b") == []
         commit(spool, entry(4))

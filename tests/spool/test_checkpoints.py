@@ -12,9 +12,11 @@ from collector.contracts import PendingBatch
 from collector.errors import DeliveryError
 from collector.spool import Spool, checkpoints
 from collector.spool import spool as spool_module
+from tests.support.database import query
 from tests.support.deadline import WAIT_SECONDS, wait_until
 from tests.support.failing_disk import fill, small_disk
 from tests.support.make_batches import commit, drained, entry, told_checkpoints
+from tests.support.unpacked import every_byte
 
 _MIB = 1 << 20
 _LOG = "spool.db-wal"
@@ -96,3 +98,13 @@ def test_what_is_put_until_the_file_is_closed_is_refused(path: Path) -> None:
         wait_until(lambda: spool.state().is_ready)
         commit(spool, entry(2))
         assert drained(spool) == [2]
+
+
+def test_an_idle_log_is_emptied(path: Path) -> None:
+    """No byte of a delivered batch is left in it."""
+    with Spool(path, sinks=["sink"]) as spool:
+        commit(spool, entry(1, text="canary"))
+        assert drained(spool) == [1]
+        wait_until(lambda: query(path, "SELECT count(*) FROM batches") == [(0,)])
+        wait_until(lambda: path.with_name(_LOG).stat().st_size == 0)
+        assert b"canary" not in every_byte(path.parent)

@@ -84,6 +84,13 @@ def test_a_request_and_its_key_are_stored_together(
         assert drained(spool) == [1]
 
 
+def test_without_a_key_everything_is_new(path: Path) -> None:
+    with Spool(path, sinks=["sink"]) as spool:
+        assert spool.put(entry(1)).result(WAIT_SECONDS) is None
+        assert spool.put(entry(1)).result(WAIT_SECONDS) is None
+        assert drained(spool) == [1, 1]
+
+
 def test_a_request_without_events_leaves_its_key(path: Path) -> None:
     none = Earlier(Tally(), is_same=True)
     with Spool(path, sinks=["sink"]) as spool:

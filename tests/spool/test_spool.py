@@ -360,9 +360,9 @@ def test_sums_are_of_hours_and_not_of_commits(path: Path) -> None:
     tally.content["chat"] += 1
     tally.dropped["os.version"] = Counter({"invalid_value": 2})
     with Spool(path, sinks=["sink"]) as spool:
-        for time in ("10:20", "10:59", "11:00"):
-            minute = f"2026-11-24T{time}:00Z"
-            commit(spool, PendingBatch(LAYOUT, minute, entry(1).payload, tally))
+        minutes = [f"2026-11-24T{time}:00Z" for time in ("10:20", "10:59", "11:00")]
+        payload = entry(1).payload
+        commit(spool, *(PendingBatch(LAYOUT, minute, payload, tally) for minute in minutes))
         assert query(path, "SELECT count(*) FROM hours") == [(0,)]
     rows = query(path, "SELECT hour, what, name, reason, times FROM hours ORDER BY 1, 2, 3")
     assert rows == [

@@ -72,7 +72,7 @@ _AB = {"values": ["a", "b"]}
 
 
 @for_each(
-    ("code", "refused"),
+    ("code", "tried"),
     [
         ("E107", [{"values": []}, {"values": ["a", "a"]}, {"values": [""]}, {"values": [" a"]}]),
         ("E107", [{"values": ["a\nb"]}, {"values": ["x" * 65]}]),
@@ -87,5 +87,5 @@ _AB = {"values": ["a", "b"]}
         ("bool_type", [{"values": ["a"], "fold_case": 1}]),
     ],
 )
-def test_options(code: str | None, refused: list[dict[str, Any]]) -> None:
-    assert [refuses("enum", **options) for options in refused] == [code] * len(refused)
+def test_options(code: str | None, tried: list[dict[str, Any]]) -> None:
+    assert [refuses("enum", **options) for options in tried] == [code] * len(tried)

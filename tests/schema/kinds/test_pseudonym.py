@@ -120,6 +120,9 @@ def test_size_and_types() -> None:
 )
 def test_options(key: str, rotate: str, code: str | None) -> None:
     assert refuses("pseudonym", key=key, rotate=rotate) == code
+
+
+def test_both_options_are_needed() -> None:
     assert refuses("pseudonym", key="env:A") == refuses("pseudonym", rotate="1d") == "missing"
 
 

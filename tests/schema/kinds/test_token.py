@@ -43,7 +43,7 @@ def test_max_length(tmp_path: Path, most: int, code: str | None) -> None:
 
 
 @for_each(
-    ("code", "refused"),
+    ("code", "tried"),
     [
         ("E122", [{}, {"pattern": "a", "catalogue": "os-names"}]),
         ("E116", [{"pattern": text} for text in (".*", "[a-z]{14}", "a{65}", "a{64}a")]),
@@ -54,8 +54,8 @@ def test_max_length(tmp_path: Path, most: int, code: str | None) -> None:
         (None, [{"catalogue": "os-names", "max_length": 64}, {"catalogue": "os-names"}]),
     ],
 )
-def test_options(code: str | None, refused: list[dict[str, Any]]) -> None:
-    assert [refuses("token", **options) for options in refused] == [code] * len(refused)
+def test_options(code: str | None, tried: list[dict[str, Any]]) -> None:
+    assert [refuses("token", **options) for options in tried] == [code] * len(tried)
 
 
 @for_each(

@@ -80,7 +80,7 @@ def test_refusals(text: str) -> None:
 
 
 @for_each(
-    ("code", "refused"),
+    ("code", "tried"),
     [
         ("E122", [{"parts": 3, "maximum": [9, 9]}, {"maximum": [9, 9, 9]}]),
         ("E122", [{"parts": 1, "maximum": []}, {"parts": 1, "maximum": [1, 2, 3, 4, 5]}]),
@@ -90,5 +90,5 @@ def test_refusals(text: str) -> None:
         (None, [{"parts": 2, "maximum": [99, 99, 99999]}]),
     ],
 )
-def test_options(code: str | None, refused: list[dict[str, Any]]) -> None:
-    assert [refuses("version", **options) for options in refused] == [code] * len(refused)
+def test_options(code: str | None, tried: list[dict[str, Any]]) -> None:
+    assert [refuses("version", **options) for options in tried] == [code] * len(tried)
