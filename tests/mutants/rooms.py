@@ -57,6 +57,7 @@ ROOMS: dict[str, Room] = {
             "tests/sinks/test_parquet_bounds.py::test_any_version_of_pyarrow_writes_the_same",
             "tests/sinks/test_pruning.py",
             "tests/sinks/test_rules.py",
+            "tests/test_reprs.py",
         ),
     ),
     "limits": Room(
