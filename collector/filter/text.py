@@ -37,7 +37,9 @@ _Text = bytes | memoryview
 _Reject = Callable[[Rejection], None]
 
 _MAX_SHARED = 1 << 20
-_CHUNK = 1 << 14
+_CHUNK = 1 << 13
+"""The number of bytes whose brackets are counted at once: few enough for short objects, one a line,
+to stay below ``MAX_DEPTH`` together."""
 _WINDOW = 1 << 11
 _STRIDE = 512
 _OTHER_BYTES = bytes(set(range(256)) - set(b"[]{},"))

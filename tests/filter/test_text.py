@@ -155,6 +155,10 @@ def test_a_deep_line_is_never_missed(payload: bytes) -> None:
     assert not may_hold_deep_lines(b"\n".join([b'["%b"]' % (b"a" * 12)] * len(every)))
 
 
+def test_short_objects_do_not_look_deep() -> None:
+    assert not may_hold_deep_lines(b'{"o":"linux"}\n' * 20_000)
+
+
 @given(st.integers(0, 30), st.integers(0, 30), st.integers(0, 40))
 @_in_small_pieces()
 def test_objects_are_counted_outside_of_texts(objects: int, texts: int, most: int) -> None:
