@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import re
 import sys
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
+from itertools import islice
 from typing import Any
 
 import msgspec
 
 from collector.contracts import Category, Drop, Granted, Record, Rejection, Scalar
 from collector.filter.admission import AdmissionBuilder, verdict
-from collector.filter.decode.json import decode_scalar
 from collector.filter.frames import clearing
 from collector.filter.judge import AGENT_OUTSIDE, FROM_AGENT, OUTSIDE, Context
 from collector.filter.members import FAILURES
@@ -29,7 +29,6 @@ from collector.filter.records import TEXTS, Form
 from collector.filter.router import EventRouter
 from collector.filter.sample_counts import JsonType
 from collector.filter.text import BOM, is_list, readable_lines
-from collector.schema.conditions import ClosedList
 
 MOST_EVENTS = 10_000
 """The most events of a sample that are examined."""
@@ -37,7 +36,6 @@ _SEGMENT = re.compile(r"[A-Za-z0-9]+([._-][A-Za-z0-9]+)*")
 _DEEPEST = 6
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _Decoded = tuple[Mapping[Any, Any], Mapping[str, set[Any]]]
-_COMPARED = frozenset([str, bool, int, float])
 _elements = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
@@ -153,16 +151,14 @@ class _ExplainingRouter(EventRouter):
     ) -> Explanation:
         reader, event = found
         outcomes: list[tuple[int, Scalar | None, Drop | None]] = []
-        records, notes, rejected = list[Any](), list[int](), list[Rejection]()
+        noted, rejected_before = len(builder.notes), len(builder.rejected)
         reader.judge("told", selection)(
             (event,),
-            *(records, notes, rejected),
+            *(builder.records, builder.notes, builder.rejected),
             around,
             lambda told: outcomes.extend(zip(*told, strict=True)),
         )
-        builder.records += records
-        builder.notes += notes
-        builder.rejected += rejected
+        rejected = builder.rejected[rejected_before:]
         selected = None if selection is None else self.plan.selections[selection].written
         if rejected == ["not_selected"]:
             near: dict[str, str | None] = {} if selected is None else {selected: _NOT_SELECTED}
@@ -175,11 +171,11 @@ class _ExplainingRouter(EventRouter):
         root = type(next(iter(reader.shape.members), ""))
         each = zip(self.plan.columns, outcomes, strict=True)
         return Explanation(
-            rejected[0] if rejected else "admitted",
-            None if rejected else msgspec.to_builtins(records[0]),
+            next(iter(rejected), "admitted"),
+            None if rejected else msgspec.to_builtins(builder.records[-1]),
             {column.name: _outcome(column, root, near_by, outcome) for column, outcome in each},
-            verdict(self.plan, None, notes)[1],
-            sum(1 for _ in self._unlisted(payload)),
+            verdict(self.plan, None, builder.notes[noted:])[1],
+            self._unlisted(payload),
             paths,
         )
 
@@ -189,22 +185,21 @@ class _ExplainingRouter(EventRouter):
             if is_found[column.index]:
                 yield from ((written, None) for written in column.written)
                 continue
-            nearest: dict[str, str | None] = {}
-            each = zip(column.paths, column.written, column.conditions, strict=True)
-            for path, written, conditions in each:
+            nearest: dict[str, str] = {}
+            for path, written in zip(column.paths, column.written, strict=True):
                 near = near_by.to(path)
-                if near is None and not all(near_by.holds(*one) for one in conditions):
+                if near is None:
                     near = f"`{written}` is there, without what `when` asks for beside it"
-                known = nearest.get(written, "")
-                nearest[written] = None if known is None or near is None else known or near
+                nearest[written] = nearest.get(written) or near
             yield from nearest.items()
 
-    def _unlisted(self, payload: Any) -> Iterator[int]:
-        """Yield one item for each member that is neither a field, nor above one, nor content."""
+    def _unlisted(self, payload: Any) -> int:
+        """Count the members that are neither a field, nor above one, nor content."""
+        found = 0
         queue: list[tuple[Keys, Any]] = [((), payload)]
         for prefix, raw in queue:
             try:
-                is_read = is_list(raw) and (not prefix or int in self._above[prefix])
+                is_read = is_list(raw) and int in self._above[prefix]
                 members = enumerate(_elements(raw)) if is_read else _members(raw).items()
             except FAILURES:
                 continue
@@ -213,7 +208,8 @@ class _ExplainingRouter(EventRouter):
                 if path in self._above:
                     queue.append((path, member))
                 elif path not in self._listed and not (not prefix and key in self._content):
-                    yield 1
+                    found += 1
+        return found
 
 
 class _Near:
@@ -243,24 +239,14 @@ class _Near:
             raw = found
         return None
 
-    def value(self, path: Keys) -> Any:
-        """Return the value at a path, undecoded; ``None`` if there is none."""
+    def json_type(self, path: Keys) -> JsonType | None:
+        """Return the type of the value at a path; ``None`` if there is none."""
         raw = self._payload
         for depth, key in enumerate(path):
             decoded = self._members(path[:depth], raw, type(key))
             if decoded is None or (raw := decoded[0].get(key)) is None:
                 return None
-        return raw
-
-    def json_type(self, path: Keys) -> JsonType | None:
-        """Return the type of the value at a path; ``None`` if there is none."""
-        raw = self.value(path)
-        return None if raw is None else _TYPES.get(chr(bytes(raw).lstrip()[0]), "number")
-
-    def holds(self, path: Keys, listed: ClosedList) -> bool:
-        """Return whether the value at a path is in the list."""
-        raw = self.value(path)
-        return raw is not None and listed.has(decode_scalar(raw, _COMPARED))
+        return _TYPES.get(chr(bytes(raw).lstrip()[0]), "number")
 
     def _members(self, path: Keys, raw: Any, of: type) -> _Decoded | None:
         """Return the members or elements at a path, and their names in normalised spelling;
@@ -378,10 +364,11 @@ def explain(
             explaining.add_lines(text.removeprefix(BOM), builder)
         else:
             explaining.add_document(text, builder)
-    explained = sum(1 for each in explanations if each.verdict in _UNREADABLE)
-    others = [reason for reason in builder.rejected if reason in _UNREADABLE][explained:]
-    room = most - len(explanations)
-    explanations += map(Explanation, others[:room])
-    if builder.oversized and len(others) < room:
+    unreadable = Counter[Rejection | str](
+        reason for reason in builder.rejected if reason in _UNREADABLE
+    )
+    others = unreadable - Counter(each.verdict for each in explanations)
+    explanations += map(Explanation, islice(others.elements(), most - len(explanations)))
+    if builder.oversized and len(explanations) < most:
         explanations.append(Explanation("too_large"))
     return iter(explanations)
