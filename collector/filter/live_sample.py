@@ -110,7 +110,7 @@ class LiveSample:
             is_single = not (is_lines or is_list(text) or filter_.schema.records)
             sender = SenderInfo(request.peer, request.user_agent) if is_single else None
             router = filter_.router
-            by_fields = 1 + _MOST_FIELDS // max(1, len(router.plan.columns))
+            by_fields = 1 + _MOST_FIELDS // len(router.plan.columns)
             most = min(self._left, _MOST_EXPLAINED, by_fields)
             written = {column.name: column.written for column in router.plan.columns}
             for each in explain(router, text, is_lines, most, sender):
