@@ -250,6 +250,7 @@ def test_every_byte_of_a_long_text_counts(at: int) -> None:
         (b"[[]," + _DEEPEST[1:-1] + b"]", False),
         (b"[[]," + _DEEPEST + b"]", True),
         (b"[" * 900 + b"[]," * 400 + b"[]" + b"]" * 900, False),
+        (b"[" * 999 + b"[]," * 400 + b"[]" + b"]" * 999, False),
     ],
 )
 def test_the_depth_is_exact(text: bytes, expected: bool) -> None:
@@ -259,6 +260,13 @@ def test_the_depth_is_exact(text: bytes, expected: bool) -> None:
 @pytest.mark.parametrize("start", [b"[", b'{"a":'])
 def test_a_long_deep_line_is_found_from_its_first_byte(start: bytes) -> None:
     assert may_hold_deep_lines(start * 20_000)
+
+
+@pytest.mark.parametrize("bracket", [b"[", b"{"])
+def test_the_brackets_of_a_long_line_are_counted(bracket: bytes) -> None:
+    far_apart = bracket + b"a" * 3_000
+    assert not may_hold_deep_lines(far_apart * looks.MAX_DEPTH)
+    assert may_hold_deep_lines(far_apart * (looks.MAX_DEPTH + 1))
 
 
 def test_a_long_line_is_a_part_of_its_own() -> None:
