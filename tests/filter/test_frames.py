@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from traceback import walk_tb
 from types import TracebackType
+from typing import NoReturn
 
 import pytest
 
+from collector import Filter, load_schema
 from collector.filter.frames import clear, clearing
+from collector.filter.recheck import Recheck
 
 CANARY = "canary-of-frames"
 
@@ -36,7 +42,8 @@ def test_a_call_that_does_not_fail() -> None:
 def variables(traceback: TracebackType | None) -> str:
     """The variables of a call that failed, and of its inner calls."""
     assert traceback is not None
-    return repr([frame.f_locals for frame, _ in walk_tb(traceback.tb_next)])
+    values = (v for frame, _ in walk_tb(traceback.tb_next) for v in frame.f_locals.values())
+    return repr([getattr(value, "payload", value) for value in values])
 
 
 @pytest.mark.parametrize("stops", [LookupError, KeyboardInterrupt, SystemExit])
@@ -52,6 +59,36 @@ def test_nothing_of_a_failed_call_is_left(stops: type[BaseException]) -> None:
         stop(CANARY)
     assert caught.value.__context__ is None
     assert CANARY not in variables(caught.tb)
+
+
+def test_every_way_into_the_filter(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever stops it, the filter clears what it was given."""
+
+    def stop(*_: object, **__: object) -> NoReturn:
+        raise KeyboardInterrupt
+
+    schema = load_schema("conferencing")
+    filter_, check = Filter(schema), Recheck(schema)
+    (batch,) = filter_.admit_records(
+        b'{"schema":"%b","os.type":"linux"}\n' % schema.id.encode(),
+    )
+    event = b'{"ip":"%b"}' % CANARY.encode()
+    monkeypatch.setattr(Filter, "_admissions", stop)
+    monkeypatch.setattr(Filter, "minutes", stop)
+    monkeypatch.setattr(Recheck, "_demand_payload", stop)
+    ways: list[Callable[[], object]] = [
+        partial(filter_.admit, [event]),
+        partial(filter_.admit_lines, event),
+        partial(filter_.admit_by_grant, "ndjson", event),
+        partial(filter_.admit_otlp, "logs", event, protobuf=False),
+        partial(filter_.admit_records, event),
+        partial(check.check, replace(batch, payload=event)),
+        partial(check.check_delayed, replace(batch, payload=event)),
+    ]
+    for way in ways:
+        with pytest.raises(KeyboardInterrupt) as caught:
+            way()
+        assert CANARY not in variables(caught.tb)
 
 
 def test_what_the_caller_handles_is_kept() -> None:

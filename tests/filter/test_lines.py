@@ -8,7 +8,7 @@ from itertools import product
 import pytest
 
 from collector import Filter, load_schema
-from collector.filter.text import MAX_LINE
+from collector.filter.text import BOM, MAX_LINE
 from tests.filter.schema_cases import schema_case
 from tests.filter.test_laws import made
 
@@ -68,3 +68,16 @@ def test_a_number_beyond_all_types_is_invalid() -> None:
     for name, number in (("count", b"9" * 5000), ("load", b"1e999"), ("load", b"-1e999")):
         tally = filter_.admit_lines(b'{"cpu":{"%b":%b}}' % (name.encode(), number)).tally
         assert tally.dropped == {f"cpu.{name}": {"invalid_value": 1}}
+
+
+def test_a_byte_order_mark_is_read_over_once() -> None:
+    """At the beginning of a body, not of its later parts."""
+    filter_ = Filter(load_schema("conferencing"))
+    marked = BOM + LINUX
+    for admission in (filter_.admit_lines(marked), *filter_.admit_by_grant("ndjson", marked)):
+        assert admission.tally.admitted == 1
+    later = [
+        filter_.admit_lines(marked, first=False),
+        *filter_.admit_by_grant("ndjson", marked, first=False),
+    ]
+    assert [each.tally.rejected for each in later] == [{"malformed": 1}] * 2

@@ -646,6 +646,11 @@ def test_a_negative_zero_in_a_schema_of_fractions() -> None:
     refusal(batch, Recheck(schema))
 
 
+def test_a_record_that_is_longer_than_a_piece(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recheck, "PIECE", 1)
+    assert Recheck(CONFERENCING).check(pending()).payload == LINE
+
+
 @pytest.mark.parametrize(("more", "is_taken"), [(0, True), (-1, False)])
 def test_the_longest_record(more: int, is_taken: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """It grows with the number of fields."""
