@@ -113,7 +113,7 @@ def messages(signal: Signal) -> Messages:
         error,
         items=_outer(named, "Request"),
         parts=_shapes(named)["Request"],
-        tags=bytes(tags | {2 << 3 | 2}),
+        tags=bytes(tags),
     )
 
 
