@@ -124,6 +124,7 @@ def test_messages_of_any_length(size: int) -> None:
         *(b"\x12", b"\x12\x05abcd", b"\x12\x80", b"\x12\x80\x00"),  # lengths
         *(b"\x80", b"\x90\x00", b"\x80" * 11 + b"\x01"),  # tags
         *(b"\x0b\x00", b"\x0c", b"\x0e", b"\x0f"),  # groups, and what is nothing
+        *(b"\x83\x01" + bytes(4), b"\x86\x01\x00", b"\x87\x01" + bytes(8)),
     ],
 )
 def test_what_is_no_protobuf(body: bytes) -> None:
