@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from math import inf, nan
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from collector import Filter, InputError
+from collector import ConfigError, Filter, InputError
 from collector.contracts import Signal
 from collector.filter import otlp, records
 from collector.filter.admission import Bounds
@@ -19,6 +20,7 @@ from collector.filter.otlp.attributes import UNREAD
 from tests.filter.otlp_bodies import SIGNALS
 from tests.filter.otlp_bombs import field
 from tests.support.make_schemas import sample
+from tests.support.raising import raises
 
 TESTED = Filter(sample("  os.type: {kind: enum, values: [linux], from: [o], REST}\n"))
 ATTRIBUTE = {"key": "o", "value": {"stringValue": "linux"}}
@@ -238,3 +240,42 @@ def test_what_is_around_items_may_be_no_object(outer: str) -> None:
 def test_it_shows_nothing() -> None:
     """Its name says which schema it is for."""
     assert repr(OtlpFilter(TESTED.router.plan)) == "<OtlpFilter of sample/1.0.0>"
+
+
+_PAIR = field(1, field(1, b"b") + field(2, field(1, b"linux")))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "expected"),
+    [
+        ("o", field(1, b"linux"), "linux"),
+        ("o", field(1, b""), ""),
+        ("o", b"\x10\x01", True),
+        ("o", b"\x18\x05", 5),
+        ("o", field(5, b""), UNREAD),
+        ("o", field(6, _PAIR), UNREAD),
+        ("o", field(7, b"a"), UNREAD),
+        ("o", b"", None),
+        ("a", field(6, _PAIR), {"b": "linux"}),
+        ("a", field(6, b""), {}),
+        ("a", field(1, b"linux"), UNREAD),
+        ("a", b"\x10\x01", UNREAD),
+        ("a", field(5, b""), UNREAD),
+    ],
+)
+def test_values_in_protobuf(key: str, value: bytes, expected: Any) -> None:
+    """Where a text is wanted, and where a list of keys and values is."""
+    plan = Filter(sample("  os.type: {kind: enum, values: [linux], from: [o, a.b], REST}\n")).router
+    item = field(6, field(1, b"x") + field(2, b"")) + field(
+        6, field(1, key.encode()) + field(2, value)
+    )
+    body = protobuf_body.ProtobufBody("logs", field(1, field(2, field(2, item))))
+    ((_, _, (found,)),) = body.scopes()
+    assert body.item_members(found, OtlpFilter(plan.plan).reader) == {key: expected}
+
+
+def test_protobuf_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "google.protobuf.message", None)
+    protobuf_body.messages.cache_clear()
+    with raises("E201", ConfigError):
+        TESTED.admit_otlp("logs", b"", protobuf=True)
