@@ -160,9 +160,8 @@ class _ExplainingRouter(EventRouter):
         )
         rejected = builder.rejected[rejected_before:]
         selected = None if selection is None else self.plan.selections[selection].written
-        if rejected == ["not_selected"]:
-            near: dict[str, str | None] = {} if selected is None else {selected: _NOT_SELECTED}
-            return Explanation("not_selected", paths=near)
+        if selected is not None and rejected == ["not_selected"]:
+            return Explanation("not_selected", paths={selected: _NOT_SELECTED})
         is_found = [value is not None or why is not None for _, value, why in outcomes]
         near_by = _Near(payload)
         paths = dict(self._paths(near_by, is_found))

@@ -18,7 +18,8 @@ from collector.filter.explain import (
     unmatched,
 )
 from collector.filter.judge import OUTSIDE
-from tests.support.make_schemas import sample
+from tests.filter.test_paths import _OPTIONAL as OPTIONAL
+from tests.support.make_schemas import REST, sample
 
 _FILTER = Filter(load_schema("conferencing"), keys=lambda _reference, _period: bytes(32))
 _ROUTER = _FILTER.router
@@ -142,6 +143,32 @@ def test_a_condition_that_is_not_met() -> None:
 def test_sources_in_lists(event: object, source: str) -> None:
     found = one(_OS % "'[1].a', 'a[0]', '[0]', b", event)
     assert found.fields["os.type"] == FieldOutcome("kept", source, "linux", "string")
+
+
+def test_each_event_has_its_own_record() -> None:
+    router = Filter(sample(_OS % "o")).router
+    found = explain(router, b'{"o":"linux"}\n{"o":"windows"}', lines=True)
+    records = [each.record for each in found]
+    assert records == [{"schema": "sample/1.0.0", "os.type": o} for o in ("linux", "windows")]
+
+
+def test_a_record_that_is_not_selected() -> None:
+    selects = "records: {path: ., when: {t: x}}"
+    chosen, other = (one(_OS % "o", {"o": "linux", "t": t}, selects) for t in "xy")
+    selected = '. when t is "x"'
+    assert (chosen.verdict, chosen.paths[selected]) == ("admitted", None)
+    said = "a record is there, without what `when` asks for"
+    assert (other.verdict, other.paths) == ("not_selected", {selected: said})
+
+
+def test_choices_in_events() -> None:
+    """Each event is explained without the purposes that it refuses."""
+    fields = (_OS % "o").replace("REST", REST.replace("[ops]", "[choice]"))
+    router = Filter(sample(fields, "consent: choices", OPTIONAL)).router
+    events = [{"o": "linux", "choices": choices} for choices in (["choice"], [], ["choice"])]
+    found = explain(router, b"\n".join(json.dumps(each).encode() for each in events), lines=True)
+    outcomes = [each.fields["os.type"].outcome for each in found]
+    assert outcomes == ["purpose_refused", "kept", "purpose_refused"]
 
 
 def test_a_source_outside_the_records() -> None:

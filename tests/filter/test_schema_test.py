@@ -62,7 +62,7 @@ def test_the_records_of_a_document() -> None:
 def test_texts_that_must_not_come_out() -> None:
     event = {"a": 'say "hi"'}
     said = "text {} of `never_contains` is in the records".format
-    texts = ["linux", 'say "hi"', "say", '\\"hi', '"hi"', "none", '"app.name":']
+    texts = ["linux", 'say "hi"', "say", '\\"hi', '"hi"', "none", '"app.name":', 'x"hi', 'hi"x']
     assert faults({"event": event, "never_contains": texts}) == [
         said(number) for number in (2, 3, 4, 5, 7)
     ]
