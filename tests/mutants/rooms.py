@@ -88,6 +88,55 @@ ROOMS: dict[str, Room] = {
         ),
         _OF_FILTER,
     ),
+    "explain": Room(
+        (
+            "collector/filter/explain.py",
+            "collector/filter/frames.py",
+            "collector/filter/live_sample.py",
+            "collector/filter/sample_counts.py",
+            "collector/filter/schema_test.py",
+        ),
+        (
+            "tests/cli/test_explain.py",
+            "tests/filter/test_explain.py",
+            "tests/filter/test_frames.py",
+            "tests/filter/test_live_sample.py",
+            "tests/filter/test_sample_counts.py",
+            "tests/filter/test_schema_test.py",
+            "tests/server/test_live_explain.py",
+        ),
+    ),
+    "text": Room(
+        ("collector/filter/decode/json.py", "collector/filter/text.py"),
+        (
+            "tests/filter/test_fast_ways.py",
+            "tests/filter/test_foreign.py",
+            "tests/filter/test_json_suite.py",
+            "tests/filter/test_lines.py",
+            "tests/filter/test_lists.py",
+            "tests/filter/test_otlp_bounds.py",
+            "tests/filter/test_record_documents.py",
+            "tests/filter/test_records.py",
+            "tests/filter/test_text.py",
+        ),
+    ),
+    "otlp": Room(
+        (
+            "collector/filter/otlp/__init__.py",
+            "collector/filter/otlp/json_body.py",
+            "collector/filter/otlp/protobuf_body.py",
+            "collector/filter/otlp/wire.py",
+        ),
+        (
+            "tests/filter/test_event_consent.py",
+            "tests/filter/test_otlp.py",
+            "tests/filter/test_otlp_bounds.py",
+            "tests/filter/test_otlp_items.py",
+            "tests/filter/test_otlp_limits.py",
+            "tests/filter/test_sender_info.py",
+            "tests/filter/test_wire.py",
+        ),
+    ),
     "filter": Room(("collector/filter/**/*.py",), _OF_FILTER),
 }
 """From the smallest room to the largest. A file in two rooms is mutated in the first one only."""
