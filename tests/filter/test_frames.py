@@ -12,8 +12,10 @@ from typing import NoReturn
 import pytest
 
 from collector import Filter, load_schema
+from collector.filter.explain import explain
 from collector.filter.frames import clear, clearing
 from collector.filter.recheck import Recheck
+from collector.filter.router import EventRouter
 
 CANARY = "canary-of-frames"
 
@@ -75,6 +77,7 @@ def test_every_way_into_the_filter(monkeypatch: pytest.MonkeyPatch) -> None:
     event = b'{"ip":"%b"}' % CANARY.encode()
     monkeypatch.setattr(Filter, "_admissions", stop)
     monkeypatch.setattr(Filter, "minutes", stop)
+    monkeypatch.setattr(EventRouter, "add_lines", stop)
     monkeypatch.setattr(Recheck, "_demand_payload", stop)
     ways: list[Callable[[], object]] = [
         partial(filter_.admit, [event]),
@@ -82,6 +85,7 @@ def test_every_way_into_the_filter(monkeypatch: pytest.MonkeyPatch) -> None:
         partial(filter_.admit_by_grant, "ndjson", event),
         partial(filter_.admit_otlp, "logs", event, protobuf=False),
         partial(filter_.admit_records, event),
+        partial(explain, filter_.router, event, lines=True),
         partial(check.check, replace(batch, payload=event)),
         partial(check.check_delayed, replace(batch, payload=event)),
     ]

@@ -121,7 +121,13 @@ def test_messages_of_any_length(size: int) -> None:
     [
         *(b"\x08", b"\x08\x80", b"\x08" + b"\x80" * 10 + b"\x01"),  # numbers
         *(b"\x09" + bytes(7), b"\x0d" + bytes(3)),
-        *(b"\x12", b"\x12\x05abcd", b"\x12\x80", b"\x12\x80\x00", b"\x12\x80\x00\x01a"),  # lengths
+        *(
+            b"\x12",
+            b"\x12\x05abcd",
+            b"\x12\x80",
+            b"\x12\x80\x00",
+            b"\x12\x80\x00\x01" + bytes(128),
+        ),  # lengths
         *(b"\x80", b"\x90\x00", b"\x80" * 11 + b"\x01"),  # tags
         *(b"\x0b\x00", b"\x0c", b"\x0e", b"\x0f"),  # groups, and what is nothing
         *(b"\x83\x01" + bytes(4), b"\x86\x01\x00", b"\x87\x01" + bytes(8)),
