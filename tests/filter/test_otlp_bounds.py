@@ -19,10 +19,12 @@ from collector.filter.otlp import OtlpFilter, json_body, protobuf_body, wire
 from collector.filter.otlp.attributes import UNREAD
 from tests.filter.otlp_bodies import SIGNALS
 from tests.filter.otlp_bombs import field
+from tests.filter.test_paths import _OPTIONAL
 from tests.support.make_schemas import sample
 from tests.support.raising import raises
 
-TESTED = Filter(sample("  os.type: {kind: enum, values: [linux], from: [o], REST}\n"))
+OS_FROM_O = "  os.type: {kind: enum, values: [linux], from: [o], REST}\n"
+TESTED = Filter(sample(OS_FROM_O))
 ATTRIBUTE = {"key": "o", "value": {"stringValue": "linux"}}
 ITEM = {"attributes": [ATTRIBUTE]}
 MANY: Any = {"attributes": [ATTRIBUTE, *[{}] * 6]}
@@ -232,9 +234,15 @@ def test_values(value: str, expected: Any) -> None:
 
 @pytest.mark.parametrize("outer", ["5", "null", "[]"])
 def test_what_is_around_items_may_be_no_object(outer: str) -> None:
+    """Also where choices are looked for in it."""
     around = b'{"resource":%b,"scopeLogs"' % outer.encode()
-    text = written("logs", [[2]]).replace(b'{"scopeLogs"', around)
+    refusals = {"key": "choices", "value": {"arrayValue": {"values": []}}}
+    chosen = compact({"attributes": [ATTRIBUTE, refusals]})
+    item = compact(ITEM)
+    text = written("logs", [[2]]).replace(b'{"scopeLogs"', around).replace(item, chosen, 1)
     assert tally_of(text) == (2, {})
+    choosing = Filter(sample(OS_FROM_O, "consent: choices", _OPTIONAL))
+    assert choosing.admit_otlp("logs", text, protobuf=False).tally.admitted == 2
 
 
 def test_it_shows_nothing() -> None:
